@@ -1,0 +1,337 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Config is what `weft up`, or a run without a daemon, asks of a node. The zero
+// value of each field but Home stands for its default.
+type Config struct {
+	Home    string       // state directory; required
+	Solo    bool         // no mesh: no sockets but the API's own, no identity needed
+	Listen  []string     // mesh listen addresses, "host:port" or ":port"; default ":4710", the next free port when that is the default and taken
+	HTTP    string       // OpenAI-compatible address; default "127.0.0.1:4711", next free port when that is the default and taken; "off" for none
+	APIKeys []string     // keys that HTTP clients outside loopback must present
+	Hosts   []string     // further Host names that the HTTP surface answers to
+	Join    string       // invitation token
+	Name    string       // the node's name for people; default the host's name
+	Memory  int64        // bytes that the mesh may use for weights and KV; default 3/4 of what is available; less than 0 for none (a head without weights)
+	Threads int          // compute threads; default the physical cores
+	Tier    string       // kernel tier; default the best
+	Log     *slog.Logger // default discards
+	Version string       // the build's version
+}
+
+// Running is a started node.
+type Running interface {
+	Node() Node
+	// Socket is the path of the unix socket on which the whole API listens.
+	Socket() string
+	// HTTPAddr is where the OpenAI-compatible surface listens, or "".
+	HTTPAddr() string
+	// Done is closed when the node has stopped, by Close, by `weft leave` or by a failure.
+	Done() <-chan struct{}
+	Err() error
+	Close() error
+}
+
+// Starter starts a node; the command line is given one so that it knows the
+// daemon through this package alone. progress is called from Start's goroutine.
+type Starter func(ctx context.Context, c Config, progress func(Progress)) (Running, error)
+
+// Node is the daemon as its HTTP surface sees it. Every call is safe for
+// concurrent use and ends when ctx does; errors are *Error where the caller
+// can do something about them.
+type Node interface {
+	Status(ctx context.Context) (Status, error)
+	Peers(ctx context.Context) ([]Peer, error)
+	Models(ctx context.Context) ([]Model, error)
+	AddModel(ctx context.Context, r AddRequest, progress func(Progress)) (Model, error)
+	PullModel(ctx context.Context, r PullRequest, progress func(Progress)) (Model, error)
+	RemoveModel(ctx context.Context, ref string) (Model, error)
+	// Plan says how a model is or would be split; with Load it also makes it ready.
+	Plan(ctx context.Context, r PlanRequest, progress func(Progress)) (Plan, error)
+	Invite(ctx context.Context, r InviteRequest) (Invite, error)
+	// Leave says goodbye to the mesh, forgets the membership and stops the node.
+	Leave(ctx context.Context) error
+	// Generate answers one request. emit is called in order from one
+	// goroutine; an error from it cancels the reply. Cancelling ctx ends the
+	// reply and frees its KV.
+	Generate(ctx context.Context, r GenerateRequest, emit func(Event) error) (Reply, error)
+	// WriteMetrics writes the Prometheus text format.
+	WriteMetrics(ctx context.Context) ([]byte, error)
+}
+
+// Progress is one line about something that takes a while.
+type Progress struct {
+	Phase string  `json:"phase"`           // "join", "plan", "fetch", "pack", "load", "probe", "hash", "download", "queue", "prefill", "ready"
+	Text  string  `json:"text"`            // for people: "loading layers 0-14 on nas"
+	Node  string  `json:"node,omitempty"`  // whose progress it is
+	Done  int64   `json:"done,omitempty"`  // of Total
+	Total int64   `json:"total,omitempty"` // 0: unknown
+	Unit  string  `json:"unit,omitempty"`  // "bytes" or "tokens"
+	Rate  float64 `json:"rate,omitempty"`  // units per second
+}
+
+// Status is what `weft status --json` prints.
+type Status struct {
+	Version    string        `json:"version"`
+	Contract   int           `json:"contract"`
+	Wire       int           `json:"wire"`
+	Name       string        `json:"name"`
+	PeerID     string        `json:"peer_id,omitempty"`
+	Home       string        `json:"home"`
+	Mesh       string        `json:"mesh,omitempty"` // name and short id
+	Role       string        `json:"role,omitempty"`
+	Addrs      []string      `json:"addrs,omitempty"`
+	HTTP       string        `json:"http,omitempty"`
+	Uptime     time.Duration `json:"uptime_ns"`
+	PID        int           `json:"pid"`
+	Device     string        `json:"device"`
+	GPUs       []GPU         `json:"gpus,omitempty"`
+	MemOffered int64         `json:"memory_offered_bytes"`
+	MemUsed    int64         `json:"memory_used_bytes"`
+	RSS        int64         `json:"resident_bytes"`
+	Peers      int           `json:"peers"` // others that are alive
+	Sessions   int           `json:"sessions"`
+	Stages     []LoadedStage `json:"stages,omitempty"`
+	Plans      []PlanState   `json:"plans,omitempty"`
+}
+
+// LoadedStage is a layer range that this node serves.
+type LoadedStage struct {
+	Model     string `json:"model"`
+	First     int    `json:"first_layer"`
+	Last      int    `json:"last_layer"`
+	State     string `json:"state"`
+	Bytes     int64  `json:"weight_bytes"`
+	KVBlocks  int    `json:"kv_blocks"`
+	KVUsed    int    `json:"kv_blocks_used"`
+	Sessions  int    `json:"sessions"`
+	StepUsec  int64  `json:"decode_step_us"` // moving average at width 1
+	Generated int64  `json:"rows"`
+}
+
+// PlanState is a plan that this node heads or serves.
+type PlanState struct {
+	Model      string `json:"model"`
+	Generation uint64 `json:"generation"`
+	State      string `json:"state"` // "planning", "fetching 40%", "loading", "probing", "ready", "degraded: why"
+}
+
+// GPU is a graphics processor as the system reports it.
+type GPU struct {
+	Name      string `json:"name"`
+	Vendor    string `json:"vendor"`
+	VRAMTotal int64  `json:"vram_total_bytes"`
+	VRAMFree  int64  `json:"vram_free_bytes"`
+	Used      bool   `json:"used"`             // weft computes on it
+	Reason    string `json:"reason,omitempty"` // why not
+}
+
+// Peer is another node, or this one.
+type Peer struct {
+	Name       string        `json:"name"`
+	PeerID     string        `json:"peer_id"`
+	Self       bool          `json:"self"`
+	State      string        `json:"state"` // "alive", "suspect", "left", "incompatible: why"
+	Role       string        `json:"role"`
+	Version    string        `json:"version"`
+	OS         string        `json:"os"`
+	CPU        string        `json:"cpu"`
+	Cores      int           `json:"cores"`
+	Device     string        `json:"device"`
+	DecodeBps  float64       `json:"decode_bytes_per_s"` // measured kernel speed
+	PrefillOps float64       `json:"prefill_ops_per_s"`
+	MemTotal   int64         `json:"memory_total_bytes"`
+	MemOffered int64         `json:"memory_offered_bytes"`
+	MemFree    int64         `json:"memory_free_bytes"` // of what is offered
+	GPUs       []GPU         `json:"gpus,omitempty"`
+	RTT        time.Duration `json:"rtt_ns"`
+	Bandwidth  float64       `json:"bandwidth_bytes_per_s"` // 0: not measured
+	Addrs      []string      `json:"addrs,omitempty"`
+	Models     []string      `json:"models,omitempty"`
+	Sessions   int           `json:"sessions"`
+	Age        time.Duration `json:"age_ns"` // of these values
+	Stale      bool          `json:"stale"`
+}
+
+// Model is an entry of the store, or one that a peer holds.
+type Model struct {
+	Name       string    `json:"name"`
+	Hash       string    `json:"hash"` // of the manifest, hex
+	Arch       string    `json:"arch"`
+	Params     int64     `json:"parameters"`
+	Layers     int       `json:"layers"`
+	FileBytes  int64     `json:"file_bytes"`
+	DiskBytes  int64     `json:"disk_bytes"` // packed files of this node
+	Context    int       `json:"context"`    // the profile's
+	TrainedCtx int       `json:"trained_context"`
+	KV         string    `json:"kv"`          // "f16" or "f32"
+	ActBits    int       `json:"activations"` // 8 or 16
+	Source     string    `json:"source"`      // file path, "hf:...", or "peer"
+	Holders    []string  `json:"holders,omitempty"`
+	State      string    `json:"state"` // "", "planning", "ready", ...
+	Default    bool      `json:"default"`
+	Added      time.Time `json:"added"`
+}
+
+// AddRequest registers a GGUF file of this node under a name and a profile.
+type AddRequest struct {
+	Path    string `json:"path"`
+	Name    string `json:"name,omitempty"`
+	Context int    `json:"context,omitempty"`
+	KV      string `json:"kv,omitempty"`
+	ActBits int    `json:"activations,omitempty"`
+}
+
+// PullRequest downloads a model: "hf:owner/repo[:quant]" or an http(s) URL.
+type PullRequest struct {
+	Ref     string `json:"ref"`
+	Name    string `json:"name,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
+	Context int    `json:"context,omitempty"`
+	KV      string `json:"kv,omitempty"`
+	ActBits int    `json:"activations,omitempty"`
+}
+
+// PlanRequest names a model; with Load the plan is also loaded and probed.
+type PlanRequest struct {
+	Model string `json:"model"`
+	Load  bool   `json:"load,omitempty"`
+}
+
+// Plan is what `weft plan --json` prints.
+type Plan struct {
+	Model      string      `json:"model"`
+	Generation uint64      `json:"generation,omitempty"`
+	State      string      `json:"state"` // "proposed" or a PlanState
+	Stages     []PlanStage `json:"stages"`
+	Head       string      `json:"head"` // name of the node that was asked
+	TTFTms     float64     `json:"predicted_ttft_ms"`
+	TPOTms     float64     `json:"predicted_tpot_ms"`
+	MeasTTFTms float64     `json:"measured_ttft_ms,omitempty"`
+	MeasTPOTms float64     `json:"measured_tpot_ms,omitempty"`
+	Why        []string    `json:"why"` // in words, one reason a line
+}
+
+// PlanStage is one layer range of a plan.
+type PlanStage struct {
+	Node     string  `json:"node"` // peer id
+	Name     string  `json:"name"`
+	First    int     `json:"first_layer"`
+	Last     int     `json:"last_layer"` // inclusive
+	Bytes    int64   `json:"weight_bytes,omitempty"`
+	KVBytes  int64   `json:"kv_bytes,omitempty"`
+	StepMs   float64 `json:"predicted_step_ms,omitempty"`
+	HopMs    float64 `json:"hop_ms,omitempty"`
+	MeasStep float64 `json:"measured_step_ms,omitempty"`
+}
+
+// InviteRequest makes an invitation.
+type InviteRequest struct {
+	Uses    int           `json:"uses,omitempty"`       // default 1
+	Expires time.Duration `json:"expires_ns,omitempty"` // default 1 h
+	Role    string        `json:"role,omitempty"`       // default "compute"
+}
+
+// Invite is an invitation's token.
+type Invite struct {
+	Token   string    `json:"token"`
+	Uses    int       `json:"uses"`
+	Expires time.Time `json:"expires"`
+}
+
+// Message is one chat message. Content is a string or a list of parts.
+type Message struct {
+	Role       string `json:"role"`
+	Content    any    `json:"content"`
+	Name       string `json:"name,omitempty"`
+	ToolCalls  any    `json:"tool_calls,omitempty"`
+	ToolCallID string `json:"tool_call_id,omitempty"`
+}
+
+// GenerateRequest asks for one reply. Exactly one of Messages, Prompt and
+// Tokens is set. Pointers that are nil take the model's default.
+type GenerateRequest struct {
+	Model            string          `json:"model,omitempty"`
+	Messages         []Message       `json:"messages,omitempty"`
+	Tools            []any           `json:"tools,omitempty"`
+	Prompt           *string         `json:"prompt,omitempty"` // raw: no template
+	Tokens           []int32         `json:"tokens,omitempty"` // raw ids
+	MaxTokens        int             `json:"max_tokens,omitempty"`
+	Context          int             `json:"context,omitempty"` // positions to reserve; default as needed
+	Temperature      *float64        `json:"temperature,omitempty"`
+	TopP             *float64        `json:"top_p,omitempty"`
+	TopK             *int            `json:"top_k,omitempty"`
+	MinP             *float64        `json:"min_p,omitempty"`
+	RepeatPenalty    float64         `json:"repeat_penalty,omitempty"`
+	PresencePenalty  float64         `json:"presence_penalty,omitempty"`
+	FrequencyPenalty float64         `json:"frequency_penalty,omitempty"`
+	LogitBias        map[int]float64 `json:"logit_bias,omitempty"`
+	Seed             *uint64         `json:"seed,omitempty"`
+	Choice           int             `json:"choice,omitempty"` // index among n choices: part of the random key
+	Stop             []string        `json:"stop,omitempty"`
+	Logprobs         int             `json:"logprobs,omitempty"` // -1 none is the zero value's meaning: 0 none, n>0 the chosen plus n-1 alternatives
+	IgnoreEOS        bool            `json:"ignore_eos,omitempty"`
+	NoPrefix         bool            `json:"no_prefix,omitempty"`
+	StateHash        bool            `json:"state_hash,omitempty"`
+	Tenant           string          `json:"-"` // whose prefix cache: derived from the API key
+}
+
+// Event is a piece of a reply as it comes.
+type Event struct {
+	Progress *Progress `json:"progress,omitempty"`
+	Start    *Start    `json:"start,omitempty"`
+	Text     string    `json:"text,omitempty"` // to append
+	Tokens   []Token   `json:"tokens,omitempty"`
+}
+
+// Start comes once, when the prompt has been tokenised and the plan is ready.
+type Start struct {
+	Model        string      `json:"model"`
+	PromptTokens int         `json:"prompt_tokens"`
+	Seed         uint64      `json:"seed"`
+	Stages       []PlanStage `json:"stages"`
+}
+
+// Token is one token of a reply.
+type Token struct {
+	ID      int32   `json:"id"`
+	Text    string  `json:"text"` // its piece; may be part of a character
+	Bytes   []byte  `json:"bytes,omitempty"`
+	Logprob float64 `json:"logprob,omitempty"`
+	Top     []Token `json:"top,omitempty"`
+}
+
+// Reply is the whole of a reply: what `weft run --json` prints.
+type Reply struct {
+	Model        string    `json:"model"`
+	PromptTokens []int32   `json:"prompt_tokens"`
+	Tokens       []int32   `json:"tokens"`
+	Text         string    `json:"text"`
+	FinishReason string    `json:"finish_reason"` // "stop", "length", "cancelled"
+	FinishDetail string    `json:"finish_detail,omitempty"`
+	Seed         uint64    `json:"seed"`
+	Cached       int       `json:"cached_tokens"` // prompt tokens taken from the prefix cache
+	Timings      Timings   `json:"timings"`
+	Plan         ReplyPlan `json:"plan"`
+	StateHash    string    `json:"state_hash,omitempty"` // of the last position's final hidden state, hex
+	Logprobs     []Token   `json:"logprobs,omitempty"`
+}
+
+// Timings are a reply's measured times.
+type Timings struct {
+	TTFTms     float64 `json:"ttft_ms"`
+	PrefillTPS float64 `json:"prefill_tokens_per_s"`
+	DecodeTPS  float64 `json:"decode_tokens_per_s"`
+	Totalms    float64 `json:"total_ms"`
+}
+
+// ReplyPlan is who computed a reply.
+type ReplyPlan struct {
+	Generation uint64      `json:"generation,omitempty"`
+	Stages     []PlanStage `json:"stages"`
+}

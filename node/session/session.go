@@ -1,0 +1,414 @@
+// Package session is the head of a reply: it decides which runs go to a plan's
+// stages, commits the tokens that come back, and says when the reply ends.
+//
+// Session is a pure state machine: results go in, a Ready comes out; it has no
+// clock, socket or goroutine, so every order of events can be tried in a test.
+// Text is its pure companion that turns committed tokens into text and finds
+// stop strings. Driver is the thin shell that moves a Session over a chain of
+// stages. Start reading at Session.Ready.
+//
+// The package never touches weights and never samples: tokens are drawn by the
+// last stage (sample-and-match), so that the head needs a vocabulary only.
+package session
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Limits of a session's parameters.
+const (
+	DefaultChunk  = 128  // positions of a prefill run
+	DefaultCredit = 1024 // positions in flight
+	confirmEvery  = 256  // positions between confirmed lengths told to the stages
+)
+
+// Params is what a session is started with.
+type Params struct {
+	Prompt    []int32             // at least one token; the session keeps its own copy
+	MaxTokens int                 // tokens to generate at most, at least 1
+	Context   int                 // positions that the reply may fill: prompt and generated tokens together
+	EOG       func(id int32) bool // ends the reply when drawn; nil: nothing does
+	Chunk     int                 // positions of a prefill run; 0: DefaultChunk
+	Credit    int                 // positions in flight at most; 0: DefaultCredit
+	WantHash  bool                // ask for the state hash with every drawn token
+}
+
+// Finish is why a reply ended.
+type Finish string
+
+// The ends of a reply.
+const (
+	FinishNone      Finish = ""
+	FinishStop      Finish = "stop"      // an end-of-generation token, or the caller's Stop
+	FinishLength    Finish = "length"    // MaxTokens reached
+	FinishContext   Finish = "context"   // Context is full
+	FinishCancelled Finish = "cancelled" // the caller's Cancel
+	FinishFailed    Finish = "failed"    // see Session.Err
+)
+
+// Run is a run to send: positions Base to Base+len(Tokens)-1.
+type Run struct {
+	Epoch    uint32
+	Base     int
+	Tokens   []int32 // valid until the session is fed again
+	Sample   int     // the last Sample positions draw a token each
+	Prefill  bool    // goes on the prefill chain
+	WantHash bool
+}
+
+// Result is the last stage's answer to a run.
+type Result struct {
+	Epoch    uint32
+	Base     int
+	Count    int
+	Drawn    []int32
+	Accepted int
+	Stale    bool
+	Hash     []byte
+	Err      error
+}
+
+// Truncation starts an epoch that keeps Keep positions.
+type Truncation struct {
+	Epoch uint32
+	Keep  int
+}
+
+// Ready is what the shell must do now, in this order: send Confirm, send
+// Truncate (a stage keeps confirmed positions only), send Runs, hand Committed
+// on.
+type Ready struct {
+	Confirm   int // confirmed length to tell the stages; 0: nothing new
+	Truncate  *Truncation
+	Runs      []Run
+	Committed []int32 // newly drawn tokens, an end-of-generation token included
+	Done      Finish  // set once the reply has ended and no run is in flight
+}
+
+type phase uint8
+
+const (
+	opening  phase = iota
+	filling        // known tokens are being prefilled
+	decoding       // one run at a time draws tokens
+	ending         // the finish is known; runs in flight are awaited
+	ended
+)
+
+type flight struct {
+	base, count, sample int
+}
+
+// Session is one reply's state. The zero value is not usable: see New.
+//
+// Invariants, checked by the model test:
+//   - committed tokens never change;
+//   - positions sent but not acknowledged never exceed the credit;
+//   - runs of an epoch are contiguous, and their results come in order;
+//   - a token is committed only from a run of the current epoch whose inputs
+//     were all committed or drafted and accepted.
+type Session struct {
+	p       Params
+	tokens  []int32 // prompt and committed tokens
+	prompt  int
+	phase   phase
+	epoch   uint32
+	held    int // prefix that the stages held
+	sent    int // positions sent in this epoch
+	acked   int // positions acknowledged
+	told    int // confirmed length that the stages were told
+	flights []flight
+	draft   []int32
+	trunc   *Truncation
+	fresh   []int32
+	finish  Finish
+	hash    []byte
+	err     error
+	runBuf  []int32
+	done    bool
+}
+
+// ErrProtocol is a result that fits no run: a fault of the last stage.
+var ErrProtocol = errors.New("result does not fit any run in flight")
+
+// New makes a session that waits for Opened.
+func New(p Params) (*Session, error) {
+	if len(p.Prompt) == 0 {
+		return nil, errors.New("empty prompt: nothing to continue")
+	}
+	if p.MaxTokens < 1 {
+		return nil, fmt.Errorf("max tokens is %d; at least 1 is needed", p.MaxTokens)
+	}
+	if len(p.Prompt) >= p.Context {
+		return nil, fmt.Errorf("the prompt has %d tokens and leaves no room in a context of %d", len(p.Prompt), p.Context)
+	}
+	if p.Chunk <= 0 {
+		p.Chunk = DefaultChunk
+	}
+	if p.Credit <= 0 {
+		p.Credit = DefaultCredit
+	}
+	p.Chunk = min(p.Chunk, p.Credit)
+	s := &Session{p: p, prompt: len(p.Prompt)}
+	s.tokens = append(make([]int32, 0, len(p.Prompt)+min(p.MaxTokens, 4096)), p.Prompt...)
+	return s, nil
+}
+
+// Opened tells that every stage reserved KV and holds the first held positions.
+func (s *Session) Opened(held int) {
+	if s.phase != opening {
+		return
+	}
+	// The last known token is always computed: its logits are needed.
+	s.held = max(0, min(held, len(s.tokens)-1))
+	s.sent, s.acked, s.told = s.held, s.held, s.held
+	s.phase = filling
+}
+
+// Reopen forgets what the stages hold, after a plan lost a stage: the tokens
+// known so far are prefilled again in a new epoch once Opened is called. What
+// was committed stays, and by the arithmetic contract the same tokens follow.
+func (s *Session) Reopen() {
+	if s.phase == ended || s.phase == ending {
+		return
+	}
+	s.epoch++
+	s.flights = s.flights[:0]
+	s.draft = s.draft[:0]
+	s.trunc = nil
+	s.phase = opening
+}
+
+// Draft proposes tokens that may follow the committed ones. They go with the
+// next decode run and are forgotten if none is due.
+func (s *Session) Draft(tokens []int32) {
+	s.draft = append(s.draft[:0], tokens...)
+}
+
+// Room is how many drafted tokens the next decode run may carry; 0 when none is due.
+func (s *Session) Room() int {
+	if s.phase != decoding || len(s.flights) > 0 {
+		return 0
+	}
+	return max(0, min(s.left()-1, s.p.Credit-1))
+}
+
+// left is how many more tokens may be drawn.
+func (s *Session) left() int {
+	return min(s.p.MaxTokens-(len(s.tokens)-s.prompt), s.p.Context-len(s.tokens))
+}
+
+// Stop ends the reply: a stop string was found.
+func (s *Session) Stop() { s.end(FinishStop) }
+
+// Cancel ends the reply at the caller's wish.
+func (s *Session) Cancel() { s.end(FinishCancelled) }
+
+// Fail ends the reply with an error; nothing more is awaited.
+func (s *Session) Fail(err error) {
+	if s.phase == ended {
+		return
+	}
+	if s.finish == FinishNone {
+		s.finish, s.err = FinishFailed, err
+	}
+	s.flights = s.flights[:0]
+	s.phase = ending
+}
+
+func (s *Session) end(f Finish) {
+	if s.phase == ended || s.phase == ending {
+		return
+	}
+	s.finish = f
+	if s.phase == opening {
+		s.flights = s.flights[:0]
+	}
+	s.phase = ending
+}
+
+// Result feeds one result of the last stage.
+func (s *Session) Result(r Result) {
+	if s.phase == ended || r.Epoch < s.epoch || s.phase == opening {
+		return // of an epoch that is gone
+	}
+	if len(s.flights) == 0 || r.Epoch > s.epoch {
+		if s.phase != ending {
+			s.Fail(fmt.Errorf("%w: epoch %d base %d", ErrProtocol, r.Epoch, r.Base))
+		}
+		return
+	}
+	f := s.flights[0]
+	if err := f.check(r); err != nil {
+		s.Fail(err)
+		return
+	}
+	s.flights = append(s.flights[:0], s.flights[1:]...)
+	if s.phase == ending {
+		return
+	}
+	if r.Err != nil {
+		s.Fail(r.Err)
+		return
+	}
+	s.acked = f.base + f.count
+	if f.sample > 0 {
+		s.drew(f, r)
+	}
+}
+
+// check holds a result against the oldest run in flight.
+func (f flight) check(r Result) error {
+	if r.Base != f.base || r.Count != f.count {
+		return fmt.Errorf("%w: base %d count %d, expected base %d count %d", ErrProtocol, r.Base, r.Count, f.base, f.count)
+	}
+	if r.Err != nil {
+		return nil
+	}
+	if r.Stale {
+		return fmt.Errorf("%w: the run at %d was dropped as stale in its own epoch", ErrProtocol, r.Base)
+	}
+	if f.sample == 0 {
+		if len(r.Drawn) != 0 {
+			return fmt.Errorf("%w: %d tokens drawn where none was asked for", ErrProtocol, len(r.Drawn))
+		}
+		return nil
+	}
+	if len(r.Drawn) < 1 || len(r.Drawn) > f.sample || r.Accepted != len(r.Drawn)-1 {
+		return fmt.Errorf("%w: %d tokens drawn and %d accepted of %d", ErrProtocol, len(r.Drawn), r.Accepted, f.sample)
+	}
+	return nil
+}
+
+// drew commits drawn tokens and decides what follows.
+func (s *Session) drew(f flight, r Result) {
+	s.hash = r.Hash
+	keep := f.base + f.count - f.sample + 1 + r.Accepted
+	if keep < s.sent { // drafted tokens were refused: their positions go
+		s.epoch++
+		s.acked, s.sent = keep, keep
+		s.told = min(s.told, keep)
+		s.trunc = &Truncation{Epoch: s.epoch, Keep: keep}
+	}
+	s.phase = decoding
+	for _, t := range r.Drawn {
+		s.tokens = append(s.tokens, t)
+		s.fresh = append(s.fresh, t)
+		switch {
+		case s.p.EOG != nil && s.p.EOG(t):
+			s.end(FinishStop)
+		case len(s.tokens)-s.prompt >= s.p.MaxTokens:
+			s.end(FinishLength)
+		case len(s.tokens) >= s.p.Context:
+			s.end(FinishContext)
+		}
+		if s.phase == ending {
+			return
+		}
+	}
+}
+
+// Ready gives what is to be done now and forgets it. Slices in it stay valid
+// until the session is fed again.
+func (s *Session) Ready() Ready {
+	var rd Ready
+	rd.Committed = s.fresh
+	s.fresh = nil
+	switch s.phase {
+	case filling:
+		rd.Runs = s.fill()
+	case decoding:
+		rd.Truncate, s.trunc = s.trunc, nil
+		if len(s.flights) == 0 {
+			rd.Runs = []Run{s.decode()}
+		}
+	case ending:
+		if len(s.flights) == 0 {
+			s.phase = ended
+			rd.Done = s.finish
+		}
+	}
+	if s.confirmDue(rd) {
+		s.told = s.acked
+		rd.Confirm = s.acked
+	}
+	return rd
+}
+
+// confirmDue says whether the stages need the confirmed length: before a
+// truncation, and now and then so that blocks behind a window can go.
+func (s *Session) confirmDue(rd Ready) bool {
+	switch {
+	case s.phase != filling && s.phase != decoding, s.acked <= s.told:
+		return false
+	case rd.Truncate != nil:
+		return true
+	default:
+		return s.acked-s.told >= confirmEvery
+	}
+}
+
+// fill makes prefill runs up to the credit; the last one draws a token.
+func (s *Session) fill() []Run {
+	var runs []Run
+	for s.sent < len(s.tokens) {
+		n := min(s.p.Chunk, len(s.tokens)-s.sent)
+		if s.sent+n-s.acked > s.p.Credit {
+			break
+		}
+		r := Run{Epoch: s.epoch, Base: s.sent, Tokens: s.tokens[s.sent : s.sent+n], Prefill: true}
+		if s.sent+n == len(s.tokens) {
+			r.Sample, r.WantHash = 1, s.p.WantHash
+		}
+		s.launch(r)
+		runs = append(runs, r)
+	}
+	return runs
+}
+
+// decode makes the run of the last committed token and the drafted ones.
+func (s *Session) decode() Run {
+	n := min(len(s.draft), s.Room())
+	s.runBuf = append(append(s.runBuf[:0], s.tokens[len(s.tokens)-1]), s.draft[:n]...)
+	s.draft = s.draft[:0]
+	r := Run{Epoch: s.epoch, Base: len(s.tokens) - 1, Tokens: s.runBuf, Sample: n + 1, WantHash: s.p.WantHash}
+	s.launch(r)
+	return r
+}
+
+func (s *Session) launch(r Run) {
+	s.flights = append(s.flights, flight{r.Base, len(r.Tokens), r.Sample})
+	s.sent = r.Base + len(r.Tokens)
+}
+
+// Tokens are the prompt and the committed tokens; the caller must not write.
+func (s *Session) Tokens() []int32 { return s.tokens }
+
+// Generated are the committed tokens; the caller must not write.
+func (s *Session) Generated() []int32 { return s.tokens[s.prompt:] }
+
+// Held is how many prompt positions came from the stages' prefix caches.
+func (s *Session) Held() int { return s.held }
+
+// Prefilled is how many of the known positions the stages have acknowledged,
+// for progress.
+func (s *Session) Prefilled() int { return min(s.acked, s.prompt) }
+
+// InFlight is how many positions are sent and not acknowledged.
+func (s *Session) InFlight() int {
+	n := 0
+	for _, f := range s.flights {
+		n += f.count
+	}
+	return n
+}
+
+// Epoch is the current epoch.
+func (s *Session) Epoch() uint32 { return s.epoch }
+
+// Hash is the state hash that came with the last drawn token.
+func (s *Session) Hash() []byte { return s.hash }
+
+// Err is why the reply failed.
+func (s *Session) Err() error { return s.err }
