@@ -1,0 +1,234 @@
+// Package scheduler decides which node computes which layers. It is pure: a
+// snapshot of the mesh and a model's shape go in, a plan comes out, the same
+// one on every node whatever the order of the records. It has no clock, socket
+// or goroutine and knows nothing of weft's other rooms.
+//
+// Start reading at Make. The objective is the time per token (TPOT) of one
+// session, the sum of all stages and hops; among plans within Slack of the
+// best one over the same nodes, the one with the fastest slowest stage wins,
+// because it bounds prefill and many sessions at once. One node that can hold
+// the model and is faster alone is the plan.
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Costs that the measured speeds do not hold.
+const (
+	// Slack is how much TPOT may be given up for balance.
+	Slack = 1.05
+	// hopOverhead is the software cost of one hop (reference: 35 to 60 µs).
+	hopOverhead = 60 * time.Microsecond
+	// stageOverhead is the cost of one step beside its weights.
+	stageOverhead = 50 * time.Microsecond
+	// exactNodes is the number of nodes up to which every order is tried.
+	exactNodes = 5
+	// maxUnits bounds the layer boundaries that are tried.
+	maxUnits = 64
+	// promptTokens is the prompt for which TTFT is predicted.
+	promptTokens = 128
+)
+
+// Node is one machine of a snapshot.
+type Node struct {
+	ID         string
+	Name       string
+	MemFree    int64   // bytes that weights, KV and activations may still take; 0 or less: holds nothing
+	DecodeBps  float64 // measured: weight bytes per second at width 1
+	PrefillOps float64 // measured: multiply-adds per second at prefill widths
+	Held       int64   // bytes of this model's tensors on its disk
+	Excluded   string  // why it may not be used, or ""
+	Sessions   int     // replies that it is computing
+}
+
+// Link is what is known of the way between two nodes.
+type Link struct {
+	RTT       time.Duration
+	Bandwidth float64 // bytes per second; 0: unknown
+}
+
+// Model is a model's shape.
+type Model struct {
+	Name        string
+	LayerBytes  []int64 // packed weights of each layer
+	LayerMacs   []int64 // multiply-adds of each layer for one token
+	EmbedBytes  int64   // of the embedding
+	HeadBytes   int64   // of the final norm and output matrix; with Tied without the embedding
+	Tied        bool    // the output matrix is the embedding, held once by a node that needs both
+	KVBytes     int64   // of one position in one layer
+	StepBytes   int64   // activation memory of a stage, whatever its layers
+	HiddenBytes int64   // of one position between stages
+	Context     int     // positions that one session may use
+
+	before []int64 // weights before each layer, set by Make
+}
+
+// Snapshot is what a planner knows at one moment.
+type Snapshot struct {
+	Head  string // the node that was asked
+	Nodes []Node
+	Links map[[2]string]Link // by ordered pair of ids, the smaller first
+	// Stages, when over 0, is the exact number of stages wanted.
+	Stages int
+}
+
+// Stage is one node's range of layers, Last included.
+type Stage struct {
+	Node        string
+	Name        string
+	First, Last int
+	Bytes       int64 // weights
+	KVBytes     int64 // of KVPositions
+	KVPositions int
+	Step        time.Duration // predicted, one token
+	Hop         time.Duration // predicted, into this stage
+}
+
+// Plan is an ordered list of stages that covers every layer once.
+type Plan struct {
+	Stages []Stage
+	TPOT   time.Duration // predicted time per token
+	TTFT   time.Duration // predicted, for a prompt of 128 tokens
+	Back   time.Duration // predicted hop from the last stage to the head
+	Why    []string      // in words, a reason each
+}
+
+// link is the link between two nodes; a node has no way to itself.
+func (s *Snapshot) link(a, b string) Link {
+	if a == b {
+		return Link{}
+	}
+	if a > b {
+		a, b = b, a
+	}
+	l, ok := s.Links[[2]string{a, b}]
+	if !ok {
+		return Link{RTT: 2 * time.Millisecond} // not measured yet: a slow LAN
+	}
+	return l
+}
+
+// hop is the one-way time for size bytes from a to b.
+func (s *Snapshot) hop(a, b string, size int64) time.Duration {
+	if a == b {
+		return 0
+	}
+	l := s.link(a, b)
+	d := hopOverhead + l.RTT/2
+	if l.Bandwidth > 0 {
+		d += time.Duration(float64(size) / l.Bandwidth * float64(time.Second))
+	}
+	return d
+}
+
+// weights are the bytes that a node holds for layers first to last.
+func (m *Model) weights(first, last int) int64 {
+	n := m.before[last+1] - m.before[first]
+	begins, ends := first == 0, last == len(m.LayerBytes)-1
+	if begins || ends && m.Tied {
+		n += m.EmbedBytes
+	}
+	if ends {
+		n += m.HeadBytes
+	}
+	return n
+}
+
+// read are the bytes that one decode step of the layers reads.
+func (m *Model) read(first, last int) int64 {
+	n := m.weights(first, last)
+	if first == 0 && !(m.Tied && last == len(m.LayerBytes)-1) {
+		n -= m.EmbedBytes // one row of it is read
+	}
+	return n
+}
+
+// need is the memory of layers first to last with KV for one session.
+func (m *Model) need(first, last int) int64 {
+	layers := int64(last - first + 1)
+	return m.weights(first, last) + m.StepBytes + layers*m.KVBytes*int64(m.Context)
+}
+
+// step is the predicted time of one decode step of the layers on a node.
+func (m *Model) step(n *Node, first, last int) time.Duration {
+	busy := float64(1 + n.Sessions)
+	return stageOverhead + time.Duration(float64(m.read(first, last))/n.DecodeBps*busy*float64(time.Second))
+}
+
+// prefill is the predicted time of tokens prompt tokens through the layers.
+func (m *Model) prefill(n *Node, first, last, tokens int) time.Duration {
+	var macs int64
+	for _, v := range m.LayerMacs[first : last+1] {
+		macs += v
+	}
+	if n.PrefillOps <= 0 {
+		return time.Duration(tokens) * m.step(n, first, last)
+	}
+	return time.Duration(float64(macs) * float64(tokens) / n.PrefillOps * float64(time.Second))
+}
+
+// check refuses shapes and snapshots that make no sense, and sums the layers up.
+func check(s *Snapshot, m *Model) error {
+	switch {
+	case len(m.LayerBytes) == 0 || len(m.LayerMacs) != len(m.LayerBytes):
+		return fmt.Errorf("plan %s: the model has %d layer sizes and %d layer costs", m.Name, len(m.LayerBytes), len(m.LayerMacs))
+	case m.Context <= 0 || m.KVBytes < 0 || m.EmbedBytes < 0 || m.HeadBytes < 0:
+		return fmt.Errorf("plan %s: negative sizes or no context", m.Name)
+	}
+	m.before = make([]int64, 1, len(m.LayerBytes)+1)
+	for i, b := range m.LayerBytes {
+		if b <= 0 {
+			return fmt.Errorf("plan %s: layer %d has %d bytes", m.Name, i, b)
+		}
+		m.before = append(m.before, m.before[i]+b)
+	}
+	for i := range s.Nodes {
+		if s.Nodes[i].ID == "" {
+			return fmt.Errorf("plan %s: a node without an id", m.Name)
+		}
+	}
+	return nil
+}
+
+// usable gives the nodes that may take layers, fastest first, ties by id, and
+// why each other one may not.
+func usable(s *Snapshot, m *Model) (nodes []Node, out []string) {
+	smallest := slices.Min(m.LayerBytes)
+	for _, n := range s.Nodes {
+		switch {
+		case n.Excluded != "":
+			out = append(out, fmt.Sprintf("%s is not used: %s", n.Name, n.Excluded))
+		case n.MemFree <= 0:
+			out = append(out, fmt.Sprintf("%s is not used: it offers no memory", n.Name))
+		case n.DecodeBps <= 0:
+			out = append(out, fmt.Sprintf("%s is not used: its speed is not measured yet", n.Name))
+		case n.MemFree < smallest+m.StepBytes+m.KVBytes*int64(m.Context):
+			out = append(out, fmt.Sprintf("%s is not used: %s free do not hold one layer", n.Name, Size(n.MemFree)))
+		default:
+			nodes = append(nodes, n)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b Node) int {
+		return cmp.Or(cmp.Compare(b.DecodeBps/float64(1+b.Sessions), a.DecodeBps/float64(1+a.Sessions)), cmp.Compare(a.ID, b.ID))
+	})
+	slices.Sort(out)
+	return nodes, out
+}
+
+// Size writes bytes for people.
+func Size(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.0f MB", float64(n)/1e6)
+	default:
+		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
+	}
+}

@@ -1,0 +1,273 @@
+package scheduler_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+// model is a shape with n equal layers of 10 MB.
+func model(n int) scheduler.Model {
+	m := scheduler.Model{Name: "m", EmbedBytes: 5e6, HeadBytes: 5e6, KVBytes: 1000, StepBytes: 1e6, HiddenBytes: 4000, Context: 1000}
+	for range n {
+		m.LayerBytes = append(m.LayerBytes, 10e6)
+		m.LayerMacs = append(m.LayerMacs, 20e6)
+	}
+	return m
+}
+
+func node(id string, mem int64, bps float64) scheduler.Node {
+	return scheduler.Node{ID: id, Name: id, MemFree: mem, DecodeBps: bps, PrefillOps: bps * 10}
+}
+
+func TestOneNodeThatHoldsTheModelIsThePlanWhenItIsFastest(t *testing.T) {
+	s := scheduler.Snapshot{Head: "head", Nodes: []scheduler.Node{node("a", 1e9, 10e9), node("b", 1e9, 30e9), node("c", 1e9, 20e9)}}
+	p, err := scheduler.Make(s, model(12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Stages) != 1 || p.Stages[0].Node != "b" || p.Stages[0].Last != 11 {
+		t.Fatalf("stages %+v", p.Stages)
+	}
+	if !strings.Contains(strings.Join(p.Why, "\n"), "fastest") || !strings.Contains(strings.Join(p.Why, "\n"), "splitting over 2 nodes would take") {
+		t.Fatalf("why: %q", p.Why)
+	}
+}
+
+func TestAModelTooLargeForOneNodeIsSplitBySpeed(t *testing.T) {
+	s := scheduler.Snapshot{Head: "head", Nodes: []scheduler.Node{node("a", 100e6, 10e9), node("b", 100e6, 10e9), {ID: "head", Name: "head"}}}
+	p, err := scheduler.Make(s, model(12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Stages) != 2 || p.Stages[0].Last != 5 {
+		t.Fatalf("equal nodes do not get half each: %+v", p.Stages)
+	}
+	if !slices.ContainsFunc(p.Why, func(w string) bool { return strings.Contains(w, "head is not used") }) {
+		t.Fatalf("why: %q", p.Why)
+	}
+}
+
+func TestSmallFastNodesBeatALargeSlowOne(t *testing.T) {
+	s := scheduler.Snapshot{Head: "a", Nodes: []scheduler.Node{node("slow", 1e9, 1e9), node("a", 100e6, 50e9), node("b", 100e6, 50e9)}}
+	p, err := scheduler.Make(s, model(12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Stages) != 2 || p.Stages[0].Node == "slow" || p.Stages[1].Node == "slow" {
+		t.Fatalf("stages %+v", p.Stages)
+	}
+}
+
+func TestNoRoomSaysHowMuchIsMissingAndWhere(t *testing.T) {
+	s := scheduler.Snapshot{Head: "a", Nodes: []scheduler.Node{node("a", 30e6, 1e9), {ID: "gpu", Name: "gpu", Excluded: "weft cannot compute on it yet"}, {ID: "n", Name: "new", MemFree: 1e9}}}
+	_, err := scheduler.Make(s, model(12))
+	var e *scheduler.NoRoomError
+	if !errors.As(err, &e) {
+		t.Fatalf("err %v", err)
+	}
+	for _, want := range []string{"are missing", "a has 30 MB", "weft cannot compute on it yet", "not measured yet"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q lacks %q", err, want)
+		}
+	}
+	// Enough in all, but no piece holds a layer and its KV.
+	var many []scheduler.Node
+	for i := range 40 {
+		many = append(many, node(fmt.Sprint("n", i), 12e6, 1e9))
+	}
+	if _, err := scheduler.Make(scheduler.Snapshot{Nodes: many}, model(12)); err == nil {
+		t.Fatal("a plan over nodes that hold no embedding")
+	}
+}
+
+func TestHostileShapesAreRefused(t *testing.T) {
+	m := model(3)
+	m.LayerBytes[1] = -5
+	for name, m := range map[string]scheduler.Model{"no layers": {Context: 1}, "negative layer": m, "no context": {LayerBytes: []int64{1}, LayerMacs: []int64{1}}} {
+		if _, err := scheduler.Make(scheduler.Snapshot{}, m); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := scheduler.Make(scheduler.Snapshot{Nodes: []scheduler.Node{{}}}, model(3)); err == nil {
+		t.Error("node without id: accepted")
+	}
+}
+
+// draw makes a random problem.
+func draw(t *rapid.T) (scheduler.Snapshot, scheduler.Model) {
+	m := model(rapid.IntRange(1, 7).Draw(t, "layers"))
+	m.Tied = rapid.Bool().Draw(t, "tied")
+	s := scheduler.Snapshot{Head: "n0", Links: map[[2]string]scheduler.Link{}}
+	n := rapid.IntRange(1, 4).Draw(t, "nodes")
+	for i := range n {
+		s.Nodes = append(s.Nodes, node(fmt.Sprint("n", i), int64(rapid.IntRange(0, 90).Draw(t, "mem"))*1e6, float64(rapid.IntRange(1, 30).Draw(t, "speed"))*1e9))
+		for j := range i {
+			s.Links[[2]string{fmt.Sprint("n", j), fmt.Sprint("n", i)}] = scheduler.Link{RTT: time.Duration(rapid.IntRange(0, 5000).Draw(t, "rtt")) * time.Microsecond, Bandwidth: 1e8}
+		}
+	}
+	return s, m
+}
+
+// exhaust finds the least TPOT by trying every order and every cut with the
+// planner's own public numbers for each forced plan.
+func exhaust(s scheduler.Snapshot, m scheduler.Model) (best time.Duration, found bool) {
+	var try func(order []scheduler.Node, used int)
+	try = func(order []scheduler.Node, used int) {
+		if len(order) > 0 {
+			cuts(len(m.LayerBytes), len(order), func(last []int) {
+				if t, ok := price(s, m, order, last); ok && (!found || t < best) {
+					best, found = t, true
+				}
+			})
+		}
+		for i, n := range s.Nodes {
+			if used&(1<<i) == 0 {
+				try(append(slices.Clone(order), n), used|1<<i)
+			}
+		}
+	}
+	try(nil, 0)
+	return best, found
+}
+
+func cuts(layers, stages int, f func([]int)) {
+	var rec func(last []int, from int)
+	rec = func(last []int, from int) {
+		if len(last) == stages-1 {
+			if from < layers {
+				f(append(slices.Clone(last), layers-1))
+			}
+			return
+		}
+		for e := from; e < layers-1; e++ {
+			rec(append(last, e), e+1)
+		}
+	}
+	rec(nil, 0)
+}
+
+// price is an independent cost of one plan: section 9 of the design with a = 0.
+func price(s scheduler.Snapshot, m scheduler.Model, order []scheduler.Node, last []int) (time.Duration, bool) {
+	hop := func(a, b string, size float64) time.Duration {
+		if a == b {
+			return 0
+		}
+		l := s.Links[[2]string{min(a, b), max(a, b)}]
+		return 60*time.Microsecond + l.RTT/2 + time.Duration(size/l.Bandwidth*1e9)
+	}
+	var total time.Duration
+	prev, first := s.Head, 0
+	for k, n := range order {
+		bytes, read := int64(0), int64(0)
+		for _, b := range m.LayerBytes[first : last[k]+1] {
+			bytes += b
+		}
+		read = bytes
+		end := last[k] == len(m.LayerBytes)-1
+		if first == 0 {
+			bytes += m.EmbedBytes
+		}
+		if end {
+			bytes += m.HeadBytes
+			read += m.HeadBytes
+			if m.Tied {
+				read += m.EmbedBytes
+				if first > 0 {
+					bytes += m.EmbedBytes
+				}
+			}
+		}
+		if bytes+m.StepBytes+int64(last[k]-first+1)*m.KVBytes*int64(m.Context) > n.MemFree || n.MemFree == 0 {
+			return 0, false
+		}
+		size := float64(m.HiddenBytes)
+		if k == 0 {
+			size = 64
+		}
+		total += hop(prev, n.ID, size) + 50*time.Microsecond + time.Duration(float64(read)/n.DecodeBps*1e9)
+		prev, first = n.ID, last[k]+1
+	}
+	return total + hop(prev, s.Head, 64), true
+}
+
+func TestPlanIsWithinSlackOfExhaustiveSearchAndKeepsItsPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, m := draw(t)
+		p, err := scheduler.Make(s, m)
+		best, found := exhaust(s, m)
+		if (err == nil) != found {
+			t.Fatalf("planner: %v; exhaustive search found a plan: %v", err, found)
+		}
+		if err != nil {
+			return
+		}
+		if float64(p.TPOT) > float64(best)*scheduler.Slack+float64(time.Microsecond) {
+			t.Fatalf("TPOT %v, best %v: %+v", p.TPOT, best, p.Stages)
+		}
+		next := 0
+		for _, st := range p.Stages {
+			if st.First != next || st.Last < st.First {
+				t.Fatalf("gap or overlap: %+v", p.Stages)
+			}
+			next = st.Last + 1
+			i := slices.IndexFunc(s.Nodes, func(n scheduler.Node) bool { return n.ID == st.Node })
+			if st.Bytes+st.KVBytes+m.StepBytes > s.Nodes[i].MemFree {
+				t.Fatalf("%s is overcommitted: %+v in %d", st.Node, st, s.Nodes[i].MemFree)
+			}
+			if st.KVPositions < m.Context {
+				t.Fatalf("%s has no room for a session: %+v", st.Node, st)
+			}
+		}
+		if next != len(m.LayerBytes) {
+			t.Fatalf("layers %d to %d are missing", next, len(m.LayerBytes)-1)
+		}
+	})
+}
+
+func TestTheOrderOfTheRecordsDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, m := draw(t)
+		a, errA := scheduler.Make(s, m)
+		s.Nodes = slices.Clone(s.Nodes)
+		rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed"))).Shuffle(len(s.Nodes), func(i, j int) { s.Nodes[i], s.Nodes[j] = s.Nodes[j], s.Nodes[i] })
+		b, errB := scheduler.Make(s, m)
+		if (errA == nil) != (errB == nil) {
+			t.Fatalf("%v / %v", errA, errB)
+		}
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func TestStagesCanBeForced(t *testing.T) {
+	s := scheduler.Snapshot{Head: "a", Stages: 3, Nodes: []scheduler.Node{node("a", 1e9, 3e9), node("b", 1e9, 2e9), node("c", 1e9, 1e9), node("d", 1e9, 1e9)}}
+	p, err := scheduler.Make(s, model(12))
+	if err != nil || len(p.Stages) != 3 {
+		t.Fatalf("%v %+v", err, p.Stages)
+	}
+}
+
+func TestManySmallNodesHoldALargeModel(t *testing.T) {
+	var s scheduler.Snapshot
+	for i := range 50 {
+		s.Nodes = append(s.Nodes, node(fmt.Sprintf("n%02d", i), int64(60+i)*1e6, float64(1+i%7)*1e9))
+	}
+	p, err := scheduler.Make(s, model(80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Stages) < 8 {
+		t.Fatalf("%d stages", len(p.Stages))
+	}
+}
