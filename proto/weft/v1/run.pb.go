@@ -1046,7 +1046,7 @@ type Run struct {
 	Epoch         uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Base          uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
 	Tokens        []uint32               `protobuf:"varint,4,rep,packed,name=tokens,proto3" json:"tokens,omitempty"`
-	Sample        uint32                 `protobuf:"varint,5,opt,name=sample,proto3" json:"sample,omitempty"`                     // the last `sample` positions draw a token each
+	Sample        uint32                 `protobuf:"varint,5,opt,name=sample,proto3" json:"sample,omitempty"`                     // the last `sample` positions draw a token each: none, one, or all
 	WantHash      bool                   `protobuf:"varint,6,opt,name=want_hash,json=wantHash,proto3" json:"want_hash,omitempty"` // report the last position's state hash
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1126,20 +1126,28 @@ func (x *Run) GetWantHash() bool {
 
 // Result acknowledges every run, prefill included.
 type Result struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Epoch         uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Base          uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
-	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`         // positions of the run
-	Drawn         []uint32               `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`  // tokens drawn: accepted+1 of them when sampling, the last one new
-	Accepted      uint32                 `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`   // drafted tokens of the run that equal the drawn ones
-	Confirmed     uint32                 `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"` // confirmed length after this run
-	Logprobs      []*Logprob             `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`    // one per drawn token when wanted
-	StateHash     []byte                 `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
-	Error         string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`                           // the run failed: names layer and cause
-	ErrorBy       string                 `protobuf:"bytes,11,opt,name=error_by,json=errorBy,proto3" json:"error_by,omitempty"`        // peer id of the stage
-	Stale         bool                   `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                          // of an old epoch, or discarded after a mismatch: nothing was computed
-	ComputeUs     uint64                 `protobuf:"varint,13,opt,name=compute_us,json=computeUs,proto3" json:"compute_us,omitempty"` // the last stage's step time
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Epoch   uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Base    uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
+	Count   uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // positions of the run
+	// Tokens drawn, in order of position; the last one is for position
+	// base+accepted: the target's own next token.
+	Drawn []uint32 `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`
+	// Tokens of the run that are valid now: base+accepted is the session's valid
+	// length. Below count when a token differs from the one drawn for its
+	// position, and 0 when that is the run's first.
+	Accepted  uint32     `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Confirmed uint32     `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"` // confirmed length after this run: base+accepted
+	Logprobs  []*Logprob `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`    // one per drawn token when wanted
+	StateHash []byte     `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Error     string     `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`                           // the run failed: names layer and cause
+	ErrorBy   string     `protobuf:"bytes,11,opt,name=error_by,json=errorBy,proto3" json:"error_by,omitempty"`        // peer id of the stage
+	Stale     bool       `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                          // of an old epoch, or discarded after a mismatch: nothing was computed
+	ComputeUs uint64     `protobuf:"varint,13,opt,name=compute_us,json=computeUs,proto3" json:"compute_us,omitempty"` // the last stage's step time
+	// The run met a mismatch: what else comes of this epoch is discarded, and the
+	// head begins the next one with Truncate(keep = base+accepted).
+	EpochEnded    bool `protobuf:"varint,14,opt,name=epoch_ended,json=epochEnded,proto3" json:"epoch_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1263,6 +1271,13 @@ func (x *Result) GetComputeUs() uint64 {
 		return x.ComputeUs
 	}
 	return 0
+}
+
+func (x *Result) GetEpochEnded() bool {
+	if x != nil {
+		return x.EpochEnded
+	}
+	return false
 }
 
 type Logprob struct {
@@ -1748,7 +1763,7 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	"\x04base\x18\x03 \x01(\rR\x04base\x12\x16\n" +
 	"\x06tokens\x18\x04 \x03(\rR\x06tokens\x12\x16\n" +
 	"\x06sample\x18\x05 \x01(\rR\x06sample\x12\x1b\n" +
-	"\twant_hash\x18\x06 \x01(\bR\bwantHash\"\xe5\x02\n" +
+	"\twant_hash\x18\x06 \x01(\bR\bwantHash\"\x86\x03\n" +
 	"\x06Result\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +
@@ -1765,7 +1780,9 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	"\berror_by\x18\v \x01(\tR\aerrorBy\x12\x14\n" +
 	"\x05stale\x18\f \x01(\bR\x05stale\x12\x1d\n" +
 	"\n" +
-	"compute_us\x18\r \x01(\x04R\tcomputeUs\"{\n" +
+	"compute_us\x18\r \x01(\x04R\tcomputeUs\x12\x1f\n" +
+	"\vepoch_ended\x18\x0e \x01(\bR\n" +
+	"epochEnded\"{\n" +
 	"\aLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\rR\x05token\x12\x18\n" +
 	"\alogprob\x18\x02 \x01(\x02R\alogprob\x12\x1d\n" +
