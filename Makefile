@@ -1,0 +1,45 @@
+# Every target is one line; the scripts say what they do. See CONTRIBUTING.md.
+export CGO_ENABLED ?= 0
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: all build demo test race noasm fuzz bench lint fmt generate check cross clean
+all: build
+
+build: ## the one binary, ./weft
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o weft .
+
+demo: ## three nodes on loopback answer one prompt
+	scripts/demo
+
+test: ## all tests, coverage, and what could not be run
+	scripts/test
+
+race: ## the packages with goroutines under the race detector
+	scripts/race
+
+noasm: ## kernels and stages in portable Go
+	$(GO) test -tags noasm ./kernels/... ./shard/...
+
+fuzz: ## every fuzz target, FUZZ runs each
+	scripts/fuzz $(FUZZ)
+
+bench: ## tokens/s solo and split, hop cost, start-up, memory
+	scripts/bench
+
+lint: ## golangci-lint with .golangci.yml
+	CGO_ENABLED=0 $(GO) tool -modfile=tools/lint.mod golangci-lint run ./...
+
+fmt: ## gofumpt says what it would change
+	scripts/fmt
+
+generate: ## protobuf code and kernels
+	$(GO) generate ./...
+
+cross: ## everything compiles for the other systems
+	scripts/cross
+
+check: fmt lint cross noasm race fuzz ## what CI runs beside the tests
+
+clean:
+	rm -rf weft dist coverage.out .cache .demo
