@@ -1,0 +1,59 @@
+package host
+
+import (
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// quicDelay is the head start that TCP gets: a hung or killed peer shows on
+// TCP in milliseconds and on QUIC after tens of seconds.
+const quicDelay = 500 * time.Millisecond
+
+// rankDials orders the addresses of a peer for dialing: TCP at once, QUIC
+// for what TCP does not reach.
+func rankDials(addrs []ma.Multiaddr) []network.AddrDelay {
+	tcp := slices.ContainsFunc(addrs, isTCP)
+	ranked := make([]network.AddrDelay, 0, len(addrs))
+	for _, a := range addrs {
+		d := network.AddrDelay{Addr: a}
+		if tcp && !isTCP(a) {
+			d.Delay = quicDelay
+		}
+		ranked = append(ranked, d)
+	}
+	slices.SortStableFunc(ranked, func(a, b network.AddrDelay) int { return int(a.Delay - b.Delay) })
+	return ranked
+}
+
+func isTCP(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_TCP)
+	return err == nil
+}
+
+// sortAddrs orders addresses by use to others: private network first (where
+// a mesh lives), then public, link-local, loopback last; TCP before QUIC.
+func sortAddrs(addrs []ma.Multiaddr) []ma.Multiaddr {
+	out := slices.Clone(addrs)
+	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return addrRank(a) - addrRank(b) })
+	return out
+}
+
+func addrRank(a ma.Multiaddr) int {
+	rank := 2 // public
+	switch {
+	case manet.IsIPLoopback(a):
+		rank = 6
+	case manet.IsIP6LinkLocal(a):
+		rank = 4
+	case manet.IsPrivateAddr(a):
+		rank = 0
+	}
+	if !isTCP(a) {
+		rank++
+	}
+	return rank
+}

@@ -1,0 +1,153 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/weft-mesh/weft/p2p/admission"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+)
+
+const (
+	helloProtocol protocol.ID = "/weft/hello/1"
+
+	helloTimeout    = 5 * time.Second
+	maxHelloMessage = 2048
+	maxHellos       = 64 // answered at once
+	maxSoftware     = 64
+	maxRefusal      = 300
+)
+
+// Reasons why a hello fails.
+var (
+	// ErrStranger means that the other side proved no membership.
+	ErrStranger = errors.New("the other node is not a member of this mesh")
+	// ErrRefused means that the other side did not accept this node.
+	ErrRefused = errors.New("the other node refused this one")
+)
+
+// startHello introduces this node on a connection. Callers hold mu.
+func (h *Host) startHello(st *peerState, c network.Conn) {
+	if h.closed {
+		return
+	}
+	st.hellos++
+	h.wg.Go(func() {
+		err := h.hello(c)
+		h.mu.Lock()
+		st.hellos--
+		if err != nil {
+			st.err = err
+		}
+		st.notify()
+		h.mu.Unlock()
+		if err != nil && h.ctx.Err() == nil {
+			h.log.Debug("hello failed", "peer", c.RemotePeer().String(), "error", err)
+			_ = c.Close()
+		}
+	})
+}
+
+// hello shows this node's certificate and checks the other's.
+func (h *Host) hello(c network.Conn) error {
+	ctx, cancel := context.WithTimeout(h.ctx, helloTimeout)
+	defer cancel()
+	s, err := openOn(ctx, c, helloProtocol)
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if _, err := protodelim.MarshalTo(s, h.introduction()); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	var answer weftv1.Hello
+	if err := readHello(s, &answer); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if reason := admission.Printable(answer.GetRefusal(), maxRefusal); reason != "" {
+		return fmt.Errorf("%w: %s", ErrRefused, reason)
+	}
+	return h.accept(c.RemotePeer(), &answer)
+}
+
+// serveHello answers the other side's certificate with this node's own.
+func (h *Host) serveHello(s network.Stream) {
+	defer s.Close()
+	select {
+	case h.helloS <- struct{}{}:
+		defer func() { <-h.helloS }()
+	default:
+		_ = s.Reset()
+		return
+	}
+	_ = s.SetDeadline(time.Now().Add(helloTimeout))
+	stop := context.AfterFunc(h.ctx, func() { _ = s.Reset() })
+	defer stop()
+	var ask weftv1.Hello
+	if err := readHello(s, &ask); err != nil {
+		_ = s.Reset()
+		return
+	}
+	who := s.Conn().RemotePeer()
+	answer := h.introduction()
+	if err := h.accept(who, &ask); err != nil {
+		h.log.Warn("stranger refused", "peer", who.String(), "addr", s.Conn().RemoteMultiaddr().String(), "error", err)
+		answer = &weftv1.Hello{Refusal: admission.Printable(err.Error(), maxRefusal)}
+	}
+	_, _ = protodelim.MarshalTo(s, answer)
+}
+
+func (h *Host) introduction() *weftv1.Hello {
+	id := h.cfg.Authority.ID()
+	return &weftv1.Hello{
+		Mesh: id[:], Credential: h.cfg.Authority.Credential(),
+		WireVersion: h.cfg.Wire, ContractVersion: h.cfg.Contract, Software: h.cfg.Software,
+	}
+}
+
+// accept checks what a peer has shown and notes it as a member.
+func (h *Host) accept(who peer.ID, m *weftv1.Hello) error {
+	id := h.cfg.Authority.ID()
+	if id.IsZero() {
+		return fmt.Errorf("%w: %w", ErrStranger, admission.ErrNoMesh)
+	}
+	if string(m.GetMesh()) != string(id[:]) {
+		return fmt.Errorf("%w: %w", ErrStranger, admission.ErrOtherMesh)
+	}
+	member, err := h.cfg.Authority.Verify(who, m.GetCredential())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStranger, err)
+	}
+	h.verified(who, Member{
+		Member: member, Wire: m.GetWireVersion(), Contract: m.GetContractVersion(),
+		Software: admission.Printable(m.GetSoftware(), maxSoftware),
+	}, m.GetCredential())
+	return nil
+}
+
+func readHello(s network.Stream, m *weftv1.Hello) error {
+	r := bufio.NewReaderSize(s, 512)
+	return protodelim.UnmarshalOptions{MaxSize: maxHelloMessage}.UnmarshalFrom(r, m)
+}
+
+// Refresh introduces this node again to all connected peers, after its
+// certificate has changed. It does not wait for their answers.
+func (h *Host) Refresh() {
+	for _, c := range h.lib.Network().Conns() {
+		h.mu.Lock()
+		if st := h.peers[c.RemotePeer()]; st != nil {
+			h.startHello(st, c)
+		}
+		h.mu.Unlock()
+	}
+}

@@ -1,0 +1,270 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	libhost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/weft-mesh/weft/p2p/admission"
+)
+
+// Authority says who belongs to the mesh; *admission.Mesh is one.
+type Authority interface {
+	// ID names the mesh, zero while this node belongs to none.
+	ID() admission.ID
+	// Credential is what this node shows to others, nil while it has none.
+	Credential() []byte
+	// Verify checks what another node shows.
+	Verify(remote peer.ID, credential []byte) (admission.Member, error)
+}
+
+// Config makes a Host.
+type Config struct {
+	// Key is the node's Ed25519 identity, see LoadIdentity.
+	Key crypto.PrivKey
+	// Authority decides on membership.
+	Authority Authority
+	// Listen is "HOST:PORT": an IP address of this machine, localhost, or
+	// empty for all; port 0 takes any free one. TCP and QUIC share it.
+	Listen string
+	// NoQUIC leaves QUIC out; NoTCP leaves TCP out (tests of reachability).
+	NoQUIC, NoTCP bool
+	// Wire, Contract and Software are told to other members.
+	Wire, Contract uint32
+	Software       string
+	// StrangerTime is how long a connection may stay without a certificate,
+	// MaxStrangers how many may at once. Defaults 20 s and 64.
+	StrangerTime time.Duration
+	MaxStrangers int
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+func (c *Config) fill() error {
+	if c.Key == nil {
+		return errors.New("start host: an identity key is needed")
+	}
+	if c.Authority == nil {
+		return errors.New("start host: an authority is needed")
+	}
+	if c.NoQUIC && c.NoTCP {
+		return errors.New("start host: no transport is left")
+	}
+	if c.StrangerTime <= 0 {
+		c.StrangerTime = 20 * time.Second
+	}
+	if c.MaxStrangers <= 0 {
+		c.MaxStrangers = 64
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Host is a listening node. All methods are safe for use by several
+// goroutines.
+type Host struct {
+	cfg  Config
+	log  *slog.Logger
+	lib  libhost.Host
+	self peer.ID
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	helloS chan struct{} // a slot for each hello that is being answered
+
+	mu       sync.Mutex // guards all below
+	closed   bool
+	peers    map[peer.ID]*peerState
+	watchers map[*watcher]struct{}
+}
+
+// New starts a host. The context bounds the start only; Close ends the host.
+func New(ctx context.Context, cfg Config) (*Host, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	self, err := peer.IDFromPrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("start host: %w", err)
+	}
+	addrs, err := listenAddrs(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
+		return cfg.NoTCP && isTCP(a) || cfg.NoQUIC && !isTCP(a)
+	})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h := &Host{
+		cfg: cfg, log: cfg.Logger, self: self,
+		helloS:   make(chan struct{}, maxHellos),
+		peers:    make(map[peer.ID]*peerState),
+		watchers: make(map[*watcher]struct{}),
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	if h.lib, err = newLibp2p(h, addrs); err != nil {
+		h.cancel()
+		return nil, err
+	}
+	h.lib.Network().Notify((*notifiee)(h))
+	h.HandleStranger(helloProtocol, h.serveHello)
+	if err := h.lib.Network().Listen(addrs...); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", cfg.Listen, err), h.Close())
+	}
+	if got := len(h.lib.Network().ListenAddresses()); got < len(addrs) {
+		return nil, errors.Join(fmt.Errorf("listen on %s: only %d of %d addresses could be bound: %w; choose another with --listen HOST:PORT",
+			cfg.Listen, got, len(addrs), ErrPortInUse), h.Close())
+	}
+	h.wg.Go(h.sweepLoop)
+	return h, nil
+}
+
+// newLibp2p makes the libp2p host, which does not listen yet: nothing may
+// come in before the handlers stand.
+func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
+	limits, err := newLimits()
+	if err != nil {
+		return nil, fmt.Errorf("start host: %w", err)
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(h.cfg.Key),
+		libp2p.NoListenAddrs,
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
+		libp2p.ConnectionGater((*gate)(h)),
+		libp2p.DialRanker(rankDials),
+		libp2p.Ping(false),
+		libp2p.UserAgent("weft"),
+	}
+	if !h.cfg.NoTCP {
+		// Sharing a port with another process would split its connections.
+		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()))
+	}
+	if !h.cfg.NoQUIC {
+		opts = append(opts, libp2p.Transport(libp2pquic.NewTransport))
+	}
+	lib, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start host: %w", err), limits.Close())
+	}
+	return lib, nil
+}
+
+// ID returns the node's peer id.
+func (h *Host) ID() peer.ID { return h.self }
+
+// DialAddrs returns the addresses under which others can dial this node,
+// without its peer id, best first. Loopback addresses are in it only when
+// there are no others: then the mesh lives on one machine.
+func (h *Host) DialAddrs() []ma.Multiaddr {
+	all := sortAddrs(h.lib.Addrs())
+	outer := slices.DeleteFunc(slices.Clone(all), manet.IsIPLoopback)
+	if len(outer) == 0 {
+		return all
+	}
+	return outer
+}
+
+// Addrs is DialAddrs with the peer id at the end of each address.
+func (h *Host) Addrs() []ma.Multiaddr {
+	info := peer.AddrInfo{ID: h.self, Addrs: h.DialAddrs()}
+	full, err := peer.AddrInfoToP2pAddrs(&info)
+	if err != nil {
+		return nil // cannot happen: the id is valid
+	}
+	return full
+}
+
+// AddAddrs notes addresses of a peer for later dials, for a while.
+func (h *Host) AddAddrs(id peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
+	h.lib.Peerstore().AddAddrs(id, addrs, ttl)
+}
+
+// KnownAddrs returns the addresses that are noted for a peer.
+func (h *Host) KnownAddrs(id peer.ID) []ma.Multiaddr { return h.lib.Peerstore().Addrs(id) }
+
+// Handle serves a protocol to members. The handler owns the stream and must
+// return when it is reset. A stranger's stream is reset before any byte of
+// the protocol is read.
+func (h *Host) Handle(id protocol.ID, handler network.StreamHandler) {
+	h.lib.SetStreamHandler(id, func(s network.Stream) {
+		if !h.enter() {
+			_ = s.Reset()
+			return
+		}
+		defer h.wg.Done()
+		if !h.admits(s.Conn().RemotePeer()) {
+			h.log.Warn("stream of a stranger refused", "protocol", string(id), "peer", s.Conn().RemotePeer().String())
+			_ = s.ResetWithError(network.StreamGated)
+			return
+		}
+		handler(s)
+	})
+}
+
+// HandleStranger serves a protocol to anybody. The handler must bound all.
+func (h *Host) HandleStranger(id protocol.ID, handler network.StreamHandler) {
+	h.lib.SetStreamHandler(id, func(s network.Stream) {
+		if !h.enter() {
+			_ = s.Reset()
+			return
+		}
+		defer h.wg.Done()
+		handler(s)
+	})
+}
+
+// RemoveHandler ends the serving of a protocol; running handlers go on.
+func (h *Host) RemoveHandler(id protocol.ID) { h.lib.RemoveStreamHandler(id) }
+
+// enter counts a goroutine in, unless the host is closed.
+func (h *Host) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Add(1)
+	return true
+}
+
+// Close ends all connections and waits for all handlers and goroutines.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.cancel()
+	err := h.lib.Close()
+	h.wg.Wait()
+	return err
+}

@@ -1,0 +1,328 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/weft-mesh/weft/p2p/admission"
+)
+
+// Member is a connected peer that has proved its membership.
+type Member struct {
+	admission.Member
+	// Wire, Contract and Software are what it says about its program.
+	Wire, Contract uint32
+	Software       string
+}
+
+// peerState is what the host knows of a connected peer. It lives from the
+// first connection to the last; a new connection proves itself anew. The
+// host's mutex guards it.
+type peerState struct {
+	conns      int
+	hellos     int // of ours, under way
+	member     *Member
+	credential []byte
+	err        error         // why the last hello failed
+	changed    chan struct{} // closed and replaced at every change
+	since      time.Time
+}
+
+func (st *peerState) notify() {
+	close(st.changed)
+	st.changed = make(chan struct{})
+}
+
+// errGone means that the connection ended before the peer was known.
+var errGone = errors.New("the connection ended before the other side had shown its certificate")
+
+// notifiee is the host as libp2p's connection listener; its calls must not
+// block.
+type notifiee Host
+
+func (n *notifiee) Listen(network.Network, ma.Multiaddr)      {}
+func (n *notifiee) ListenClose(network.Network, ma.Multiaddr) {}
+
+func (n *notifiee) Connected(_ network.Network, c network.Conn) {
+	h := (*Host)(n)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	st := h.peers[c.RemotePeer()]
+	if st == nil {
+		st = &peerState{changed: make(chan struct{}), since: time.Now()}
+		h.peers[c.RemotePeer()] = st
+	}
+	st.conns++
+	// The side that dialed begins. A node without a certificate has nothing
+	// to say; it is about to join.
+	if c.Stat().Direction == network.DirOutbound && h.cfg.Authority.Credential() != nil {
+		h.startHello(st, c)
+	}
+}
+
+func (n *notifiee) Disconnected(_ network.Network, c network.Conn) {
+	h := (*Host)(n)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := c.RemotePeer()
+	st := h.peers[id]
+	if st == nil {
+		return
+	}
+	if st.conns--; st.conns > 0 {
+		return
+	}
+	delete(h.peers, id)
+	if st.err == nil {
+		st.err = errGone
+	}
+	if st.member != nil {
+		h.emit(Event{Kind: Disconnected, Member: *st.member})
+		st.member = nil
+	}
+	st.notify()
+}
+
+// admits says whether a peer is a member now, waiting for a hello of ours
+// that is under way: the peer may have read our certificate and gone on
+// before we have read its own.
+func (h *Host) admits(id peer.ID) bool {
+	timer := time.NewTimer(helloTimeout)
+	defer timer.Stop()
+	for {
+		h.mu.Lock()
+		st := h.peers[id]
+		if st == nil || st.member == nil && st.hellos == 0 {
+			h.mu.Unlock()
+			return false
+		}
+		if st.member != nil {
+			ok := !time.Now().After(st.member.Expires.Add(admission.ClockSkew))
+			h.mu.Unlock()
+			return ok
+		}
+		changed := st.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timer.C:
+			return false
+		case <-h.ctx.Done():
+			return false
+		}
+	}
+}
+
+// verified notes a member after a successful hello.
+func (h *Host) verified(id peer.ID, m Member, credential []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.peers[id]
+	if st == nil {
+		return // the connection ended meanwhile
+	}
+	first := st.member == nil
+	st.member, st.credential, st.err = &m, credential, nil
+	if first {
+		h.emit(Event{Kind: Connected, Member: m})
+	}
+	st.notify()
+}
+
+// Members returns the connected members, ordered by peer id.
+func (h *Host) Members() []Member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []Member
+	for _, st := range h.peers {
+		if st.member != nil {
+			out = append(out, *st.member)
+		}
+	}
+	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return out
+}
+
+// Member returns a connected member.
+func (h *Host) Member(id peer.ID) (Member, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.peers[id]; st != nil && st.member != nil {
+		return *st.member, true
+	}
+	return Member{}, false
+}
+
+// Admitters returns the connected members that may issue certificates.
+func (h *Host) Admitters() []peer.ID {
+	var out []peer.ID
+	for _, m := range h.Members() {
+		if m.Role == admission.Admitter {
+			out = append(out, m.ID)
+		}
+	}
+	return out
+}
+
+// ClosePeer ends all connections to a peer.
+func (h *Host) ClosePeer(id peer.ID) error { return h.lib.Network().ClosePeer(id) }
+
+const (
+	sweepEvery   = time.Second
+	recheckEvery = 30 * time.Second
+)
+
+// sweepLoop closes connections that stayed without a certificate, and those
+// of members whose certificate has ended or was revoked since.
+func (h *Host) sweepLoop() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, id := range h.overdue(now) {
+				h.log.Debug("stranger disconnected", "peer", id.String())
+				_ = h.ClosePeer(id)
+			}
+			if now.Sub(last) >= recheckEvery {
+				last = now
+				h.Recheck()
+			}
+		}
+	}
+}
+
+func (h *Host) overdue(now time.Time) []peer.ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []peer.ID
+	for id, st := range h.peers {
+		if st.member == nil && now.Sub(st.since) > h.cfg.StrangerTime {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// Recheck verifies the certificates of all connected members again and
+// disconnects those that fail. It runs by itself every half minute; call it
+// when the authority has learned something.
+func (h *Host) Recheck() {
+	h.mu.Lock()
+	shown := make(map[peer.ID][]byte)
+	for id, st := range h.peers {
+		if st.member != nil {
+			shown[id] = st.credential
+		}
+	}
+	h.mu.Unlock()
+	for id, credential := range shown {
+		if _, err := h.cfg.Authority.Verify(id, credential); err != nil {
+			h.log.Warn("member disconnected", "peer", id.String(), "error", err)
+			_ = h.ClosePeer(id)
+		}
+	}
+}
+
+// EventKind says what happened to a member.
+type EventKind uint8
+
+// Kinds of events.
+const (
+	Connected    EventKind = iota + 1 // a member's first connection was verified
+	Disconnected                      // its last connection ended
+)
+
+// Event is a change of the set of connected members.
+type Event struct {
+	Kind   EventKind
+	Member Member
+}
+
+// Watch returns a channel of the events from now on, in order, none lost, and
+// a function that ends it. The reader must keep up or memory grows with the
+// number of events. Close of the host closes the channel.
+func (h *Host) Watch() (<-chan Event, func()) {
+	w := &watcher{out: make(chan Event), stop: make(chan struct{}), wake: make(chan struct{}, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		close(w.out)
+		return w.out, func() {}
+	}
+	h.watchers[w] = struct{}{}
+	h.wg.Go(func() { w.run(h.ctx) })
+	return w.out, func() {
+		h.mu.Lock()
+		delete(h.watchers, w)
+		h.mu.Unlock()
+		w.once.Do(func() { close(w.stop) })
+	}
+}
+
+// emit queues an event for all watchers. Callers hold mu.
+func (h *Host) emit(e Event) {
+	for w := range h.watchers {
+		w.push(e)
+	}
+}
+
+type watcher struct {
+	out  chan Event
+	wake chan struct{}
+	stop chan struct{}
+	once sync.Once
+
+	mu    sync.Mutex // guards queue
+	queue []Event
+}
+
+func (w *watcher) push(e Event) {
+	w.mu.Lock()
+	w.queue = append(w.queue, e)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) run(ctx context.Context) {
+	defer close(w.out)
+	for {
+		select {
+		case <-w.wake:
+		case <-ctx.Done():
+			return
+		case <-w.stop:
+			return
+		}
+		w.mu.Lock()
+		batch := w.queue
+		w.queue = nil
+		w.mu.Unlock()
+		for _, e := range batch {
+			select {
+			case w.out <- e:
+			case <-ctx.Done():
+				return
+			case <-w.stop:
+				return
+			}
+		}
+	}
+}
