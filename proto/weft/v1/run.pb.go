@@ -1126,27 +1126,22 @@ func (x *Run) GetWantHash() bool {
 
 // Result acknowledges every run, prefill included.
 type Result struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Session []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Epoch   uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Base    uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
-	Count   uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // positions of the run
-	// Tokens drawn, in order of position; the last one is for position
-	// base+accepted: the target's own next token.
-	Drawn []uint32 `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`
-	// Tokens of the run that are valid now: base+accepted is the session's valid
-	// length. Below count when a token differs from the one drawn for its
-	// position, and 0 when that is the run's first.
-	Accepted  uint32     `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	Confirmed uint32     `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"` // confirmed length after this run: base+accepted
-	Logprobs  []*Logprob `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`    // one per drawn token when wanted
-	StateHash []byte     `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
-	Error     string     `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`                           // the run failed: names layer and cause
-	ErrorBy   string     `protobuf:"bytes,11,opt,name=error_by,json=errorBy,proto3" json:"error_by,omitempty"`        // peer id of the stage
-	Stale     bool       `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                          // of an old epoch, or discarded after a mismatch: nothing was computed
-	ComputeUs uint64     `protobuf:"varint,13,opt,name=compute_us,json=computeUs,proto3" json:"compute_us,omitempty"` // the last stage's step time
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Session   []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Epoch     uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Base      uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
+	Count     uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`         // positions of the run
+	Drawn     []uint32               `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`  // tokens drawn, in order of position; the last one is for position confirmed
+	Accepted  uint32                 `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`   // drafted tokens of the run that equal the drawn ones: one less than drawn
+	Confirmed uint32                 `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"` // the session's valid length after this run
+	Logprobs  []*Logprob             `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`    // one per drawn token when wanted
+	StateHash []byte                 `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Error     string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`                           // the run failed: names layer and cause
+	ErrorBy   string                 `protobuf:"bytes,11,opt,name=error_by,json=errorBy,proto3" json:"error_by,omitempty"`        // peer id of the stage
+	Stale     bool                   `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                          // of an old epoch, or discarded after a mismatch: nothing was computed
+	ComputeUs uint64                 `protobuf:"varint,13,opt,name=compute_us,json=computeUs,proto3" json:"compute_us,omitempty"` // the last stage's step time
 	// The run met a mismatch: what else comes of this epoch is discarded, and the
-	// head begins the next one with Truncate(keep = base+accepted).
+	// head begins the next one with Truncate(keep = confirmed).
 	EpochEnded    bool `protobuf:"varint,14,opt,name=epoch_ended,json=epochEnded,proto3" json:"epoch_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
