@@ -1,0 +1,118 @@
+// Package machine tells what the machine it runs on has: processor, memory,
+// disk and graphics processors. It reads only, changes nothing, and does not
+// judge: what a fact is worth to a plan is decided elsewhere. A fact that
+// cannot be had is left at its zero value, never guessed.
+//
+// Start reading at Facts.
+package machine
+
+import (
+	"context"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/cpuid/v2"
+	"github.com/shirou/gopsutil/v4/disk"
+	"github.com/shirou/gopsutil/v4/mem"
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+// Info are the facts of one moment.
+type Info struct {
+	OS, Arch  string
+	CPU       string // brand name
+	Cores     int    // physical cores that this process may use
+	Threads   int    // logical processors that this process may use
+	MemTotal  int64  // bytes, bounded by the control group's limit
+	MemFree   int64  // bytes that can be had without swapping
+	DiskFree  int64  // bytes, on the file system of the state directory
+	GPUs      []GPU
+	Container bool // memory is limited below the machine's
+}
+
+// GPU is a graphics processor as the system reports it.
+type GPU struct {
+	Name      string
+	Vendor    string // "nvidia", "amd", "intel"
+	VRAMTotal int64  // bytes; 0: not told
+	VRAMFree  int64
+}
+
+// NotUsed is why a plan does not count a GPU in this version.
+const NotUsed = "seen, not used: weft cannot compute on GPUs yet"
+
+// Facts gathers what can be had. dir is the state directory. It blocks for a
+// few milliseconds.
+func Facts(ctx context.Context, dir string) Info {
+	i := Info{
+		OS: runtime.GOOS, Arch: runtime.GOARCH,
+		CPU:     strings.TrimSpace(cpuid.CPU.BrandName),
+		Threads: runtime.GOMAXPROCS(0),
+	}
+	if i.CPU == "" {
+		i.CPU = runtime.GOARCH
+	}
+	i.Cores = i.Threads
+	if per := cpuid.CPU.ThreadsPerCore; per > 1 {
+		i.Cores = max(1, i.Threads/per)
+	}
+	if m, err := mem.VirtualMemoryWithContext(ctx); err == nil {
+		i.MemTotal, i.MemFree = clamp(m.Total), clamp(m.Available)
+	}
+	if limit, used, ok := groupMemory(os.DirFS("/sys/fs/cgroup")); ok && limit < i.MemTotal {
+		i.MemTotal, i.Container = limit, true
+		i.MemFree = max(0, min(i.MemFree, limit-used))
+	}
+	if u, err := disk.UsageWithContext(ctx, dir); err == nil {
+		i.DiskFree = clamp(u.Free)
+	}
+	i.GPUs = gpus(os.DirFS("/"))
+	return i
+}
+
+// Resident is this process's resident memory in bytes, 0 when not known.
+func Resident() int64 {
+	p, err := process.NewProcess(int32(os.Getpid()))
+	if err != nil {
+		return 0
+	}
+	m, err := p.MemoryInfo()
+	if err != nil {
+		return 0
+	}
+	return clamp(m.RSS)
+}
+
+func clamp(n uint64) int64 {
+	if n > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(n)
+}
+
+// ParseSize reads "8GB", "512MiB", "1.5g" or bytes; 0 is a size too.
+func ParseSize(s string) (int64, bool) {
+	t := strings.ToLower(strings.TrimSpace(s))
+	unit := 1.0
+	for _, u := range []struct {
+		suffix string
+		size   float64
+	}{
+		{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
+		{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+		{"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"t", 1e12}, {"b", 1},
+	} {
+		if rest, ok := strings.CutSuffix(t, u.suffix); ok {
+			t, unit = strings.TrimSpace(rest), u.size
+			break
+		}
+	}
+	v, err := strconv.ParseFloat(t, 64)
+	if err != nil || v < 0 || math.IsNaN(v) || v*unit > math.MaxInt64/2 {
+		return 0, false
+	}
+	return int64(v * unit), true
+}

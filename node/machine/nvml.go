@@ -1,0 +1,33 @@
+//go:build cgo && linux
+
+package machine
+
+import "github.com/NVIDIA/go-nvml/pkg/nvml"
+
+// nvmlGPUs lists NVIDIA's cards with their memory; nil without the driver.
+func nvmlGPUs() []GPU {
+	if nvml.Init() != nvml.SUCCESS {
+		return nil
+	}
+	defer nvml.Shutdown()
+	n, ret := nvml.DeviceGetCount()
+	if ret != nvml.SUCCESS {
+		return nil
+	}
+	var list []GPU
+	for i := range n {
+		d, ret := nvml.DeviceGetHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			continue
+		}
+		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia"}
+		if name, ret := d.GetName(); ret == nvml.SUCCESS {
+			g.Name = name
+		}
+		if m, ret := d.GetMemoryInfo(); ret == nvml.SUCCESS {
+			g.VRAMTotal, g.VRAMFree = int64(m.Total), int64(m.Free)
+		}
+		list = append(list, g)
+	}
+	return list
+}
