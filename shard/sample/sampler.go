@@ -1,0 +1,218 @@
+package sample
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/weft-mesh/weft/kernels/arith"
+)
+
+// one is probability 1 as an integer. Probabilities become integers before any sum, so sums are free of order.
+const one = 1 << 40
+
+// clampLogit keeps logits finite under penalties.
+const clampLogit = 1e38
+
+// candidate is a token that can still be drawn. Candidates are kept in ascending order of ids.
+type candidate struct {
+	weight uint64 // RN(p * 2^40), with p = 1 for the most likely token
+	id     int32
+}
+
+// Sampler holds the working memory of draws over one vocabulary: about 36 bytes a token of it. Nothing in it outlives a draw. It
+// is for one goroutine at a time.
+type Sampler struct {
+	vocab   int
+	counts  []int32     // of tokens in the penalties' window; all 0 between draws
+	cands   []candidate // what can be drawn
+	edge    []candidate // the bucket that a cut goes through
+	hist    histogram
+	touched []Logprob // logits that were changed, as they were
+}
+
+// New makes a sampler for a vocabulary.
+func New(vocab int) *Sampler {
+	return &Sampler{
+		vocab:  vocab,
+		counts: make([]int32, vocab),
+		cands:  make([]candidate, 0, vocab),
+		edge:   make([]candidate, 0, vocab),
+	}
+}
+
+// Input is what one draw depends on, beside the parameters.
+type Input struct {
+	Logits   []float32 // one a token of the vocabulary, all finite; changed during the draw, and back as they were after it
+	History  []int32   // the sequence's tokens before the drawn one, prompt included
+	Position int       // of the drawn token in the sequence; len(History) as a rule
+	Mask     []uint64  // bit id&63 of word id>>6 allows a token; nil allows all.
+	Top      []Logprob // room for Params.TopLogprobs entries, which the token's Top then uses
+}
+
+// Draw draws a token; its ID is -1 when the mask allows none. It allocates nothing when in.Top has room. The parameters must
+// be valid for the vocabulary.
+func (s *Sampler) Draw(p *Params, in Input) Token {
+	var t Token
+	var norm float64
+	if p.Logprobs {
+		norm = logNorm(in.Logits)
+		t.Top = top(in.Top[:0], in.Logits, p.TopLogprobs, norm)
+	}
+	s.adjust(p, in.Logits, in.History)
+	if p.Temperature == 0 {
+		t.ID = argmax(in.Logits, in.Mask)
+	} else {
+		t.ID = s.random(p, in)
+	}
+	s.restore(in.Logits)
+	if p.Logprobs && t.ID >= 0 {
+		t.Logprob = float32(float64(in.Logits[t.ID]) - norm)
+	}
+	return t
+}
+
+// adjust applies biases and penalties and notes what it changes.
+func (s *Sampler) adjust(p *Params, logits []float32, history []int32) {
+	s.touched = s.touched[:0]
+	for _, b := range p.Bias {
+		s.touch(b.ID, logits)
+		logits[b.ID] = clamp(float32(logits[b.ID] + b.Value))
+	}
+	repeats := p.Repeat != 0 && p.Repeat != 1
+	if !repeats && p.Presence == 0 && p.Frequency == 0 {
+		return
+	}
+	window := recent(history, p.LastN)
+	for _, id := range window {
+		s.counts[id]++
+	}
+	for _, id := range window {
+		n := s.counts[id]
+		if n == 0 {
+			continue
+		}
+		s.counts[id] = 0
+		s.touch(id, logits)
+		l := logits[id]
+		switch {
+		case !repeats:
+		case l > 0:
+			l = float32(l / p.Repeat)
+		default:
+			l = float32(l * p.Repeat)
+		}
+		l = float32(l - float32(float32(n)*p.Frequency))
+		logits[id] = clamp(float32(l - p.Presence))
+	}
+}
+
+// recent is the part of the history that penalties look at.
+func recent(history []int32, lastN int) []int32 {
+	switch {
+	case lastN == 0:
+		lastN = DefaultLastN
+	case lastN < 0:
+		lastN = len(history)
+	}
+	return history[max(0, len(history)-lastN):]
+}
+
+func clamp(l float32) float32 { return max(-clampLogit, min(clampLogit, l)) }
+
+func (s *Sampler) touch(id int32, logits []float32) {
+	s.touched = append(s.touched, Logprob{id, logits[id]})
+}
+
+// restore undoes adjust, latest change first.
+func (s *Sampler) restore(logits []float32) {
+	for i := len(s.touched) - 1; i >= 0; i-- {
+		logits[s.touched[i].ID] = s.touched[i].Logprob
+	}
+}
+
+func allowed(mask []uint64, id int) bool { return mask == nil || mask[id>>6]>>(id&63)&1 != 0 }
+
+// argmax is the allowed token with the highest logit, ties to the lowest id, or -1.
+func argmax(logits []float32, mask []uint64) int32 {
+	best := -1
+	for id, l := range logits {
+		if (best < 0 || l > logits[best]) && allowed(mask, id) {
+			best = id
+		}
+	}
+	return int32(best)
+}
+
+// random draws from the tempered and truncated distribution. Tokens are walked in ascending order of ids.
+func (s *Sampler) random(p *Params, in Input) int32 {
+	best := argmax(in.Logits, in.Mask)
+	if best < 0 {
+		return best
+	}
+	total := s.weigh(in.Logits, in.Logits[best], p.Temperature, in.Mask)
+	if p.TopK > 0 {
+		total = s.cut(total, p.TopK, math.MaxUint64)
+	}
+	if p.TopP > 0 && p.TopP < 1 {
+		total = s.cut(total, math.MaxInt, share(total, p.TopP))
+	}
+	if p.MinP > 0 {
+		total = s.floor(fixed(p.MinP))
+	}
+	left, _ := bits.Mul64(random(p.Seed, p.Choice, uint64(in.Position)), total)
+	for _, c := range s.cands {
+		if left < c.weight {
+			return c.id
+		}
+		left -= c.weight
+	}
+	return best // not reached: left is below the sum of weights
+}
+
+// weigh fills cands with the allowed tokens of any weight and gives their sum.
+func (s *Sampler) weigh(logits []float32, best, temperature float32, mask []uint64) uint64 {
+	total := uint64(0)
+	s.cands = s.cands[:0]
+	for id, l := range logits {
+		// The difference comes first, so that no temperature, however small, can give infinity minus infinity.
+		w := fixed(arith.Exp(float32(float32(l-best) / temperature)))
+		if w == 0 || !allowed(mask, id) {
+			continue
+		}
+		s.cands = append(s.cands, candidate{w, int32(id)})
+		total += w
+	}
+	return total
+}
+
+// fixed is RN(p * 2^40) for p in 0..1.
+func fixed(p float32) uint64 { return uint64(math.RoundToEven(float64(p) * one)) }
+
+// share is the part p of total, rounded up, at least 1; p is taken in steps of 2^-40.
+func share(total uint64, p float32) uint64 {
+	hi, lo := bits.Mul64(total, fixed(p))
+	need := hi<<24 | lo>>40
+	if lo&(one-1) != 0 {
+		need++
+	}
+	return max(1, need)
+}
+
+// floor keeps candidates of at least weight w and gives their sum.
+func (s *Sampler) floor(w uint64) uint64 {
+	return s.filter(func(c candidate) bool { return c.weight >= w })
+}
+
+// filter keeps some candidates, in order, and gives their sum.
+func (s *Sampler) filter(keep func(candidate) bool) uint64 {
+	total, n := uint64(0), 0
+	for _, c := range s.cands {
+		if keep(c) {
+			s.cands[n] = c
+			n++
+			total += c.weight
+		}
+	}
+	s.cands = s.cands[:n]
+	return total
+}

@@ -1,0 +1,123 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/shard/kv"
+	"github.com/weft-mesh/weft/shard/model"
+	"github.com/weft-mesh/weft/shard/sample"
+)
+
+// Source gives a stage its tensors; package store has it. It is asked for exactly the tensors of the layer range.
+type Source = model.Source
+
+// Options are what a stage is made of.
+type Options struct {
+	Model   *model.Config
+	ID      [32]byte // the model's identity (hash of its manifest): part of every key of the prefix cache
+	Profile model.Profile
+	Range   model.Range
+	Source  Source
+	Device  kernels.Device // stays the caller's, who closes it after the stage
+	Blocks  int            // KV blocks of kernels.BlockPositions positions
+	MaxRows int            // rows of a batch at most; 0: DefaultMaxRows
+	// Progress, when not nil, is told after each tensor how many of the tensors' elements are loaded.
+	Progress func(done, total int64)
+}
+
+// DefaultMaxRows is the width of a stage's batches when Options does not say.
+const DefaultMaxRows = 256
+
+// Stage runs a layer range for many sessions at once. Its methods may be called from any goroutine. They take turns: while
+// a step is computed the others wait for its end, so what they change never meets a step that is using it.
+type Stage struct {
+	model   *model.Config
+	profile model.Profile
+	rng     model.Range
+	last    bool
+	base    [][]byte // of every prefix seed: profile and model
+
+	// mu guards everything below: the graph and its device too are for one goroutine at a time.
+	mu       sync.Mutex
+	graph    *model.Graph
+	memory   kernels.KV
+	pool     *kv.Pool
+	sampler  *sample.Sampler // of the last stage
+	sessions map[SessionID]*session
+	step     step
+	broken   error // set when the device is lost or the stage closed
+}
+
+// New loads a stage. It blocks while tensors are packed or fetched and stops early when ctx ends.
+func New(ctx context.Context, o Options) (*Stage, error) {
+	if o.MaxRows == 0 {
+		o.MaxRows = DefaultMaxRows
+	}
+	if o.Blocks < 1 {
+		return nil, fmt.Errorf("a stage of %d KV blocks; at least 1 was expected", o.Blocks)
+	}
+	g, err := model.Load(ctx, model.LoadOptions{
+		Config: o.Model, Profile: o.Profile, Range: o.Range, Source: o.Source, Device: o.Device, MaxRows: o.MaxRows,
+		Progress: o.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	memory, err := o.Device.NewKV(o.Model.KVLayout(o.Profile, o.Range), o.Blocks)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make KV memory of %d blocks: %w", o.Blocks, err), g.Close())
+	}
+	s := &Stage{
+		model: o.Model, profile: o.Profile, rng: o.Range, last: o.Model.Projects(o.Range),
+		base:  [][]byte{[]byte(o.Profile.String()), o.ID[:]},
+		graph: g, memory: memory, pool: kv.New(o.Blocks),
+		sessions: make(map[SessionID]*session),
+	}
+	if s.last {
+		s.sampler = sample.New(o.Model.Vocab)
+	}
+	s.step.init(s, o.MaxRows)
+	return s, nil
+}
+
+// Range is the stage's layer range.
+func (s *Stage) Range() model.Range { return s.rng }
+
+// MaxRows is how many positions a step takes at most.
+func (s *Stage) MaxRows() int { return s.graph.MaxRows() }
+
+// Stats is what a stage holds.
+type Stats struct {
+	Sessions int
+	KV       kv.Stats
+}
+
+// Stats counts sessions and blocks.
+func (s *Stage) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Sessions: len(s.sessions), KV: s.pool.Stats()}
+}
+
+// ForgetPrefixes drops every cached prefix that no session uses.
+func (s *Stage) ForgetPrefixes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.Forget()
+}
+
+// Close ends all sessions and frees the stage's memory on its device. Every later call fails with ErrClosed.
+func (s *Stage) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(s.broken, ErrClosed) {
+		return nil
+	}
+	s.broken = ErrClosed
+	clear(s.sessions)
+	return errors.Join(s.graph.Close(), s.memory.Close())
+}
