@@ -404,6 +404,9 @@ func (s *Session) InFlight() int {
 	return n
 }
 
+// finished says that the reply has ended and Ready would say so.
+func (s *Session) finished() bool { return s.phase == ending && len(s.flights) == 0 }
+
 // Epoch is the current epoch.
 func (s *Session) Epoch() uint32 { return s.epoch }
 

@@ -1,0 +1,332 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+)
+
+// Times of a driver.
+const (
+	closeWait = 2 * time.Second        // for the stages to give KV back
+	retryWait = 250 * time.Millisecond // between openings while the stages are full
+)
+
+// Token is one committed token with what was asked about it.
+type Token struct {
+	ID      int32
+	Logprob float32
+	Top     []Candidate
+}
+
+// Candidate is an alternative to a drawn token.
+type Candidate struct {
+	ID      int32
+	Logprob float32
+}
+
+// Spec is one reply to drive.
+type Spec struct {
+	Params
+	Sampling  *weftv1.Sampling
+	Salt      []byte        // of the prefix cache
+	NoPrefix  bool          // do not reuse a prefix
+	Positions int           // KV to reserve
+	QueueWait time.Duration // how long to wait for room; 0: not at all
+	Started   func(held int)
+	// Tokens is called in order with newly committed tokens; true ends the
+	// reply as stopped.
+	Tokens func([]Token) (stop bool, err error)
+	// Progress is called while the prompt is prefilled; it may be nil.
+	Progress func(done, total int)
+	// Queued is called when the reply waits for room; it may be nil.
+	Queued func()
+}
+
+// Outcome is what became of a reply.
+type Outcome struct {
+	Finish Finish
+	Tokens []int32 // generated
+	Held   int     // prompt positions from the prefix caches
+	Hash   []byte
+	Opened time.Duration // from the start until KV was reserved
+	First  time.Duration // until the first token
+	Total  time.Duration
+}
+
+// Driver moves one session over a path. It is used once.
+type Driver struct {
+	spec  Spec
+	s     *Session
+	id    [16]byte
+	path  *Path
+	in    *inbox
+	begin time.Time
+	out   Outcome
+	queue []Token // drawn, not yet committed
+}
+
+// Drive drives a reply to its end and blocks meanwhile. Cancelling ctx ends the
+// reply with FinishCancelled and no error. When it returns, the stages were
+// told to free the session's KV, and within closeWait they have confirmed it.
+func Drive(ctx context.Context, p *Path, spec Spec) (Outcome, error) {
+	s, err := New(spec.Params)
+	if err != nil {
+		return Outcome{}, err
+	}
+	d := &Driver{spec: spec, s: s, path: p, begin: time.Now()}
+	err = d.run(ctx)
+	d.out.Tokens, d.out.Hash, d.out.Held = s.Generated(), s.Hash(), s.Held()
+	d.out.Total = time.Since(d.begin)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		d.out.Finish = FinishCancelled
+		return d.out, nil
+	}
+	if err != nil {
+		d.out.Finish = FinishFailed
+	}
+	return d.out, err
+}
+
+func (d *Driver) run(ctx context.Context) error {
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	defer d.close()
+	d.out.Opened = time.Since(d.begin)
+	if d.spec.Started != nil {
+		d.spec.Started(d.s.Held())
+	}
+	for {
+		done, err := d.act()
+		if err != nil || done {
+			return err
+		}
+		if err := d.wait(ctx, d.feed); err != nil {
+			return err
+		}
+	}
+}
+
+// open reserves KV at every stage, waiting for room within QueueWait.
+func (d *Driver) open(ctx context.Context) error {
+	deadline := time.Now().Add(d.spec.QueueWait)
+	for {
+		room := d.path.room()
+		err := d.tryOpen(ctx)
+		var refused *RefusedError
+		if err == nil || !errors.As(err, &refused) || !refused.Busy || !time.Now().Before(deadline) {
+			return err
+		}
+		if d.spec.Queued != nil {
+			d.spec.Queued()
+		}
+		select {
+		case <-room:
+		case <-time.After(retryWait):
+		case <-d.path.Done():
+			return d.path.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *Driver) tryOpen(ctx context.Context) error {
+	rand.Read(d.id[:])
+	in, err := d.path.register(d.id)
+	if err != nil {
+		return err
+	}
+	d.in = in
+	tokens := d.s.Tokens()
+	payload := make([]byte, 0, 4*len(tokens))
+	for _, t := range tokens {
+		payload = binary.LittleEndian.AppendUint32(payload, uint32(t))
+	}
+	err = d.path.decode.Send(&weftv1.Frame{Body: &weftv1.Frame_Open{Open: &weftv1.Open{
+		Session: d.id[:], Positions: uint32(d.spec.Positions), Salt: d.spec.Salt, Sampling: d.spec.Sampling,
+		NoPrefix: d.spec.NoPrefix, Held: uint32(len(tokens)), CreditPositions: uint32(d.s.p.Credit), Prompt: uint32(len(tokens)),
+	}}}, payload)
+	if err == nil {
+		err = d.wait(ctx, d.opened)
+	}
+	if err != nil {
+		d.close()
+	}
+	return err
+}
+
+// opened takes the last stage's answer to Open.
+func (d *Driver) opened(ev any) (bool, error) {
+	m, ok := ev.(*weftv1.OpenReply)
+	if !ok {
+		return false, nil
+	}
+	if m.Refused != "" {
+		return true, &RefusedError{Peer: m.RefusedBy, Cause: m.Refused, Busy: m.RefusedKind == weftv1.RefusedKind_REFUSED_BUSY}
+	}
+	d.s.Opened(int(m.Held))
+	return true, nil
+}
+
+// wait hands what comes to f until f is content, the path ends or ctx does.
+func (d *Driver) wait(ctx context.Context, f func(any) (bool, error)) error {
+	for {
+		enough := false
+		for _, ev := range d.in.take() {
+			ok, err := f(ev)
+			if err != nil {
+				return err
+			}
+			enough = enough || ok
+		}
+		if enough {
+			return nil
+		}
+		select {
+		case <-d.in.wake:
+		case <-d.path.Done():
+			return d.path.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// feed gives results to the session.
+func (d *Driver) feed(ev any) (bool, error) {
+	m, ok := ev.(*weftv1.Result)
+	if !ok {
+		return false, nil
+	}
+	r := Result{Epoch: m.Epoch, Base: int(m.Base), Count: int(m.Count), Accepted: int(m.Accepted), Stale: m.Stale, Hash: m.StateHash}
+	if m.Error != "" {
+		r.Err = fmt.Errorf("node %s: %s", m.ErrorBy, m.Error)
+	}
+	for i, t := range m.Drawn {
+		r.Drawn = append(r.Drawn, int32(t))
+		d.queue = append(d.queue, token(m, i))
+	}
+	d.s.Result(r)
+	return true, nil
+}
+
+// token is the i-th drawn token of a result with its log-probabilities.
+func token(m *weftv1.Result, i int) Token {
+	t := Token{ID: int32(m.Drawn[i])}
+	if i >= len(m.Logprobs) {
+		return t
+	}
+	lp := m.Logprobs[i]
+	t.Logprob = lp.Logprob
+	for k := range min(len(lp.TopTokens), len(lp.TopLogprobs)) {
+		t.Top = append(t.Top, Candidate{int32(lp.TopTokens[k]), lp.TopLogprobs[k]})
+	}
+	return t
+}
+
+// act does what the session asks for; true once the reply has ended.
+func (d *Driver) act() (bool, error) {
+	rd := d.s.Ready()
+	if err := d.send(rd); err != nil {
+		return false, err
+	}
+	if len(rd.Committed) > 0 {
+		if d.out.First == 0 {
+			d.out.First = time.Since(d.begin)
+		}
+		stop, err := d.commit(rd.Committed)
+		if err != nil {
+			return false, err
+		}
+		if stop {
+			d.out.Finish = FinishStop
+			return true, nil
+		}
+	} else if d.spec.Progress != nil && d.out.First == 0 {
+		d.spec.Progress(d.s.Prefilled(), len(d.spec.Prompt))
+	}
+	if rd.Done != FinishNone {
+		d.out.Finish = rd.Done
+		return true, d.s.Err()
+	}
+	if d.s.finished() {
+		return d.act()
+	}
+	return false, nil
+}
+
+func (d *Driver) send(rd Ready) error {
+	if rd.Confirm > 0 {
+		f := &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: d.id[:], Length: uint32(rd.Confirm)}}}
+		if err := d.path.decode.Send(f, nil); err != nil {
+			return d.why(err)
+		}
+	}
+	if rd.Truncate != nil {
+		f := &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: &weftv1.Truncate{Session: d.id[:], Epoch: rd.Truncate.Epoch, Keep: uint32(rd.Truncate.Keep)}}}
+		if err := d.path.decode.Send(f, nil); err != nil {
+			return d.why(err)
+		}
+	}
+	for _, r := range rd.Runs {
+		chain := d.path.decode
+		if r.Prefill {
+			chain = d.path.prefill
+		}
+		run := &weftv1.Run{Session: d.id[:], Epoch: r.Epoch, Base: uint32(r.Base), Sample: uint32(r.Sample), WantHash: r.WantHash, Tokens: make([]uint32, len(r.Tokens))}
+		for i, t := range r.Tokens {
+			run.Tokens[i] = uint32(t)
+		}
+		if err := chain.Send(&weftv1.Frame{Body: &weftv1.Frame_Run{Run: run}}, nil); err != nil {
+			return d.why(err)
+		}
+	}
+	return nil
+}
+
+// why prefers the reason of the path's end over a failed Send.
+func (d *Driver) why(err error) error {
+	select {
+	case <-d.path.Done():
+		return d.path.Err()
+	case <-time.After(100 * time.Millisecond): // the chain's end is told right after
+		if perr := d.path.Err(); perr != nil {
+			return perr
+		}
+		return err
+	}
+}
+
+// commit hands committed tokens on with their details.
+func (d *Driver) commit(ids []int32) (bool, error) {
+	n := min(len(ids), len(d.queue))
+	out := d.queue[:n]
+	d.queue = append([]Token(nil), d.queue[n:]...)
+	if d.spec.Tokens == nil {
+		return false, nil
+	}
+	return d.spec.Tokens(out)
+}
+
+// close frees the session's KV at every stage and waits, for a bounded time,
+// until the last stage has confirmed it.
+func (d *Driver) close() {
+	defer d.path.unregister(d.id)
+	f := &weftv1.Frame{Body: &weftv1.Frame_Close{Close: &weftv1.Close{Session: d.id[:]}}}
+	if d.path.decode.Send(f, nil) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	_ = d.wait(ctx, func(ev any) (bool, error) {
+		_, ok := ev.(*weftv1.CloseReply)
+		return ok, nil
+	})
+}
