@@ -1,0 +1,76 @@
+package cpu
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// MaskVariable names the environment variable that hides instruction sets:
+// a list, separated by commas, of tiers that New and Tiers do not offer
+// ("avx512vnni", "avx2"), or "portable" to hide all but portable Go. It exists
+// so that every tier can be tested on one machine, and as a way out should an
+// instruction set misbehave. It is read here and nowhere else.
+const MaskVariable = "WEFT_CPU"
+
+// The tiers that this package knows, from the simplest up.
+const (
+	Portable   = "portable"   // plain Go
+	AVX2       = "avx2"       // AVX2, FMA and F16C
+	AVX512VNNI = "avx512vnni" // AVX-512 F, BW, DQ, VL and VNNI
+)
+
+// kernelSet is what a tier brings. A nil entry, or a weight type without
+// entries, is served by portable Go.
+type kernelSet struct {
+	tier     string
+	matmul   matmulTable
+	quantise func(x *float32, rec *byte, blocks int) (bad uint32)
+	siluMul  func(dst, gate, up *float32, n int)
+	add      func(dst, x, y *float32, n int)
+	squares  func(x *float32, lanes *[16]float32, n int)
+	normMul  func(dst, x, w *float32, r float32, n int)
+	attn     attnKernels
+}
+
+// Tiers lists the tiers that this build and machine have, the best first, the
+// ones hidden by MaskVariable left out. The last is always Portable.
+func Tiers() []string {
+	var names []string
+	for _, s := range available() {
+		names = append(names, s.tier)
+	}
+	return names
+}
+
+// available lists the kernel sets that may be used, the best first.
+func available() []*kernelSet {
+	masked := strings.FieldsFunc(os.Getenv(MaskVariable), func(r rune) bool { return r == ',' || r == ' ' })
+	var sets []*kernelSet
+	for _, s := range machineSets() {
+		if !slices.Contains(masked, Portable) && !slices.Contains(masked, s.tier) {
+			sets = append(sets, s)
+		}
+	}
+	return append(sets, &kernelSet{tier: Portable})
+}
+
+// chooseTier finds the kernel set of the name; an empty name is the best one.
+func chooseTier(name string) (*kernelSet, error) {
+	sets := available()
+	if name == "" {
+		return sets[0], nil
+	}
+	for _, s := range sets {
+		if s.tier == name {
+			return s, nil
+		}
+	}
+	if !slices.Contains([]string{Portable, AVX2, AVX512VNNI}, name) {
+		return nil, fmt.Errorf("cpu tier %q is unknown: choose one of %s", name, strings.Join(Tiers(), ", "))
+	}
+	return nil, fmt.Errorf("cpu tier %q is not available on this %s machine (not supported by processor or build, or hidden by %s): choose one of %s",
+		name, runtime.GOARCH, MaskVariable, strings.Join(Tiers(), ", "))
+}

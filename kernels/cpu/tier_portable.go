@@ -1,0 +1,11 @@
+//go:build !amd64 || noasm
+
+package cpu
+
+import "runtime"
+
+// machineSets is empty: this build has portable Go alone.
+func machineSets() []*kernelSet { return nil }
+
+// relax passes a moment of a spin loop.
+func relax() { runtime.Gosched() }
