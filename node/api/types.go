@@ -2,8 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
+
+	"github.com/weft-mesh/weft/node/chat"
 )
 
 // Config is what `weft up`, or a run without a daemon, asks of a node. The zero
@@ -244,41 +247,33 @@ type Invite struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Message is one chat message. Content is a string or a list of parts.
-type Message struct {
-	Role       string `json:"role"`
-	Content    any    `json:"content"`
-	Name       string `json:"name,omitempty"`
-	ToolCalls  any    `json:"tool_calls,omitempty"`
-	ToolCallID string `json:"tool_call_id,omitempty"`
-}
-
 // GenerateRequest asks for one reply. Exactly one of Messages, Prompt and
 // Tokens is set. Pointers that are nil take the model's default.
 type GenerateRequest struct {
-	Model            string          `json:"model,omitempty"`
-	Messages         []Message       `json:"messages,omitempty"`
-	Tools            []any           `json:"tools,omitempty"`
-	Prompt           *string         `json:"prompt,omitempty"` // raw: no template
-	Tokens           []int32         `json:"tokens,omitempty"` // raw ids
-	MaxTokens        int             `json:"max_tokens,omitempty"`
-	Context          int             `json:"context,omitempty"` // positions to reserve; default as needed
-	Temperature      *float64        `json:"temperature,omitempty"`
-	TopP             *float64        `json:"top_p,omitempty"`
-	TopK             *int            `json:"top_k,omitempty"`
-	MinP             *float64        `json:"min_p,omitempty"`
-	RepeatPenalty    float64         `json:"repeat_penalty,omitempty"`
-	PresencePenalty  float64         `json:"presence_penalty,omitempty"`
-	FrequencyPenalty float64         `json:"frequency_penalty,omitempty"`
-	LogitBias        map[int]float64 `json:"logit_bias,omitempty"`
-	Seed             *uint64         `json:"seed,omitempty"`
-	Choice           int             `json:"choice,omitempty"` // index among n choices: part of the random key
-	Stop             []string        `json:"stop,omitempty"`
-	Logprobs         int             `json:"logprobs,omitempty"` // -1 none is the zero value's meaning: 0 none, n>0 the chosen plus n-1 alternatives
-	IgnoreEOS        bool            `json:"ignore_eos,omitempty"`
-	NoPrefix         bool            `json:"no_prefix,omitempty"`
-	StateHash        bool            `json:"state_hash,omitempty"`
-	Tenant           string          `json:"-"` // whose prefix cache: derived from the API key
+	Model            string                     `json:"model,omitempty"`
+	Messages         []chat.Message             `json:"messages,omitempty"`
+	Tools            json.RawMessage            `json:"tools,omitempty"`
+	TemplateArgs     map[string]json.RawMessage `json:"chat_template_kwargs,omitempty"`
+	Prompt           *string                    `json:"prompt,omitempty"` // raw: no template
+	Tokens           []int32                    `json:"tokens,omitempty"` // raw ids
+	MaxTokens        int                        `json:"max_tokens,omitempty"`
+	Context          int                        `json:"context,omitempty"` // positions to reserve; default as needed
+	Temperature      *float64                   `json:"temperature,omitempty"`
+	TopP             *float64                   `json:"top_p,omitempty"`
+	TopK             *int                       `json:"top_k,omitempty"`
+	MinP             *float64                   `json:"min_p,omitempty"`
+	RepeatPenalty    float64                    `json:"repeat_penalty,omitempty"`
+	PresencePenalty  float64                    `json:"presence_penalty,omitempty"`
+	FrequencyPenalty float64                    `json:"frequency_penalty,omitempty"`
+	LogitBias        map[int]float64            `json:"logit_bias,omitempty"`
+	Seed             *uint64                    `json:"seed,omitempty"`
+	Choice           int                        `json:"choice,omitempty"` // index among n choices: part of the random key
+	Stop             []string                   `json:"stop,omitempty"`
+	Logprobs         int                        `json:"logprobs,omitempty"` // 0: none; n: the chosen token's and n-1 alternatives
+	IgnoreEOS        bool                       `json:"ignore_eos,omitempty"`
+	NoPrefix         bool                       `json:"no_prefix,omitempty"`
+	StateHash        bool                       `json:"state_hash,omitempty"`
+	Tenant           string                     `json:"-"` // whose prefix cache: derived from the API key
 }
 
 // Event is a piece of a reply as it comes.
