@@ -25,6 +25,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/weft-mesh/weft/p2p/admission"
+	"github.com/weft-mesh/weft/p2p/internal/feed"
 )
 
 // Authority says who belongs to the mesh; *admission.Mesh is one.
@@ -94,10 +95,11 @@ type Host struct {
 	wg     sync.WaitGroup
 	helloS chan struct{} // a slot for each hello that is being answered
 
-	mu       sync.Mutex // guards all below
-	closed   bool
-	peers    map[peer.ID]*peerState
-	watchers map[*watcher]struct{}
+	events *feed.Feed[Event]
+
+	mu     sync.Mutex // guards closed and peers
+	closed bool
+	peers  map[peer.ID]*peerState
 }
 
 // New starts a host. The context bounds the start only; Close ends the host.
@@ -121,9 +123,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, self: self,
-		helloS:   make(chan struct{}, maxHellos),
-		peers:    make(map[peer.ID]*peerState),
-		watchers: make(map[*watcher]struct{}),
+		helloS: make(chan struct{}, maxHellos),
+		events: feed.New[Event](),
+		peers:  make(map[peer.ID]*peerState),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.lib, err = newLibp2p(h, addrs); err != nil {
@@ -182,6 +184,15 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 
 // ID returns the node's peer id.
 func (h *Host) ID() peer.ID { return h.self }
+
+// Self returns this node's own membership as others see it.
+func (h *Host) Self() (admission.Member, error) {
+	c := h.cfg.Authority.Credential()
+	if c == nil {
+		return admission.Member{}, admission.ErrNoMesh
+	}
+	return h.cfg.Authority.Verify(h.self, c)
+}
 
 // DialAddrs returns the addresses under which others can dial this node,
 // without its peer id, best first. Loopback addresses are in it only when
@@ -266,5 +277,6 @@ func (h *Host) Close() error {
 	h.cancel()
 	err := h.lib.Close()
 	h.wg.Wait()
+	h.events.Close()
 	return err
 }

@@ -1,11 +1,9 @@
 package host
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -88,7 +86,7 @@ func (n *notifiee) Disconnected(_ network.Network, c network.Conn) {
 		st.err = errGone
 	}
 	if st.member != nil {
-		h.emit(Event{Kind: Disconnected, Member: *st.member})
+		h.events.Emit(Event{Kind: Disconnected, Member: *st.member})
 		st.member = nil
 	}
 	st.notify()
@@ -135,7 +133,7 @@ func (h *Host) verified(id peer.ID, m Member, credential []byte) {
 	first := st.member == nil
 	st.member, st.credential, st.err = &m, credential, nil
 	if first {
-		h.emit(Event{Kind: Connected, Member: m})
+		h.events.Emit(Event{Kind: Connected, Member: m})
 	}
 	st.notify()
 }
@@ -256,73 +254,4 @@ type Event struct {
 // Watch returns a channel of the events from now on, in order, none lost, and
 // a function that ends it. The reader must keep up or memory grows with the
 // number of events. Close of the host closes the channel.
-func (h *Host) Watch() (<-chan Event, func()) {
-	w := &watcher{out: make(chan Event), stop: make(chan struct{}), wake: make(chan struct{}, 1)}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		close(w.out)
-		return w.out, func() {}
-	}
-	h.watchers[w] = struct{}{}
-	h.wg.Go(func() { w.run(h.ctx) })
-	return w.out, func() {
-		h.mu.Lock()
-		delete(h.watchers, w)
-		h.mu.Unlock()
-		w.once.Do(func() { close(w.stop) })
-	}
-}
-
-// emit queues an event for all watchers. Callers hold mu.
-func (h *Host) emit(e Event) {
-	for w := range h.watchers {
-		w.push(e)
-	}
-}
-
-type watcher struct {
-	out  chan Event
-	wake chan struct{}
-	stop chan struct{}
-	once sync.Once
-
-	mu    sync.Mutex // guards queue
-	queue []Event
-}
-
-func (w *watcher) push(e Event) {
-	w.mu.Lock()
-	w.queue = append(w.queue, e)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *watcher) run(ctx context.Context) {
-	defer close(w.out)
-	for {
-		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			return
-		case <-w.stop:
-			return
-		}
-		w.mu.Lock()
-		batch := w.queue
-		w.queue = nil
-		w.mu.Unlock()
-		for _, e := range batch {
-			select {
-			case w.out <- e:
-			case <-ctx.Done():
-				return
-			case <-w.stop:
-				return
-			}
-		}
-	}
-}
+func (h *Host) Watch() (<-chan Event, func()) { return h.events.Watch() }

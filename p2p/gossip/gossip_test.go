@@ -1,0 +1,199 @@
+package gossip_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/goleak"
+
+	"github.com/weft-mesh/weft/p2p/admission"
+	"github.com/weft-mesh/weft/p2p/gossip"
+	"github.com/weft-mesh/weft/p2p/host"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quick makes detection and healing take tenths of seconds.
+var quick = gossip.Timing{
+	Probe: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond, Gossip: 20 * time.Millisecond,
+	PushPull: time.Second, Rejoin: 200 * time.Millisecond, Record: 50 * time.Millisecond, Links: 200 * time.Millisecond,
+}
+
+// node is one member in a home of its own.
+type node struct {
+	*gossip.Gossip
+	host  *host.Host
+	mesh  *admission.Mesh
+	admit *admission.Service
+	dead  bool
+}
+
+func logger(name string) *slog.Logger {
+	if os.Getenv("WEFT_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
+}
+
+// bare starts a host and admission without a membership.
+func bare(t *testing.T, name, listen string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	key, err := host.LoadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh, err := admission.Open(admission.Config{Dir: dir, Identity: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := host.New(t.Context(), host.Config{Key: key, Authority: mesh, Listen: listen, Wire: 1, Contract: 1, Logger: logger(name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	invites, err := admission.OpenInvitations(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{host: h, mesh: mesh, admit: admission.Serve(h, mesh, invites, logger(name))}
+	t.Cleanup(n.kill)
+	return n
+}
+
+// kill ends a node without a word.
+func (n *node) kill() {
+	if n.dead {
+		return
+	}
+	n.dead = true
+	_ = n.admit.Close()
+	_ = n.host.Close()
+	if n.Gossip != nil {
+		_ = n.Gossip.Halt()
+	}
+}
+
+func (n *node) gossip(t *testing.T, name string) {
+	t.Helper()
+	g, err := gossip.New(gossip.Config{Host: n.host, Timing: quick, Logger: logger(name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Gossip = g
+	if err := g.SetRecord(gossip.Record{Name: name, Memory: gossip.Memory{Total: 1 << 30}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// founder starts the first node of a mesh.
+func founder(t *testing.T) *node {
+	t.Helper()
+	n := bare(t, "founder", "127.0.0.1:0")
+	if err := n.mesh.Found("test"); err != nil {
+		t.Fatal(err)
+	}
+	n.gossip(t, "founder")
+	return n
+}
+
+// join starts a node and brings it in by an invitation.
+func join(t *testing.T, by *node, name string) *node {
+	t.Helper()
+	n := bare(t, name, "127.0.0.1:0")
+	token, err := by.admit.Invite(admission.Compute, 1, time.Hour, by.host.DialAddrs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admission.Join(t.Context(), n.host, n.mesh, token, name, admission.Versions{Wire: 1, Contract: 1}); err != nil {
+		t.Fatal(err)
+	}
+	n.gossip(t, name)
+	return n
+}
+
+func (n *node) info() peer.AddrInfo { return peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.DialAddrs()} }
+
+// eventually waits for a condition of the mesh.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	start := time.Now()
+	for !ok() {
+		if time.Since(start) > 15*time.Second {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Logf("%s after %v", what, time.Since(start).Round(time.Millisecond))
+}
+
+// complete says that every node has the records of all others.
+func complete(nodes ...*node) func() bool {
+	return func() bool {
+		for _, n := range nodes {
+			members := n.Members()
+			if len(members) != len(nodes)-1 {
+				return false
+			}
+			for _, m := range members {
+				if m.Record == nil || m.Record.Name == "" {
+					return false
+				}
+			}
+		}
+		return true
+	}
+}
+
+func TestAnInvitedNodeSeesAllOthersAndTheirRecords(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	c := join(t, a, "c")
+	eventually(t, "three nodes know each other", complete(a, b, c))
+	m, ok := b.Member(c.host.ID())
+	if !ok || m.Record.Name != "c" || m.Record.Memory.Total != 1<<30 || m.Record.Role != "compute" || m.Record.Peer != c.host.ID() {
+		t.Fatalf("member %+v record %+v", m, m.Record)
+	}
+	eventually(t, "links are measured and told", func() bool {
+		m, _ := a.Member(b.host.ID())
+		return m.RTT > 0 && m.BytesPerSecond > 0 && len(m.Record.Links) == 2 && m.Record.Links[0].BytesPerSecond > 0
+	})
+	if rtt, err := a.Ping(t.Context(), b.host.ID()); err != nil || rtt <= 0 || rtt > time.Second {
+		t.Errorf("ping %v, %v", rtt, err)
+	}
+}
+
+func TestADeadNodeIsNoticedAndReturns(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	c := join(t, a, "c")
+	eventually(t, "three nodes know each other", complete(a, b, c))
+	b.kill()
+	eventually(t, "the death is known", func() bool { return len(a.Members()) == 1 && len(c.Members()) == 1 })
+}
+
+func TestANodeThatLeavesIsGoneAtOnce(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	events, stop := a.Watch()
+	defer stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == gossip.Leave && e.Member.ID == b.host.ID() {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("no event")
+		}
+	}
+}

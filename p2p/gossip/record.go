@@ -1,0 +1,102 @@
+package gossip
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Record says what one machine is and can do. Records that this package hands
+// out are shared: read them only.
+type Record struct {
+	// Peer, Role and Links are filled in by gossip when a record is published.
+	Peer  peer.ID
+	Role  string
+	Links []Link
+
+	Name     string // as the user calls the machine
+	Software string // version of the program
+	Wire     uint32
+	Contract uint32
+	OS, Arch string
+
+	CPU    CPU
+	Speeds []KernelSpeed
+	Memory Memory
+	GPUs   []GPU
+	Load   Load
+	Models []HeldModel
+	Plans  []Generation
+	Stamp  time.Time // by the machine's own clock
+	// DiskFree is in bytes, on the volume of the store.
+	DiskFree uint64
+}
+
+// CPU describes the processor.
+type CPU struct {
+	Model          string
+	Cores, Threads int
+	Tier           string // kernel tier in use, such as avx512vnni
+}
+
+// KernelSpeed is one measurement of this machine's kernels.
+type KernelSpeed struct {
+	Threads int
+	Kind    string // weight type
+	// DecodeBytesPerSecond is the rate at which weights stream through.
+	DecodeBytesPerSecond float64
+	// PrefillOpsPerSecond counts a multiply-add as two operations.
+	PrefillOpsPerSecond float64
+}
+
+// Memory is in bytes. Offered is what weft may use in all.
+type Memory struct {
+	Total, Free, Offered uint64
+}
+
+// GPU is one graphics device. Only a usable one counts in a plan; Reason says
+// why another does not.
+type GPU struct {
+	Name, Vendor        string
+	VRAMTotal, VRAMFree uint64 // bytes
+	Usable              bool
+	Reason              string
+}
+
+// Load is what the machine does now. Bytes are of memory in use by weft.
+type Load struct {
+	ActiveSessions, QueuedSessions int
+	TokensPerSecond                float64
+	KVBytes, WeightBytes           uint64
+}
+
+// HeldModel is a model of which the machine holds tensors.
+type HeldModel struct {
+	Manifest   [32]byte // hash of the manifest
+	Name       string
+	Profile    string // numeric profile
+	LayerCount int    // of the whole model
+	Complete   bool   // all tensors are held
+	Layers     []LayerRange
+	Bytes      uint64 // held
+}
+
+// LayerRange is First <= layer < End.
+type LayerRange struct{ First, End int }
+
+// Generation is a plan for a model that the machine takes part in or has
+// heard of.
+type Generation struct {
+	Model      [32]byte
+	Generation uint64
+	State      string
+	Stages     []peer.ID // in order
+}
+
+// Link is a measured connection from another node to this one.
+type Link struct {
+	Peer peer.ID
+	RTT  time.Duration
+	// BytesPerSecond arrive from the peer; 0 when not measured.
+	BytesPerSecond uint64
+}
