@@ -15,7 +15,6 @@ const beatWindow = 64
 type pulse struct {
 	users   atomic.Int32
 	changed chan struct{} // users went from or to zero
-	heard   atomic.Bool   // a sign of life since the last tick
 
 	// mu guards everything below.
 	mu     sync.Mutex
@@ -24,6 +23,7 @@ type pulse struct {
 	rtt    time.Duration         // smoothed; 0 before the first answer
 	rttVar time.Duration
 	missed int
+	alive  uint64 // cfg.Alive at the last tick
 }
 
 func (l *link) Busy(delta int) {
@@ -98,14 +98,12 @@ func (p *pulse) next() uint64 {
 // given up. The allowance beside cfg.Missed is the link's own round trip with
 // its variation, or a second's worth before one is known.
 func (p *pulse) tick(cfg Config) bool {
-	if p.heard.Swap(false) {
-		p.mu.Lock()
-		p.missed = 0
-		p.mu.Unlock()
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if n := cfg.Alive.Load(); n != p.alive {
+		p.alive, p.missed = n, 0
+		return false
+	}
 	p.missed++
 	own := p.rtt + 4*p.rttVar
 	if p.rtt == 0 {

@@ -83,6 +83,9 @@ type Config struct {
 	// given up: close the connection there, since no transport notices a hung
 	// peer before 30 s. It must not wait for the link's Done.
 	OnHung func(peer string)
+	// Alive counts signs of life of the peer. Links to one peer may share it, so
+	// that one is not given up while another receives. Default: one of its own.
+	Alive *atomic.Uint64
 	// Log gets one line when a link ends by a fault. Default: none.
 	Log *slog.Logger
 }
@@ -102,6 +105,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FlushTimeout <= 0 {
 		c.FlushTimeout = 2 * time.Second
+	}
+	if c.Alive == nil {
+		c.Alive = new(atomic.Uint64)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -226,7 +232,7 @@ func (l *link) Recv() (*weftv1.Frame, []byte, error) {
 		if err != nil {
 			return nil, nil, l.fail(fmt.Errorf("receive from %s: %w", l.peer, err))
 		}
-		l.beat.heard.Store(true)
+		l.cfg.Alive.Add(1)
 		l.count.received(size)
 		if b := header.GetBeat(); b != nil {
 			l.onBeat(b)
@@ -260,7 +266,7 @@ func (l *link) write() {
 			return
 		}
 		if backlog {
-			l.beat.heard.Store(true)
+			l.cfg.Alive.Add(1)
 		}
 	}
 	if !l.reset.Load() {

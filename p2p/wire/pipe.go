@@ -16,8 +16,15 @@ const pipeWindow = 256 << 10
 // heartbeats, whatever cfg says: both ends live and die together.
 func Pipe(a, b string, cfg Config) (Link, Link) {
 	cfg.Beat = -1
+	near, far := PipeStream()
+	return NewLink(near, b, cfg), NewLink(far, a, cfg)
+}
+
+// PipeStream is a stream in memory: the two ends of it. Each holds pipeWindow
+// bytes that the other has not read; a write beyond that waits.
+func PipeStream() (Stream, Stream) {
 	left, right := newDuct(), newDuct()
-	return NewLink(&pipeEnd{in: left, out: right}, b, cfg), NewLink(&pipeEnd{in: right, out: left}, a, cfg)
+	return &pipeEnd{in: left, out: right}, &pipeEnd{in: right, out: left}
 }
 
 // pipeEnd is a Stream over two ducts.
@@ -40,26 +47,45 @@ func (p *pipeEnd) Reset() error {
 }
 
 func (p *pipeEnd) SetDeadline(t time.Time) error {
-	p.out.deadline(t)
+	p.in.deadline(&p.in.reading, t)
+	p.out.deadline(&p.out.writing, t)
 	return nil
 }
-func (p *pipeEnd) SetReadDeadline(time.Time) error { return nil }
+
+func (p *pipeEnd) SetReadDeadline(t time.Time) error {
+	p.in.deadline(&p.in.reading, t)
+	return nil
+}
+
 func (p *pipeEnd) SetWriteDeadline(t time.Time) error {
-	p.out.deadline(t)
+	p.out.deadline(&p.out.writing, t)
 	return nil
 }
 
 // duct is one direction: a buffer that a writer fills up to pipeWindow.
 type duct struct {
 	// mu guards everything below; cond is signalled whenever any of it changes.
-	mu      sync.Mutex
-	cond    *sync.Cond
-	buf     []byte
-	off     int
-	ended   error // after buf is read, reads return this
-	dead    error // reads and writes return this at once
-	late    bool  // the write deadline has passed
-	expires *time.Timer
+	mu    sync.Mutex
+	cond  *sync.Cond
+	buf   []byte
+	off   int
+	ended error // after buf is read, reads return this
+	dead  error // reads and writes return this at once
+	// Deadlines of the two sides.
+	reading, writing timeout
+}
+
+// timeout is one side's deadline; its duct's mu guards it.
+type timeout struct {
+	timer  *time.Timer
+	passed bool
+}
+
+func (t *timeout) stop() {
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
 }
 
 func newDuct() *duct {
@@ -77,6 +103,8 @@ func (d *duct) read(b []byte) (int, error) {
 			return 0, d.dead
 		case d.ended != nil:
 			return 0, d.ended
+		case d.reading.passed:
+			return 0, os.ErrDeadlineExceeded
 		}
 		d.cond.Wait()
 	}
@@ -101,7 +129,7 @@ func (d *duct) write(b []byte) (int, error) {
 			return 0, d.dead
 		case d.ended != nil:
 			return 0, io.ErrClosedPipe
-		case d.late:
+		case d.writing.passed:
 			return 0, os.ErrDeadlineExceeded
 		}
 		if len(d.buf)-d.off < pipeWindow {
@@ -125,7 +153,7 @@ func (d *duct) end(err error) {
 	if d.ended == nil {
 		d.ended = err
 	}
-	d.stopTimer()
+	d.writing.stop()
 	d.cond.Broadcast()
 }
 
@@ -137,31 +165,33 @@ func (d *duct) abandon(err error) {
 		d.dead = err
 	}
 	d.buf, d.off = nil, 0
-	d.stopTimer()
+	d.stopTimers()
 	d.cond.Broadcast()
 }
 
-// deadline makes writes that wait past t fail; mu is taken.
-func (d *duct) deadline(t time.Time) {
+// deadline makes calls of one side that wait past at fail.
+func (d *duct) deadline(t *timeout, at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.stopTimer()
-	d.late = false
-	if t.IsZero() || d.dead != nil || d.ended != nil {
+	t.stop()
+	t.passed = false
+	if at.IsZero() || d.dead != nil {
 		return
 	}
-	d.expires = time.AfterFunc(time.Until(t), func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(at), func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.late = true
-		d.cond.Broadcast()
+		if t.timer == timer {
+			t.passed = true
+			d.cond.Broadcast()
+		}
 	})
+	t.timer = timer
 }
 
-// stopTimer ends a pending deadline; mu is held.
-func (d *duct) stopTimer() {
-	if d.expires != nil {
-		d.expires.Stop()
-		d.expires = nil
-	}
+// stopTimers ends pending deadlines; mu is held.
+func (d *duct) stopTimers() {
+	d.reading.stop()
+	d.writing.stop()
 }
