@@ -48,7 +48,6 @@ func TestWriteFixture(t *testing.T) {
 		b.Set("tokenizer.ggml.merges", []string{})
 		b.Set(splitsKey, splits)
 		b.Set(splitsFromKey, from)
-		}
 	}
 	writeFixture(t, &b, *fixtureOut)
 }
