@@ -101,15 +101,18 @@ func (x *argExprs) spread(rt *run, sc *scope, a *arguments) error {
 	if !ok {
 		return typeErrorf("the argument after ** must be a dict, not '%s'", typeName(v))
 	}
+	if err := rt.charge(len(d.keys) * (1 + len(x.names)/16)); err != nil {
+		return err
+	}
 	for i, k := range d.keys {
 		name, ok := k.(string)
 		if !ok {
 			return typeErrorf("the keys of the dict after ** must be strings")
 		}
-		if _, twice := a.named(name); twice {
+		if slices.Contains(x.names, name) {
 			return typeErrorf("argument '%s' is given twice", name)
 		}
 		a.names, a.values = append(a.names, name), append(a.values, d.vals[i])
 	}
-	return rt.charge(len(d.keys) * (1 + len(a.names)/16))
+	return nil
 }

@@ -257,7 +257,7 @@ func (x *filterExpr) eval(rt *run, sc *scope) (Value, error) {
 func (rt *run) filter(name string, args *arguments) (Value, error) {
 	f, ok := filters[name]
 	if !ok {
-		return nil, typeErrorf("no filter named '%s'", name)
+		return nil, syntaxErrorf(0, "no filter named '%s'", name)
 	}
 	return f(rt, args)
 }
@@ -278,7 +278,7 @@ func (x *testExpr) eval(rt *run, sc *scope) (Value, error) {
 func (rt *run) test(name string, args *arguments) (bool, error) {
 	t, ok := tests[name]
 	if !ok {
-		return false, typeErrorf("no test named '%s'", name)
+		return false, syntaxErrorf(0, "no test named '%s'", name)
 	}
 	return t(rt, args)
 }

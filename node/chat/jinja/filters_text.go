@@ -11,7 +11,7 @@ import (
 var textFilters = map[string]builtin{
 	"string":      textFilter("string", func(s string) string { return s }),
 	"safe":        textFilter("safe", func(s string) string { return s }),
-	"upper":       textFilter("upper", strings.ToUpper),
+	"upper":       textFilter("upper", upper),
 	"lower":       textFilter("lower", lower),
 	"capitalize":  textFilter("capitalize", capitalize),
 	"title":       textFilter("title", titleFilter),
@@ -34,6 +34,9 @@ var htmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'
 
 // lower is str.lower. Go and Python differ on the dotted capital I only.
 func lower(s string) string { return strings.ToLower(strings.ReplaceAll(s, "İ", "i̇")) }
+
+// upper is str.upper, which makes two letters of the sharp s.
+func upper(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "ß", "SS")) }
 
 func capitalize(s string) string {
 	r, n := utf8.DecodeRuneInString(s)

@@ -113,11 +113,6 @@ func splitSpace(s string, n int, fromRight bool) []string {
 			}
 		}
 		if cut < 0 {
-			if fromRight {
-				s = strings.TrimLeftFunc(s, isSpace)
-			} else if n == 0 {
-				s = strings.TrimRightFunc(s, isSpace)
-			}
 			parts = append(parts, s)
 			break
 		}

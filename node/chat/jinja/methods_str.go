@@ -25,7 +25,7 @@ func textMethod(name string, f func(string) Value) stringMethod {
 }
 
 var caseMethods = map[string]stringMethod{
-	"upper":      textMethod("upper", func(s string) Value { return strings.ToUpper(s) }),
+	"upper":      textMethod("upper", func(s string) Value { return upper(s) }),
 	"lower":      textMethod("lower", func(s string) Value { return lower(s) }),
 	"casefold":   textMethod("casefold", func(s string) Value { return strings.ReplaceAll(lower(s), "ß", "ss") }),
 	"capitalize": textMethod("capitalize", func(s string) Value { return capitalize(s) }),
