@@ -2,8 +2,82 @@
 
 package cpu
 
-import "runtime"
+import (
+	"github.com/klauspost/cpuid/v2"
 
-func machineSets() []*kernelSet { return nil }
+	"github.com/weft-mesh/weft/kernels/quant"
+)
 
-func relax() { runtime.Gosched() }
+// machineSets lists the kernel sets that processor and operating system
+// support, the best first.
+func machineSets() []*kernelSet {
+	var sets []*kernelSet
+	c := cpuid.CPU
+	if c.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
+		sets = append(sets, avx512Set())
+	}
+	return sets
+}
+
+// relax passes a moment of a spin loop.
+func relax() { pause() }
+
+func avx512Set() *kernelSet {
+	return &kernelSet{
+		tier:     AVX512VNNI,
+		matmul:   matmulTable{avx512Tiles(), avx512WideTiles()},
+		quantise: quantise_a8_avx512vnni,
+		siluMul:  siluMul_avx512vnni,
+		add:      add_avx512vnni,
+		squares:  squares_avx512vnni,
+		normMul:  normMul_avx512vnni,
+	}
+}
+
+// avx512Tiles are the kernels for 8-bit activations, and for float weights.
+func avx512Tiles() map[quant.Type]tiles {
+	four := func(g2t4, g1t4, g1t2, g1t1 matmulKernel) tiles {
+		return tiles{{2, 4, g2t4}, {1, 4, g1t4}, {1, 2, g1t2}, {1, 1, g1t1}}
+	}
+	float := func(g2t4, g1t4, g2t1, g1t1 matmulKernel) tiles {
+		return tiles{{2, 4, g2t4}, {1, 4, g1t4}, {2, 1, g2t1}, {1, 1, g1t1}}
+	}
+	return map[quant.Type]tiles{
+		quant.Q4_0:   four(mul_q4_0_g2t4_a8_avx512vnni, mul_q4_0_g1t4_a8_avx512vnni, mul_q4_0_g1t2_a8_avx512vnni, mul_q4_0_g1t1_a8_avx512vnni),
+		quant.Q4_1:   four(mul_q4_1_g2t4_a8_avx512vnni, mul_q4_1_g1t4_a8_avx512vnni, mul_q4_1_g1t2_a8_avx512vnni, mul_q4_1_g1t1_a8_avx512vnni),
+		quant.Q5_0:   four(mul_q5_0_g2t4_a8_avx512vnni, mul_q5_0_g1t4_a8_avx512vnni, mul_q5_0_g1t2_a8_avx512vnni, mul_q5_0_g1t1_a8_avx512vnni),
+		quant.Q5_1:   four(mul_q5_1_g2t4_a8_avx512vnni, mul_q5_1_g1t4_a8_avx512vnni, mul_q5_1_g1t2_a8_avx512vnni, mul_q5_1_g1t1_a8_avx512vnni),
+		quant.Q8_0:   four(mul_q8_0_g2t4_a8_avx512vnni, mul_q8_0_g1t4_a8_avx512vnni, mul_q8_0_g1t2_a8_avx512vnni, mul_q8_0_g1t1_a8_avx512vnni),
+		quant.Q2_K:   four(mul_q2_k_g2t4_a8_avx512vnni, mul_q2_k_g1t4_a8_avx512vnni, mul_q2_k_g1t2_a8_avx512vnni, mul_q2_k_g1t1_a8_avx512vnni),
+		quant.Q3_K:   four(mul_q3_k_g2t4_a8_avx512vnni, mul_q3_k_g1t4_a8_avx512vnni, mul_q3_k_g1t2_a8_avx512vnni, mul_q3_k_g1t1_a8_avx512vnni),
+		quant.Q4_K:   four(mul_q4_k_g2t4_a8_avx512vnni, mul_q4_k_g1t4_a8_avx512vnni, mul_q4_k_g1t2_a8_avx512vnni, mul_q4_k_g1t1_a8_avx512vnni),
+		quant.Q5_K:   four(mul_q5_k_g2t4_a8_avx512vnni, mul_q5_k_g1t4_a8_avx512vnni, mul_q5_k_g1t2_a8_avx512vnni, mul_q5_k_g1t1_a8_avx512vnni),
+		quant.Q6_K:   four(mul_q6_k_g2t4_a8_avx512vnni, mul_q6_k_g1t4_a8_avx512vnni, mul_q6_k_g1t2_a8_avx512vnni, mul_q6_k_g1t1_a8_avx512vnni),
+		quant.IQ4_NL: four(mul_iq4_nl_g2t4_a8_avx512vnni, mul_iq4_nl_g1t4_a8_avx512vnni, mul_iq4_nl_g1t2_a8_avx512vnni, mul_iq4_nl_g1t1_a8_avx512vnni),
+		quant.IQ4_XS: four(mul_iq4_xs_g2t4_a8_avx512vnni, mul_iq4_xs_g1t4_a8_avx512vnni, mul_iq4_xs_g1t2_a8_avx512vnni, mul_iq4_xs_g1t1_a8_avx512vnni),
+		quant.MXFP4:  four(mul_mxfp4_g2t4_a8_avx512vnni, mul_mxfp4_g1t4_a8_avx512vnni, mul_mxfp4_g1t2_a8_avx512vnni, mul_mxfp4_g1t1_a8_avx512vnni),
+		quant.F32:    float(mul_f32_g2t4_avx512vnni, mul_f32_g1t4_avx512vnni, mul_f32_g2t1_avx512vnni, mul_f32_g1t1_avx512vnni),
+		quant.F16:    float(mul_f16_g2t4_avx512vnni, mul_f16_g1t4_avx512vnni, mul_f16_g2t1_avx512vnni, mul_f16_g1t1_avx512vnni),
+		quant.BF16:   float(mul_bf16_g2t4_avx512vnni, mul_bf16_g1t4_avx512vnni, mul_bf16_g2t1_avx512vnni, mul_bf16_g1t1_avx512vnni),
+	}
+}
+
+// avx512WideTiles are the kernels for 16-bit activations.
+func avx512WideTiles() map[quant.Type]tiles {
+	two := func(g1t4, g1t1 matmulKernel) tiles { return tiles{{1, 4, g1t4}, {1, 1, g1t1}} }
+	return map[quant.Type]tiles{
+		quant.Q4_0:   two(mul_q4_0_g1t4_a16_avx512vnni, mul_q4_0_g1t1_a16_avx512vnni),
+		quant.Q4_1:   two(mul_q4_1_g1t4_a16_avx512vnni, mul_q4_1_g1t1_a16_avx512vnni),
+		quant.Q5_0:   two(mul_q5_0_g1t4_a16_avx512vnni, mul_q5_0_g1t1_a16_avx512vnni),
+		quant.Q5_1:   two(mul_q5_1_g1t4_a16_avx512vnni, mul_q5_1_g1t1_a16_avx512vnni),
+		quant.Q8_0:   two(mul_q8_0_g1t4_a16_avx512vnni, mul_q8_0_g1t1_a16_avx512vnni),
+		quant.Q2_K:   two(mul_q2_k_g1t4_a16_avx512vnni, mul_q2_k_g1t1_a16_avx512vnni),
+		quant.Q3_K:   two(mul_q3_k_g1t4_a16_avx512vnni, mul_q3_k_g1t1_a16_avx512vnni),
+		quant.Q4_K:   two(mul_q4_k_g1t4_a16_avx512vnni, mul_q4_k_g1t1_a16_avx512vnni),
+		quant.Q5_K:   two(mul_q5_k_g1t4_a16_avx512vnni, mul_q5_k_g1t1_a16_avx512vnni),
+		quant.Q6_K:   two(mul_q6_k_g1t4_a16_avx512vnni, mul_q6_k_g1t1_a16_avx512vnni),
+		quant.IQ4_NL: two(mul_iq4_nl_g1t4_a16_avx512vnni, mul_iq4_nl_g1t1_a16_avx512vnni),
+		quant.IQ4_XS: two(mul_iq4_xs_g1t4_a16_avx512vnni, mul_iq4_xs_g1t1_a16_avx512vnni),
+		quant.MXFP4:  two(mul_mxfp4_g1t4_a16_avx512vnni, mul_mxfp4_g1t1_a16_avx512vnni),
+	}
+}

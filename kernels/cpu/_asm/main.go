@@ -1,7 +1,73 @@
+// Command _asm writes the assembly of package cpu, and the Go stubs that
+// declare it. Run it by `go generate` in package cpu.
+//
+// Every kernel's name ends in its instruction set: _avx512vnni (AVX-512 F, BW,
+// DQ, VL, VNNI) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
+// product, which has the shape of the others: a chain of operations per output
+// in the order of package kernels' contract, one vector lane per output.
 package main
 
 import (
 	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
 )
 
-func main() { Generate() }
+func main() {
+	ConstraintExpr("amd64,!noasm")
+	pause()
+	matmul512()
+	floatMatmul512()
+	matmulAVX2()
+	quantise512()
+	elementwise512()
+	attention512()
+	Generate()
+}
+
+// Bit patterns of the contract's limits.
+const (
+	absMask   = 0x7fffffff
+	tiny      = 0x2b800000 // 2^-40: smaller elements count as +0
+	notFinite = 0x7f800000 // the least pattern that is not finite
+)
+
+// Comparison predicates of VPCMPUD and VCMPPS.
+const (
+	cmpLess         = 1
+	cmpGreaterEqual = 5 // VPCMPUD: not less
+	cmpOrderedGE    = 0x1d
+)
+
+// pointer loads a pointer or integer argument.
+func pointer(name string) GPVirtual { return Load(Param(name), GP64()).(GPVirtual) }
+
+// constant512 broadcasts 32 bits to a vector.
+func constant512(bits uint32) VecVirtual {
+	r, z := GP32(), ZMM()
+	MOVL(U32(bits), r)
+	VPBROADCASTD(r, z)
+	return z
+}
+
+// floor512 stores the contract's F on each lane of v.
+type floor512 struct{ abs, least VecVirtual }
+
+func newFloor512() floor512 { return floor512{constant512(absMask), constant512(tiny)} }
+
+func (f floor512) apply(v VecVirtual) {
+	t, k := ZMM(), K()
+	VPANDD(f.abs, v, t)
+	VPCMPUD(Imm(cmpGreaterEqual), f.least, t, k)
+	VMOVAPS_Z(v, k, v)
+}
+
+// pause passes a moment of a spin loop.
+func pause() {
+	TEXT("pause", NOSPLIT, "func()")
+	Doc("pause passes a moment of a spin loop.")
+	for range 4 {
+		PAUSE()
+	}
+	RET()
+}

@@ -1,0 +1,566 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/mmcloughlin/avo/attr"
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// form says how a weight type is stored, in the packed layout of package
+// quant, and what its stored quants mean.
+type form struct {
+	name   string
+	quants int  // bytes of a block
+	scales int  // bytes of a block
+	super  int  // bytes before the scales of each 8 blocks
+	halves int  // sub-blocks of a block
+	offset int  // stored quant minus weight: 0, 4, 8, 16, 32 or 128
+	high   int  // bits beyond the low plane: 0, 1 or 2
+	low    int  // bits of the low plane: 2, 4 or 8
+	min    bool // has minimums
+	kind   scaleKind
+	book   [16]int8 // codebook
+	booked bool
+}
+
+// scaleKind is how a block's scale (and minimum) is stored.
+type scaleKind int
+
+const (
+	scaleF16      scaleKind = iota // f16 (and f16)
+	scaleExponent                  // e8m0, halved
+	scaleK                         // f16 of 8 blocks times unsigned byte
+	scaleNibbleK                   // f16 of 8 blocks times nibble of a byte
+	scaleSigned                    // f16 of 8 blocks times signed byte
+)
+
+var (
+	nonLinear  = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+	microFloat = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
+)
+
+var forms = []form{
+	{name: "q4_0", quants: 256, scales: 32, halves: 1, offset: 8, low: 4},
+	{name: "q4_1", quants: 256, scales: 64, halves: 1, low: 4, min: true},
+	{name: "q5_0", quants: 320, scales: 32, halves: 1, offset: 16, low: 4, high: 1},
+	{name: "q5_1", quants: 320, scales: 64, halves: 1, low: 4, high: 1, min: true},
+	{name: "q8_0", quants: 512, scales: 32, halves: 1, offset: 128, low: 8},
+	{name: "q2_k", quants: 128, scales: 32, super: 64, halves: 2, low: 2, min: true, kind: scaleNibbleK},
+	{name: "q3_k", quants: 192, scales: 32, super: 32, halves: 2, offset: 4, low: 2, high: 1, kind: scaleSigned},
+	{name: "q4_k", quants: 256, scales: 32, super: 64, halves: 1, low: 4, min: true, kind: scaleK},
+	{name: "q5_k", quants: 320, scales: 32, super: 64, halves: 1, low: 4, high: 1, min: true, kind: scaleK},
+	{name: "q6_k", quants: 384, scales: 32, super: 32, halves: 2, offset: 32, low: 4, high: 2, kind: scaleSigned},
+	{name: "iq4_nl", quants: 256, scales: 32, halves: 1, offset: 128, low: 4, book: nonLinear, booked: true},
+	{name: "iq4_xs", quants: 256, scales: 16, super: 32, halves: 1, offset: 128, low: 4, kind: scaleSigned, book: nonLinear, booked: true},
+	{name: "mxfp4", quants: 256, scales: 16, halves: 1, offset: 128, low: 4, kind: scaleExponent, book: microFloat, booked: true},
+}
+
+// Places in an activation record; see record in package cpu.
+const (
+	recordBytes = 64
+	recD        = 32
+	recS        = 36
+	recSum8     = 40
+	recSum128   = 44
+	recSum32    = 48
+	recSHalf    = 56
+)
+
+// segmentBlocks is the number of blocks of a chain: 256 columns.
+const segmentBlocks = 8
+
+const matmulSignature = "func(q, s *byte, qStride, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)"
+
+func matmul512() {
+	for _, f := range forms {
+		for _, shape := range [][2]int{{2, 4}, {1, 4}, {1, 2}, {1, 1}} {
+			newMul(f, shape[0], shape[1], 1).emit()
+		}
+		for _, shape := range [][2]int{{1, 4}, {1, 1}} {
+			newMul(f, shape[0], shape[1], 2).emit()
+		}
+	}
+}
+
+// mul is a kernel at work: groups of 16 rows times tokens, with activations of
+// one plane (8 bits) or two.
+type mul struct {
+	form
+	groups, tokens, planes int
+
+	q, s    []GPVirtual
+	x       tokenPointers
+	chain   []VecVirtual // float chain of each output vector
+	ints    []VecVirtual // integer sum of the sub-block
+	super   []VecVirtual // per group: the 8 blocks' scale
+	superM  []VecVirtual // and minimum
+	lowMask VecVirtual
+	hiMask  VecVirtual
+	table   VecVirtual   // codebook
+	high0   []VecVirtual // per group: the plane of high bits at hand
+}
+
+func newMul(f form, groups, tokens, planes int) *mul {
+	return &mul{form: f, groups: groups, tokens: tokens, planes: planes}
+}
+
+// tokenPointers addresses records (or floats) of up to 8 tokens.
+type tokenPointers struct {
+	base          [2]GPVirtual // of tokens 0 and 4
+	stride, three GPVirtual
+}
+
+func loadTokens(base, stride string, tokens int) (p tokenPointers) {
+	p.base[0] = pointer(base)
+	if tokens > 1 {
+		p.stride = pointer(stride)
+	}
+	if tokens > 3 {
+		p.three = GP64()
+		LEAQ(Mem{Base: p.stride, Index: p.stride, Scale: 2}, p.three)
+	}
+	if tokens > 4 {
+		p.base[1] = GP64()
+		LEAQ(Mem{Base: p.base[0], Index: p.stride, Scale: 4}, p.base[1])
+	}
+	return p
+}
+
+func (p tokenPointers) at(token, disp int) Mem {
+	m := Mem{Base: p.base[token/4], Disp: disp}
+	switch token % 4 {
+	case 1:
+		m.Index, m.Scale = p.stride, 1
+	case 2:
+		m.Index, m.Scale = p.stride, 2
+	case 3:
+		m.Index, m.Scale = p.three, 1
+	}
+	return m
+}
+
+func (p tokenPointers) advance(n, tokens int) {
+	ADDQ(Imm(uint64(n)), p.base[0])
+	if tokens > 4 {
+		ADDQ(Imm(uint64(n)), p.base[1])
+	}
+}
+
+func (m *mul) emit() {
+	TEXT(fmt.Sprintf("mul_%s_g%dt%d_a%d_avx512vnni", m.name, m.groups, m.tokens, 8*m.planes), attr.NOSPLIT, matmulSignature)
+	Doc(fmt.Sprintf("Products of %d x 16 rows of %s with %d tokens of %d-bit activations; portable form: matmulTask.portable.", m.groups, m.name, m.tokens, 8*m.planes))
+	Pragma("noescape")
+	m.q, m.s = groupPointers("q", "qStride", m.groups), groupPointers("s", "sStride", m.groups)
+	m.x = loadTokens("x", "xStride", m.tokens)
+	left, count := pointer("blocks"), GP64()
+	totals := newTotals512(m.groups * m.tokens)
+	for range m.groups * m.tokens {
+		m.chain, m.ints = append(m.chain, ZMM()), append(m.ints, ZMM())
+	}
+	m.constants()
+	Label("segment")
+	MOVQ(U32(segmentBlocks), count)
+	CMPQ(left, count)
+	CMOVQLT(left, count)
+	SUBQ(count, left)
+	for _, v := range m.chain {
+		VPXORD(v, v, v)
+	}
+	m.loadSuper()
+	Label("block")
+	for h := range m.halves {
+		m.dots(h)
+		m.extend(h)
+	}
+	for g := range m.groups {
+		ADDQ(U32(uint32(m.quants)), m.q[g])
+		ADDQ(Imm(uint64(m.scales)), m.s[g])
+	}
+	m.x.advance(recordBytes*m.planes, m.tokens)
+	DECQ(count)
+	JNZ(LabelRef("block"))
+	totals.add(m.chain)
+	TESTQ(left, left)
+	JNZ(LabelRef("segment"))
+	totals.store(m.groups, m.tokens, m.chain)
+	VZEROUPPER()
+	RET()
+}
+
+// groupPointers loads the addresses of neighbouring groups.
+func groupPointers(base, stride string, groups int) []GPVirtual {
+	p := []GPVirtual{pointer(base)}
+	if groups > 1 {
+		s := pointer(stride)
+		for g := 1; g < groups; g++ {
+			r := GP64()
+			LEAQ(Mem{Base: p[g-1], Index: s, Scale: 1}, r)
+			p = append(p, r)
+		}
+	}
+	return p
+}
+
+func (m *mul) constants() {
+	if m.low < 8 {
+		m.lowMask = constant512(uint32(1<<m.low-1) * 0x01010101)
+	}
+	if m.high > 0 {
+		m.hiMask = constant512(uint32((1<<m.high-1)<<m.low) * 0x01010101)
+	}
+	if m.booked {
+		m.table = bookVector(m.book)
+	}
+}
+
+// bookVector holds a codebook, plus 128 to make it unsigned, in each 16 bytes.
+func bookVector(book [16]int8) VecVirtual {
+	var words [2]uint64
+	for i, v := range book {
+		words[i/8] |= uint64(uint8(int(v)+128)) << (8 * (i % 8))
+	}
+	r, x, z := GP64(), XMM(), ZMM()
+	MOVQ(U64(words[0]), r)
+	VMOVQ(r, x)
+	MOVQ(U64(words[1]), r)
+	VPINSRQ(Imm(1), r, x, x)
+	VSHUFI32X4(Imm(0), x.AsZ(), x.AsZ(), z)
+	return z
+}
+
+// loadSuper reads what 8 blocks share.
+func (m *mul) loadSuper() {
+	if m.form.super == 0 {
+		return
+	}
+	if m.super == nil {
+		for range m.groups {
+			m.super, m.superM = append(m.super, ZMM()), append(m.superM, ZMM())
+		}
+	}
+	for g, s := range m.s {
+		VCVTPH2PS(Mem{Base: s}, m.super[g])
+		if m.min {
+			VCVTPH2PS(Mem{Base: s, Disp: 32}, m.superM[g])
+		}
+		ADDQ(Imm(uint64(m.form.super)), s)
+	}
+}
+
+// dots leaves the integer sums of sub-block h in m.ints. With two planes the
+// high one comes first and is multiplied by 128.
+func (m *mul) dots(h int) {
+	for plane := m.planes - 1; plane >= 0; plane-- {
+		line := plane * recordBytes
+		if plane == m.planes-1 {
+			m.start(h, line)
+		} else {
+			for _, v := range m.ints {
+				VPSLLD(Imm(7), v, v)
+			}
+			m.correct(h, line)
+		}
+		m.loadHigh(h)
+		if m.halves == 2 {
+			for j := range 4 {
+				m.dot(m.each(func(g int) VecVirtual { return m.quad(g, h, j) }), line+16*h+4*j)
+			}
+			continue
+		}
+		for j := range m.vectors() {
+			if m.low == 8 {
+				m.dot(m.each(func(g int) VecVirtual { return m.load(g, 64*j) }), line+4*j)
+				continue
+			}
+			words := m.each(func(g int) VecVirtual { return m.load(g, 64*j) })
+			m.dot(m.each(func(g int) VecVirtual { return m.nibbles(words[g], g, 0, j) }), line+4*j)
+			m.dot(m.each(func(g int) VecVirtual { return m.nibbles(words[g], g, 1, j) }), line+16+4*j)
+		}
+	}
+}
+
+// vectors is the number of 64-byte vectors of the low plane.
+func (m *mul) vectors() int { return m.low }
+
+func (m *mul) each(f func(g int) VecVirtual) (v []VecVirtual) {
+	for g := range m.groups {
+		v = append(v, f(g))
+	}
+	return v
+}
+
+func (m *mul) load(g, at int) VecVirtual {
+	v := ZMM()
+	VMOVDQU64(Mem{Base: m.q[g], Disp: at}, v)
+	return v
+}
+
+// loadHigh reads the plane of high bits that sub-block h needs.
+func (m *mul) loadHigh(h int) {
+	m.high0 = nil
+	if m.high == 0 {
+		return
+	}
+	at := 64 * m.low
+	if m.high == 2 {
+		at += 64 * h
+	}
+	m.high0 = m.each(func(g int) VecVirtual { return m.load(g, at) })
+}
+
+// nibbles gives the low or high nibbles of a vector, with their high bits, or
+// looked up in the codebook. It may overwrite word for the high ones.
+func (m *mul) nibbles(word VecVirtual, g, upper, j int) VecVirtual {
+	v := word
+	if upper == 0 {
+		v = ZMM()
+		VPANDD(word, m.lowMask, v)
+	} else {
+		VPSRLD(Imm(4), v, v)
+		VPANDD(v, m.lowMask, v)
+	}
+	if m.high == 1 {
+		m.orHigh(v, g, j+4*upper-4)
+	}
+	if m.booked {
+		VPSHUFB(v, m.table, v)
+	}
+	return v
+}
+
+// orHigh sets bits of v under hiMask from the high plane shifted right.
+func (m *mul) orHigh(v VecVirtual, g, right int) {
+	u := m.high0[g]
+	if right != 0 {
+		u = ZMM()
+		if right > 0 {
+			VPSRLD(Imm(uint64(right)), m.high0[g], u)
+		} else {
+			VPSLLD(Imm(uint64(-right)), m.high0[g], u)
+		}
+	}
+	VPTERNLOGD(Imm(0xf8), m.hiMask, u, v) // v |= u & hiMask
+}
+
+// quad gives the unsigned quants of columns 4j..4j+3 of sub-block h.
+func (m *mul) quad(g, h, j int) VecVirtual {
+	v := ZMM()
+	at := Mem{Base: m.q[g], Disp: 64 * j}
+	shift := 4 * h
+	if m.low == 2 {
+		at.Disp, shift = 64*h, 2*j
+	}
+	if shift == 0 {
+		VPANDD(at, m.lowMask, v)
+	} else {
+		VPSRLD(Imm(uint64(shift)), at, v)
+		VPANDD(v, m.lowMask, v)
+	}
+	switch m.high {
+	case 1: // bit 4h+j to bit 2
+		m.orHigh(v, g, 4*h+j-2)
+	case 2: // bits 2j to bit 4
+		m.orHigh(v, g, 2*j-4)
+	}
+	return v
+}
+
+// dot adds the products with the four activations at the place in the record.
+func (m *mul) dot(w []VecVirtual, at int) {
+	for t := range m.tokens {
+		if m.groups == 1 {
+			VPDPBUSD_BCST(m.x.at(t, at), w[0], m.ints[t])
+			continue
+		}
+		b := ZMM()
+		VPBROADCASTD(m.x.at(t, at), b)
+		for g := range m.groups {
+			VPDPBUSD(b, w[g], m.ints[g*m.tokens+t])
+		}
+	}
+}
+
+// correction is the place of the record's sum for the type's offset, and the
+// shift left that makes it -offset times the sum.
+func (m *mul) correction(h int) (at, shift int) {
+	switch m.offset {
+	case 8:
+		return recSum8, 0
+	case 16:
+		return recSum8, 1
+	case 128:
+		return recSum128, 0
+	case 32:
+		return recSum32 + 4*h, 0
+	}
+	return recSum32 + 4*h, -3 // 4
+}
+
+// shifted gives a token's correction in each lane.
+func (m *mul) shifted(v VecVirtual, h, t, line int) {
+	at, shift := m.correction(h)
+	VPBROADCASTD(m.x.at(t, line+at), v)
+	if shift > 0 {
+		VPSLLD(Imm(uint64(shift)), v, v)
+	} else if shift < 0 {
+		VPSRAD(Imm(uint64(-shift)), v, v)
+	}
+}
+
+// start sets the integer sums to the corrections.
+func (m *mul) start(h, line int) {
+	for t := range m.tokens {
+		first := m.ints[t]
+		if m.offset == 0 {
+			VPXORD(first, first, first)
+		} else {
+			m.shifted(first, h, t, line)
+		}
+		for g := 1; g < m.groups; g++ {
+			VMOVDQA64(first, m.ints[g*m.tokens+t])
+		}
+	}
+}
+
+// correct adds the corrections of a further plane.
+func (m *mul) correct(h, line int) {
+	if m.offset == 0 {
+		return
+	}
+	for t := range m.tokens {
+		c := ZMM()
+		m.shifted(c, h, t, line)
+		for g := range m.groups {
+			VPADDD(c, m.ints[g*m.tokens+t], m.ints[g*m.tokens+t])
+		}
+	}
+}
+
+// extend adds the sub-block's terms to the chains.
+func (m *mul) extend(h int) {
+	place := recS
+	if m.halves == 2 {
+		place = recSHalf + 4*h
+	}
+	for g := range m.groups {
+		scale, minimum, negative := m.scale(g, h)
+		for t := range m.tokens {
+			i, f := g*m.tokens+t, ZMM()
+			VMULPS_BCST(m.x.at(t, recD), scale, f)
+			VCVTDQ2PS(m.ints[i], m.ints[i])
+			VFMADD231PS(f, m.ints[i], m.chain[i])
+			switch {
+			case m.min && negative:
+				VFNMADD231PS_BCST(m.x.at(t, place), minimum, m.chain[i])
+			case m.min:
+				VFMADD231PS_BCST(m.x.at(t, place), minimum, m.chain[i])
+			}
+		}
+	}
+}
+
+// scale gives sub-block h's scales and minimums of a group, and whether the
+// minimum is to be subtracted.
+func (m *mul) scale(g, h int) (scale, minimum VecVirtual, negative bool) {
+	s := m.s[g]
+	scale, minimum = ZMM(), ZMM()
+	switch m.kind {
+	case scaleF16:
+		VCVTPH2PS(Mem{Base: s}, scale)
+		if m.min {
+			VCVTPH2PS(Mem{Base: s, Disp: 32}, minimum)
+		}
+	case scaleExponent: // 2^(e-128): e-1 as exponent bits; +0 below 2^-24
+		k := K()
+		VPMOVZXBD(Mem{Base: s}, scale)
+		VPCMPUD(Imm(cmpGreaterEqual), constant512(128-24), scale, k)
+		VPSUBD(constant512(1), scale, scale)
+		VPSLLD(Imm(23), scale, scale)
+		VMOVDQA32_Z(scale, k, scale)
+	case scaleK:
+		product512(m.super[g], scale, func() { VPMOVZXBD(Mem{Base: s}, scale) })
+		product512(m.superM[g], minimum, func() { VPMOVZXBD(Mem{Base: s, Disp: 16}, minimum) })
+	case scaleNibbleK:
+		both := ZMM()
+		VPMOVZXBD(Mem{Base: s, Disp: 16 * h}, both)
+		product512(m.super[g], scale, func() { lowNibble(both, scale) })
+		product512(m.superM[g], minimum, func() { VPSRLD(Imm(4), both, minimum) })
+	case scaleSigned:
+		product512(m.super[g], scale, func() { VPMOVSXBD(Mem{Base: s, Disp: 16 * h}, scale) })
+	}
+	return scale, minimum, m.form.super > 0
+}
+
+// lowNibble keeps the low nibble of each lane.
+func lowNibble(from, to VecVirtual) { VPANDD(constant512(15), from, to) }
+
+// product512 makes v, filled with integers, their product with super.
+func product512(super, v VecVirtual, fill func()) {
+	fill()
+	VCVTDQ2PS(v, v)
+	VMULPS(super, v, v)
+}
+
+// totals512 holds the sums over segments: in registers while they are few,
+// otherwise on the stack.
+type totals512 struct {
+	regs  []VecVirtual
+	stack Mem
+}
+
+func newTotals512(n int) *totals512 {
+	t := &totals512{}
+	if n <= 4 {
+		for range n {
+			v := ZMM()
+			VPXORD(v, v, v)
+			t.regs = append(t.regs, v)
+		}
+		return t
+	}
+	t.stack = AllocLocal(64 * n)
+	zero := ZMM()
+	VPXORD(zero, zero, zero)
+	for i := range n {
+		VMOVUPS(zero, t.stack.Offset(64*i))
+	}
+	return t
+}
+
+// add folds a segment's chains; they hold the totals afterwards.
+func (t *totals512) add(chain []VecVirtual) {
+	for i, v := range chain {
+		if t.regs != nil {
+			VADDPS(v, t.regs[i], t.regs[i])
+			continue
+		}
+		VADDPS(t.stack.Offset(64*i), v, v)
+		VMOVUPS(v, t.stack.Offset(64*i))
+	}
+}
+
+// store writes the totals to y through the floor. chain holds the last ones.
+func (t *totals512) store(groups, tokens int, chain []VecVirtual) {
+	if t.regs != nil {
+		chain = t.regs
+	}
+	f := newFloor512()
+	y := pointer("y")
+	stride := GP64()
+	if tokens > 1 {
+		stride = pointer("yStride")
+	}
+	for token := range tokens {
+		for g := range groups {
+			v := chain[g*tokens+token]
+			f.apply(v)
+			VMOVUPS(v, Mem{Base: y, Disp: 64 * g})
+		}
+		if token < tokens-1 {
+			ADDQ(stride, y)
+		}
+	}
+}
