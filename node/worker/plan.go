@@ -207,13 +207,18 @@ func (w *Worker) load(ctx context.Context, p *plan) {
 
 // check refuses a loaded stage that could not be served.
 func (l *Loaded) check() error {
-	if l == nil || l.Stage == nil || l.Embd <= 0 || l.Vocab <= 0 || l.Context <= 0 || l.MaxRows <= 0 || l.KV == nil {
+	if l == nil || l.Stage == nil || l.Embd <= 0 || l.Vocab <= 0 || l.Context <= 0 || l.MaxRows <= 0 || l.Blocks <= 0 || l.KV == nil {
 		return errors.New("the loader gave an incomplete stage")
 	}
 	return nil
 }
 
+// free closes the stage while nothing else uses its device.
 func (l *Loaded) free() {
+	if l.Device != nil {
+		l.Device.Lock()
+		defer l.Device.Unlock()
+	}
 	_ = l.Stage.Close()
 	if l.Free != nil {
 		l.Free()

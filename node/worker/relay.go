@@ -232,6 +232,9 @@ func (r *relay) handle(f *weftv1.Frame, payload []byte) error {
 	if r.class != weftv1.Class_CLASS_DECODE {
 		return errors.New("only runs go on a prefill chain")
 	}
+	if r.s.backlogged() {
+		return errors.New("more openings, closings and confirmations than the stage can follow")
+	}
 	switch b := f.Body.(type) {
 	case *weftv1.Frame_Open:
 		return r.s.open(r, b.Open, payload)

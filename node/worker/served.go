@@ -7,24 +7,29 @@ import (
 
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard"
+	"github.com/weft-mesh/weft/shard/kv"
 )
 
-// session is one session at this stage. served.mu guards it.
+// session is one session at this stage. served.mu guards it, but for begun.
 type session struct {
 	id       shard.SessionID
 	relay    *relay // the decode chain on which it was opened
 	epoch    uint32
+	opening  bool // its opening waits for the step loop
 	started  bool // its first run has come
 	failed   bool // a run failed: what follows is dropped until the close
 	closed   bool
-	credit   int // positions that may be in flight
-	inflight int // positions of the current epoch that wait or are in a step
-	prefills int // its runs in queue.prefill
+	begun    bool // the stage has started it; the step loop's own
+	credit   int  // positions that may be in flight
+	inflight int  // positions of the current epoch that wait or are in a step
+	prefills int  // its runs in queue.prefill
 	early    []*work
 	logprobs bool // the head wants them
 }
 
-// served is a loaded stage: its sessions, its queue and its step loop.
+// served is a loaded stage: its sessions, its queue and its step loop. The loop
+// alone touches the stage, between steps and in them, so that readers of chains
+// never wait for a step: what they want of the stage they leave as operations.
 type served struct {
 	w    *Worker
 	plan *plan
@@ -40,12 +45,15 @@ type served struct {
 	relays     map[*relay]struct{}
 	sessions   map[shard.SessionID]*session
 	queue      queue
+	ops        []func() // wait for the step loop, in order of arrival
 	lastDecode time.Time
 	meter      meter
+	kv         kv.Stats // after the last operation or step
 
 	// Touched by the step loop alone.
-	step []*work
-	runs []shard.Run
+	step  []*work
+	runs  []shard.Run
+	doing []func()
 }
 
 // newServed starts serving a loaded stage; Worker.mu is held.
@@ -54,7 +62,7 @@ func newServed(w *Worker, p *plan, l *Loaded) *served {
 		w: w, plan: p, l: l, last: p.stage == len(p.spec.Stages)-1,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		relays: map[*relay]struct{}{}, sessions: map[shard.SessionID]*session{},
-		queue: queue{maxRows: l.MaxRows},
+		queue: queue{maxRows: l.MaxRows}, kv: l.KV(),
 	}
 	w.wg.Go(s.loop)
 	return s
@@ -88,6 +96,22 @@ func (s *served) signal() {
 	}
 }
 
+// maxOps bounds the operations that wait for the loop.
+const maxOps = 4096
+
+// backlogged says that a head asks for more than the stage can do.
+func (s *served) backlogged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ops) >= maxOps
+}
+
+// do leaves an operation for the step loop; mu is held.
+func (s *served) do(op func()) {
+	s.ops = append(s.ops, op)
+	s.signal()
+}
+
 // loop steps the stage while there is work.
 func (s *served) loop() {
 	defer close(s.done)
@@ -97,21 +121,52 @@ func (s *served) loop() {
 			return
 		case <-s.wake:
 		}
-		for s.compose() {
-			if err := s.stepOnce(); err != nil {
-				s.w.cfg.Log.Error("device lost", "model", s.plan.spec.Name, "error", err)
-				reason := "device lost: " + reasonOf(err)
-				s.w.spawn(func() { s.w.release(s.plan, reason) })
-				<-s.stop
-				return
-			}
-			select {
-			case <-s.stop:
-				return
-			default:
-			}
+		if err := s.work(); err != nil {
+			s.w.cfg.Log.Error("device lost", "model", s.plan.spec.Name, "error", err)
+			reason := "device lost: " + reasonOf(err)
+			s.w.spawn(func() { s.w.release(s.plan, reason) })
+			<-s.stop
+			return
 		}
 	}
+}
+
+// work does operations and steps until none are left or the stage is closed.
+func (s *served) work() error {
+	for {
+		select {
+		case <-s.stop:
+			return nil
+		default:
+		}
+		s.operate()
+		if !s.compose() {
+			s.count()
+			return nil
+		}
+		if err := s.stepOnce(); err != nil {
+			return err
+		}
+	}
+}
+
+// count takes the blocks' numbers when the stage comes to rest.
+func (s *served) count() {
+	n := s.l.KV()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kv = n
+}
+
+// operate does what readers have left to do.
+func (s *served) operate() {
+	s.mu.Lock()
+	s.doing, s.ops = s.ops, s.doing[:0]
+	s.mu.Unlock()
+	for _, op := range s.doing {
+		op()
+	}
+	clear(s.doing)
 }
 
 // compose picks the next step's runs; false when there are none.
@@ -146,9 +201,23 @@ func (w *work) piece(embd int) shard.Run {
 	return r
 }
 
+// begin starts the sessions of the step's runs at the stage, where that has not
+// happened: now it is known at which position all stages resume.
+func (s *served) begin() {
+	for _, w := range s.step {
+		if ses := w.ses; !ses.begun {
+			ses.begun = true
+			if err := s.l.Stage.Start(ses.id, uint64(w.run.Epoch), int(w.run.Base)); err != nil && !unknown(err) {
+				s.fail(ses, w.run, err)
+			}
+		}
+	}
+}
+
 // stepOnce computes the composed step and hands its results on. The error means
 // that the device is lost.
 func (s *served) stepOnce() error {
+	s.begin()
 	results, took, err := s.compute()
 	if err != nil {
 		return err
@@ -259,7 +328,23 @@ func (s *served) failed(w *work, err error) outcome {
 		}
 		return outcome{}
 	}
-	w.ses.failed = true
-	s.queue.drop(func(o *work) bool { return o.ses == w.ses })
+	s.spoil(w.ses)
 	return outcome{frame: errorFrame(w.run, s.w.self, err)}
+}
+
+// spoil drops a failed session's runs; mu is held.
+func (s *served) spoil(ses *session) {
+	ses.failed, ses.early = true, nil
+	s.queue.drop(func(o *work) bool { return o.ses == ses })
+}
+
+// fail ends a session's use here and tells the head by way of the later stages.
+func (s *served) fail(ses *session, run *weftv1.Run, err error) {
+	s.mu.Lock()
+	tell := !ses.failed && !ses.closed
+	s.spoil(ses)
+	s.mu.Unlock()
+	if tell {
+		ses.relay.send(errorFrame(run, s.w.self, err), nil)
+	}
 }

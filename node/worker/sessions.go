@@ -25,29 +25,25 @@ func (s *served) join(r *relay) bool {
 // dropped.
 func (s *served) leave(r *relay) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.relays, r)
-	var gone []shard.SessionID
 	for id, ses := range s.sessions {
 		if ses.relay == r {
 			s.forget(ses)
-			gone = append(gone, id)
+			s.do(func() { s.l.Stage.CloseSession(id) })
 		}
 	}
 	s.queue.drop(func(w *work) bool { return w.relay == r })
-	s.mu.Unlock()
-	for _, id := range gone {
-		s.l.Stage.CloseSession(id)
-		r.busy(-1)
-	}
 }
 
-// forget takes a session out of the tables; mu is held. The caller closes it at
-// the stage.
+// forget takes a session out of the tables; mu is held. The caller has the loop
+// close it at the stage.
 func (s *served) forget(ses *session) {
 	ses.closed = true
 	ses.early = nil
 	delete(s.sessions, ses.id)
 	s.queue.drop(func(w *work) bool { return w.ses == ses })
+	ses.relay.busy(-1)
 }
 
 // find returns the session of that name, if it belongs to r's head; mu is held.
@@ -62,7 +58,8 @@ func (s *served) find(r *relay, name []byte) *session {
 	return ses
 }
 
-// open reserves a session and passes the opening on, or answers it.
+// open takes a session in and has the loop reserve it; then the opening goes on,
+// or is answered. A refusal goes on likewise, so that the head hears of it.
 func (s *served) open(r *relay, o *weftv1.Open, payload []byte) error {
 	if err := checkOpen(o, payload); err != nil {
 		return err
@@ -70,88 +67,102 @@ func (s *served) open(r *relay, o *weftv1.Open, payload []byte) error {
 	if r.index == 0 && (o.Refused != "" || o.Held != 0) {
 		return errors.New("an opening that is answered already")
 	}
+	prompt := append([]byte(nil), payload...)
 	if o.Refused == "" {
-		held, kind, err := s.admit(r, o, payload)
-		if err != nil {
-			o.Refused, o.RefusedBy, o.RefusedKind, o.Held = reasonOf(err), s.w.self, kind, 0
-		} else if r.index == 0 || held < o.Held {
-			o.Held = held
+		if kind, err := s.admit(r, o, prompt); err == nil {
+			return nil
+		} else {
+			s.refuse(o, kind, err)
 		}
 	}
+	s.passOpen(r, o, prompt)
+	return nil
+}
+
+func (s *served) refuse(o *weftv1.Open, kind weftv1.RefusedKind, err error) {
+	o.Refused, o.RefusedBy, o.RefusedKind, o.Held = reasonOf(err), s.w.self, kind, 0
+}
+
+// passOpen sends an opening on to the next stage, or its answer to the head.
+func (s *served) passOpen(r *relay, o *weftv1.Open, prompt []byte) {
 	if !s.last {
-		r.send(&weftv1.Frame{Body: &weftv1.Frame_Open{Open: o}}, payload)
-		return nil
+		r.send(&weftv1.Frame{Body: &weftv1.Frame_Open{Open: o}}, prompt)
+		return
 	}
 	r.send(&weftv1.Frame{Body: &weftv1.Frame_OpenReply{OpenReply: &weftv1.OpenReply{
 		Session: o.Session, Held: o.Held, Refused: o.Refused, RefusedBy: o.RefusedBy, RefusedKind: o.RefusedKind,
 	}}}, nil)
-	return nil
 }
 
-// admit opens a session at this stage.
-func (s *served) admit(r *relay, o *weftv1.Open, payload []byte) (held uint32, kind weftv1.RefusedKind, err error) {
-	spec, err := s.sessionSpec(o, payload)
+// admit enters a session and leaves the rest to the loop; the opening goes on
+// from there.
+func (s *served) admit(r *relay, o *weftv1.Open, prompt []byte) (weftv1.RefusedKind, error) {
+	spec, err := s.sessionSpec(o, prompt)
 	if err != nil {
-		return 0, weftv1.RefusedKind_REFUSED_NEVER, err
+		return weftv1.RefusedKind_REFUSED_NEVER, err
 	}
-	ses := &session{id: spec.ID, relay: r, credit: s.credit(o), logprobs: spec.Sampling.Logprobs}
+	ses := &session{id: spec.ID, relay: r, credit: s.credit(o), logprobs: spec.Sampling.Logprobs, opening: true}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.sessions[spec.ID] != nil:
-		err = shard.ErrSessionExists
-		kind = weftv1.RefusedKind_REFUSED_INTERNAL
+		return weftv1.RefusedKind_REFUSED_INTERNAL, shard.ErrSessionExists
 	case len(s.sessions) >= s.w.cfg.MaxSessions:
-		err = fmt.Errorf("%d sessions are open here, which is the limit", len(s.sessions))
-		kind = weftv1.RefusedKind_REFUSED_BUSY
-	default:
-		s.sessions[spec.ID] = ses
+		return weftv1.RefusedKind_REFUSED_BUSY, fmt.Errorf("%d sessions are open here, which is the limit", len(s.sessions))
 	}
-	s.mu.Unlock()
-	if err != nil {
-		return 0, kind, err
-	}
-	n, err := s.l.Stage.Open(spec)
-	if err != nil {
-		s.mu.Lock()
-		s.forget(ses)
-		s.mu.Unlock()
-		kind = weftv1.RefusedKind_REFUSED_INTERNAL
-		if errors.Is(err, kv.ErrNoRoom) {
-			kind = weftv1.RefusedKind_REFUSED_BUSY
-		}
-		return 0, kind, err
-	}
+	s.sessions[spec.ID] = ses
 	r.busy(+1)
-	return uint32(n), 0, nil
+	s.do(func() {
+		s.reserve(ses, spec, o)
+		s.passOpen(r, o, prompt)
+	})
+	return weftv1.RefusedKind_REFUSED_NONE, nil
+}
+
+// reserve opens a session at the stage; on the loop.
+func (s *served) reserve(ses *session, spec shard.SessionSpec, o *weftv1.Open) {
+	held, err := s.l.Stage.Open(spec)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses.opening = false
+	if err == nil {
+		if ses.relay.index == 0 || uint32(held) < o.Held {
+			o.Held = uint32(held)
+		}
+		return
+	}
+	if !ses.closed {
+		s.forget(ses)
+	}
+	kind := weftv1.RefusedKind_REFUSED_INTERNAL
+	if errors.Is(err, kv.ErrNoRoom) {
+		kind = weftv1.RefusedKind_REFUSED_BUSY
+	}
+	s.refuse(o, kind, err)
 }
 
 // sessionSpec checks an opening against the model and turns it into the stage's
 // form. Its errors are for good: waiting does not help.
-func (s *served) sessionSpec(o *weftv1.Open, payload []byte) (shard.SessionSpec, error) {
-	prompt, err := wire.Tokens(payload)
-	if err != nil {
-		return shard.SessionSpec{}, err
-	}
+func (s *served) sessionSpec(o *weftv1.Open, prompt []byte) (shard.SessionSpec, error) {
 	spec := shard.SessionSpec{
 		ID: shard.SessionID(o.Session), Positions: int(o.Positions), Salt: o.Salt,
 		Sampling: samplingOf(o.Sampling),
 	}
-	blocks := s.l.KV().Blocks
+	tokens, err := wire.Tokens(prompt)
 	switch {
+	case err != nil:
+		return spec, err
 	case o.Positions == 0 || int64(o.Positions) > int64(s.l.Context):
 		return spec, fmt.Errorf("%d positions were asked for; the context has %d", o.Positions, s.l.Context)
 	case o.Prompt > o.Positions:
 		return spec, fmt.Errorf("prompt of %d tokens in %d positions", o.Prompt, o.Positions)
-	case kv.BlocksFor(spec.Positions) > blocks:
-		return spec, fmt.Errorf("%d positions were asked for; this stage has KV for %d", o.Positions, blocks*kv.BlockPositions)
-	}
-	if err := spec.Sampling.Validate(s.l.Vocab); err != nil {
-		return spec, err
+	case kv.BlocksFor(spec.Positions) > s.l.Blocks:
+		return spec, fmt.Errorf("%d positions were asked for; this stage has KV for %d", o.Positions, s.l.Blocks*kv.BlockPositions)
 	}
 	if !o.NoPrefix {
-		spec.Prompt = tokenIDs(prompt)
+		spec.Prompt = tokenIDs(tokens)
 	}
-	return spec, nil
+	return spec, spec.Sampling.Validate(s.l.Vocab)
 }
 
 // credit is how many positions a session may have in flight: what it asked for,
@@ -166,36 +177,23 @@ func (s *served) run(r *relay, run *weftv1.Run, payload []byte) error {
 	if err := checkRun(run, payload, s.l.Embd, s.l.MaxRows, r.index == 0); err != nil {
 		return err
 	}
-	w := &work{relay: r, run: run, tokens: tokenIDs(run.Tokens)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses := s.find(r, run.Session)
+	if ses == nil || ses.failed || (ses.started && run.Epoch < ses.epoch) {
+		return nil
+	}
+	w := &work{relay: r, ses: ses, run: run, tokens: tokenIDs(run.Tokens)}
 	if r.index > 0 {
 		w.hidden = make([]float32, len(run.Tokens)*s.l.Embd)
 		if err := wire.Floats(w.hidden, payload); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ses := s.find(r, run.Session)
-	if ses == nil || ses.failed {
-		return nil
-	}
-	w.ses = ses
-	switch {
-	case run.Epoch < ses.epoch && ses.started:
-		if s.last {
-			r.send(staleFrame(run), nil)
-		}
-		return nil
-	case run.Epoch > ses.epoch && ses.started:
+	if ses.started && run.Epoch > ses.epoch {
 		return s.await(w)
-	case !ses.started:
-		if err := s.l.Stage.Start(ses.id, uint64(run.Epoch), int(run.Base)); err != nil {
-			ses.failed = true
-			r.send(errorFrame(run, s.w.self, err), nil)
-			return nil
-		}
-		ses.started, ses.epoch = true, run.Epoch
 	}
+	ses.started, ses.epoch = true, run.Epoch
 	return s.enqueue(w)
 }
 
@@ -229,37 +227,39 @@ func (s *served) enqueue(w *work) error {
 }
 
 // truncate begins a session's new epoch: runs of older ones are dropped here and,
-// as the frame goes on, at the stages after this one.
+// as the frame goes on at once, at the stages after this one.
 func (s *served) truncate(r *relay, t *weftv1.Truncate) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pass(r, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: t}})
 	ses := s.find(r, t.Session)
 	if ses == nil || ses.failed {
-		s.mu.Unlock()
-		s.pass(r, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: t}})
 		return nil
 	}
-	if t.Epoch <= ses.epoch {
-		defer s.mu.Unlock()
+	if ses.started && t.Epoch <= ses.epoch {
 		return fmt.Errorf("truncation to epoch %d, the session is in %d", t.Epoch, ses.epoch)
 	}
-	err := s.l.Stage.Truncate(ses.id, uint64(t.Epoch), int(t.Keep))
-	if err == nil {
-		s.queue.drop(func(w *work) bool { return w.ses == ses && w.run.Epoch < t.Epoch })
-		ses.started, ses.epoch, ses.inflight = true, t.Epoch, 0
-	}
-	s.mu.Unlock()
-	if err != nil {
-		s.fail(r, ses, t.Epoch, t.Keep, err)
-		return nil
-	}
-	s.pass(r, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: t}})
+	s.queue.drop(func(w *work) bool { return w.ses == ses && w.run.Epoch < t.Epoch })
+	ses.started, ses.epoch, ses.inflight = true, t.Epoch, 0
+	s.do(func() {
+		if err := s.rewind(ses, t); err != nil && !unknown(err) {
+			s.fail(ses, &weftv1.Run{Session: t.Session, Epoch: t.Epoch, Base: t.Keep}, err)
+		}
+	})
 	return s.admitEarly(ses)
 }
 
-// admitEarly queues the runs that came before their epoch.
+// rewind truncates a session at the stage; on the loop.
+func (s *served) rewind(ses *session, t *weftv1.Truncate) error {
+	if !ses.begun {
+		ses.begun = true
+		return s.l.Stage.Start(ses.id, uint64(t.Epoch), int(t.Keep))
+	}
+	return s.l.Stage.Truncate(ses.id, uint64(t.Epoch), int(t.Keep))
+}
+
+// admitEarly queues the runs that came before their epoch; mu is held.
 func (s *served) admitEarly(ses *session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	early := ses.early
 	ses.early = nil
 	for _, w := range early {
@@ -276,65 +276,68 @@ func (s *served) admitEarly(ses *session) error {
 	return nil
 }
 
-// fail ends a session's use here and tells the head by way of the later stages.
-func (s *served) fail(r *relay, ses *session, epoch, base uint32, err error) {
-	s.mu.Lock()
-	ses.failed = true
-	s.queue.drop(func(w *work) bool { return w.ses == ses })
-	s.mu.Unlock()
-	r.send(errorFrame(&weftv1.Run{Session: ses.id[:], Epoch: epoch, Base: base}, s.w.self, err), nil)
-}
-
 // mark notes that a session has failed at an earlier stage.
 func (s *served) mark(r *relay, res *weftv1.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ses := s.find(r, res.Session); ses != nil {
-		ses.failed = true
-		s.queue.drop(func(w *work) bool { return w.ses == ses })
+		s.spoil(ses)
 	}
 }
 
 // confirm tells the stage how far the last one has acknowledged.
 func (s *served) confirm(r *relay, c *weftv1.Confirm) error {
 	s.mu.Lock()
-	ses := s.find(r, c.Session)
-	ok := ses != nil && !ses.failed
-	s.mu.Unlock()
-	if ok && !s.last {
-		if err := s.l.Stage.Confirm(ses.id, int(c.Length)); err != nil && !unknown(err) {
-			s.fail(r, ses, 0, c.Length, err)
-			return nil
-		}
-	}
+	defer s.mu.Unlock()
 	s.pass(r, &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: c}})
+	ses := s.find(r, c.Session)
+	if ses == nil || ses.failed || s.last {
+		return nil
+	}
+	epoch := ses.epoch
+	s.do(func() {
+		if err := s.l.Stage.Confirm(ses.id, int(c.Length)); err != nil && !unknown(err) {
+			s.fail(ses, &weftv1.Run{Session: c.Session, Epoch: epoch, Base: c.Length}, err)
+		}
+	})
 	return nil
 }
 
-// closeSession ends a session here and passes the close on, or answers it.
+// closeSession ends a session here and passes the close on, or answers it. A
+// close that overtakes its opening's turn on the loop waits for it, so that no
+// later stage sees the two in the wrong order.
 func (s *served) closeSession(r *relay, c *weftv1.Close) error {
 	if len(c.Session) != len(shard.SessionID{}) {
 		return fmt.Errorf("session name of %d bytes", len(c.Session))
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	ses := s.find(r, c.Session)
-	if ses != nil && ses.relay != r {
-		ses = nil
-	}
-	if ses != nil {
-		s.forget(ses)
-	}
-	s.mu.Unlock()
-	if ses != nil {
-		s.l.Stage.CloseSession(ses.id)
-		r.busy(-1)
-	}
-	if s.last {
-		r.send(&weftv1.Frame{Body: &weftv1.Frame_CloseReply{CloseReply: &weftv1.CloseReply{Session: c.Session}}}, nil)
+	if ses == nil || ses.relay != r {
+		s.passClose(r, c)
 		return nil
 	}
-	s.pass(r, &weftv1.Frame{Body: &weftv1.Frame_Close{Close: c}})
+	s.forget(ses)
+	early := !s.last && !ses.opening
+	if early {
+		s.passClose(r, c)
+	}
+	s.do(func() {
+		s.l.Stage.CloseSession(ses.id)
+		if !early {
+			s.passClose(r, c)
+		}
+	})
 	return nil
+}
+
+// passClose sends a close on to the next stage, or its answer to the head.
+func (s *served) passClose(r *relay, c *weftv1.Close) {
+	if !s.last {
+		r.send(&weftv1.Frame{Body: &weftv1.Frame_Close{Close: c}}, nil)
+		return
+	}
+	r.send(&weftv1.Frame{Body: &weftv1.Frame_CloseReply{CloseReply: &weftv1.CloseReply{Session: c.Session}}}, nil)
 }
 
 // pass sends a control frame on to the next stage; behind the last there is none.

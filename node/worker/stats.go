@@ -74,7 +74,7 @@ func (s *served) stats(out *PlanStats) {
 			out.QueuedRows += w.left()
 		}
 	}
-	out.KV = s.l.KV()
+	out.KV = s.kv
 	out.Steps, out.Rows, out.Busy, out.PrefillPerRow = s.meter.steps, s.meter.rows, s.meter.busy, s.meter.perRow
 	for i, t := range s.meter.byWidth {
 		if t > 0 {

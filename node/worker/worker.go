@@ -32,7 +32,8 @@ type Needs struct {
 // Total is the sum.
 func (n Needs) Total() uint64 { return n.Weights + n.KV + n.Activations }
 
-// Stage is what a Worker needs of a *shard.Stage, which has these methods.
+// Stage is what a Worker needs of a *shard.Stage, which has these methods. One
+// goroutine uses it.
 type Stage interface {
 	Open(shard.SessionSpec) (held int, err error)
 	Start(id shard.SessionID, epoch uint64, base int) error
@@ -50,7 +51,8 @@ type Loaded struct {
 	Vocab   int             // for checking what a session asks for
 	Context int             // positions of a session at most
 	MaxRows int             // rows of a step at most
-	KV      func() kv.Stats // the stage's KV blocks; may be called at any time
+	Blocks  int             // KV blocks of the stage
+	KV      func() kv.Stats // counts them; it may wait for a step, and is called between steps
 	// Device is held around every step, for a device is used by one goroutine
 	// at a time; stages on one device share it. Nil: the device is the stage's.
 	Device sync.Locker

@@ -134,6 +134,13 @@ func (e *Exchange) cause(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
+// Release gives the stream back to the caller, open and without deadlines, for
+// another Exchange. It returns false, and the stream is of no more use, when the
+// context has ended or bytes came that nobody asked for.
+func (e *Exchange) Release() bool {
+	return e.release() && e.br.Buffered() == 0 && e.stream.SetDeadline(time.Time{}) == nil
+}
+
 // Close ends the stream in order: the other side reads what was sent and then
 // the end.
 func (e *Exchange) Close() error {
