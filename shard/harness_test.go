@@ -1,0 +1,431 @@
+package shard_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/quant"
+	"github.com/weft-mesh/weft/shard"
+	"github.com/weft-mesh/weft/shard/gguf"
+	"github.com/weft-mesh/weft/shard/model"
+	"github.com/weft-mesh/weft/shard/sample"
+)
+
+// weights is a whole model packed in memory: the Source of tests.
+type weights struct {
+	cfg  *model.Config
+	file *gguf.File
+
+	mu     sync.Mutex
+	packed map[string]*quant.Packed
+	rename func(name string) string // which tensor stands for another; nil: itself
+}
+
+var loaded sync.Map // path to *weights
+
+// open reads a model file once for all tests.
+func open(t testing.TB, path string) *weights {
+	t.Helper()
+	if w, ok := loaded.Load(path); ok {
+		return w.(*weights)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := model.Parse(f.Meta, f.Tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := loaded.LoadOrStore(path, &weights{cfg: cfg, file: f, packed: map[string]*quant.Packed{}})
+	return w.(*weights)
+}
+
+func (w *weights) tensor(name string) (gguf.Tensor, []byte, error) {
+	if w.rename != nil {
+		name = w.rename(name)
+	}
+	t, ok := w.file.Tensor(name)
+	if !ok {
+		return t, nil, fmt.Errorf("no tensor %s", name)
+	}
+	b, err := w.file.Data(t)
+	return t, b, err
+}
+
+func (w *weights) Matrix(name string) (*quant.Packed, error) {
+	t, b, err := w.tensor(name)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.packed[t.Name]; p != nil {
+		return p, nil
+	}
+	p, err := quant.New(quant.Type(t.Type), int(t.Rows()), int(t.Dims[0]))
+	if err != nil {
+		return nil, err
+	}
+	w.packed[t.Name] = p
+	return p, p.Pack(b, 0, p.Groups())
+}
+
+func (w *weights) Vector(name string) ([]float32, error) {
+	t, b, err := w.tensor(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := quant.New(quant.Type(t.Type), 1, int(t.Elems()))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, t.Elems())
+	var row quant.Row
+	if err := p.Pack(bytes.Clone(b), 0, 1); err != nil {
+		return nil, err
+	}
+	p.DecodeRow(out, 0, &row)
+	return out, nil
+}
+
+// deeper is a model of more layers, which repeat those of w: enough of them for many cuts.
+func deeper(w *weights, layers int) *weights {
+	cfg := *w.cfg
+	cfg.Layers = layers
+	return &weights{cfg: &cfg, file: w.file, packed: map[string]*quant.Packed{}, rename: func(name string) string {
+		var l int
+		var rest string
+		if n, _ := fmt.Sscanf(name, "blk.%d.%s", &l, &rest); n == 2 {
+			return fmt.Sprintf("blk.%d.%s", l%w.cfg.Layers, rest)
+		}
+		return name
+	}}
+}
+
+// f32Profile is the profile of the references: f32 KV.
+func f32Profile(cfg *model.Config, ctx int) model.Profile {
+	p := model.DefaultProfile(cfg)
+	p.KV, p.Context = kernels.KVF32, ctx
+	return p
+}
+
+// pipe is a plan's stages, run one after another in this process.
+type pipe struct {
+	t      testing.TB
+	cfg    *model.Config
+	stages []*shard.Stage
+}
+
+// pipeOptions are everything that must not change a reply.
+type pipeOptions struct {
+	cuts    []int // first layers of all stages but the first
+	profile model.Profile
+	device  func() (kernels.Device, error)
+	maxRows int
+	blocks  int
+}
+
+func newPipe(t testing.TB, w *weights, o pipeOptions) *pipe {
+	t.Helper()
+	p := &pipe{t: t, cfg: w.cfg}
+	if o.blocks == 0 {
+		o.blocks = 64
+	}
+	first := 0
+	for _, end := range append(slices.Clone(o.cuts), w.cfg.Layers) {
+		d, err := o.device()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := shard.New(context.Background(), shard.Options{
+			Model: w.cfg, Profile: o.profile, Range: model.Range{First: first, End: end}, Source: w, Device: d,
+			Blocks: o.blocks, MaxRows: o.maxRows,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		p.stages = append(p.stages, s)
+		first = end
+	}
+	return p
+}
+
+// step takes runs through all stages and gives the last one's results.
+func (p *pipe) step(runs []shard.Run) []shard.Result {
+	p.t.Helper()
+	for i, s := range p.stages {
+		results, err := s.Step(runs)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if i == len(p.stages)-1 {
+			return results
+		}
+		runs = slices.Clone(runs)
+		for j := range results {
+			if results[j].Err != nil {
+				p.t.Fatalf("stage %d: %v", i, results[j].Err)
+			}
+			runs[j].Hidden = slices.Clone(results[j].Hidden)
+		}
+	}
+	return nil
+}
+
+// reply is one session as a head would drive it.
+type reply struct {
+	pipe   *pipe
+	id     shard.SessionID
+	prompt []int32
+	n      int // tokens wanted
+	chunk  int // of the prompt
+	drafts func(at int) []int32
+	params sample.Params
+
+	epoch  uint64
+	at     int // next position to compute
+	drawn  []sample.Token
+	hashes [][32]byte
+	passes int
+}
+
+// start opens a session on all stages and begins at the longest prefix that they all hold.
+func (r *reply) start(p *pipe) {
+	r.pipe = p
+	held := len(r.prompt)
+	for _, s := range p.stages {
+		h, err := s.Open(shard.SessionSpec{ID: r.id, Positions: len(r.prompt) + r.n, Sampling: r.params, Prompt: r.prompt})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		held = min(held, h)
+	}
+	for _, s := range p.stages {
+		if err := s.Start(r.id, 0, held); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	r.at = held
+}
+
+func (r *reply) done() bool { return len(r.drawn) >= r.n }
+
+// next is the session's next run.
+func (r *reply) next() shard.Run {
+	run := shard.Run{Session: r.id, Epoch: r.epoch, Base: r.at, States: true}
+	if r.at < len(r.prompt) {
+		end := min(len(r.prompt), r.at+r.chunk)
+		run.Tokens = r.prompt[r.at:end]
+		if end == len(r.prompt) {
+			run.Sample = shard.SampleLast
+		}
+		return run
+	}
+	run.Sample = shard.SampleAll
+	run.Tokens = []int32{r.drawn[len(r.drawn)-1].ID}
+	if r.drafts != nil {
+		left := r.n - len(r.drawn) - 1
+		d := r.drafts(len(r.drawn))
+		run.Tokens = append(run.Tokens, d[:min(len(d), left)]...)
+	}
+	return run
+}
+
+// take is what the head does with a result.
+func (r *reply) take(res shard.Result) {
+	t := r.pipe.t
+	if res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	for i, tok := range res.Tokens {
+		tok.Top = slices.Clone(tok.Top)
+		r.drawn = append(r.drawn, tok)
+		r.hashes = append(r.hashes, res.StateHashes[i])
+	}
+	r.passes++
+	r.at = res.Base + res.Accepted
+	for _, s := range r.pipe.stages {
+		if err := s.Confirm(r.id, r.at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !res.EpochEnded {
+		return
+	}
+	r.epoch++
+	for _, s := range r.pipe.stages {
+		if err := s.Truncate(r.id, r.epoch, r.at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (r *reply) tokens() []int32 {
+	ids := make([]int32, len(r.drawn))
+	for i, t := range r.drawn {
+		ids[i] = t.ID
+	}
+	return ids
+}
+
+// run drives sessions to their ends, all that are not done in each step's batch.
+func (p *pipe) run(replies ...*reply) {
+	for _, r := range replies {
+		r.start(p)
+	}
+	for {
+		var runs []shard.Run
+		var whose []*reply
+		for _, r := range replies {
+			if !r.done() {
+				runs, whose = append(runs, r.next()), append(whose, r)
+			}
+		}
+		if len(runs) == 0 {
+			break
+		}
+		for i, res := range p.step(runs) {
+			whose[i].take(res)
+		}
+	}
+	for _, r := range replies {
+		for _, s := range p.stages {
+			s.CloseSession(r.id)
+		}
+	}
+}
+
+// recorded is a file of reference values: of an independent engine, see testdata/README.md.
+type recorded struct {
+	Prompts  [][]int32
+	Variants []struct {
+		File    string
+		Results []greedy
+		Floats  []greedy `json:"results_dequant_f32"`
+	}
+	Cases []struct {
+		Name   string
+		Prompt []int32 `json:"prompt_ids"`
+		greedy
+	}
+}
+
+// greedy is one recorded greedy continuation.
+type greedy struct {
+	Tokens  []int32
+	Logprob []float64
+	Margin  []float64 // between the two most likely tokens
+	Top10   [][][2]float64
+}
+
+func readRecorded(t testing.TB, path string) recorded {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r recorded
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// shared is where the real models and all reference values lie, if they do.
+const shared = "../../shared"
+
+// realModel gives the path of the real test model, or skips.
+func realModel(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("WEFT_TEST_MODEL")
+	if path == "" {
+		path = filepath.Join(shared, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("not run: the real model is not here; set WEFT_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf")
+	}
+	if _, err := os.Stat(filepath.Join(shared, "reference")); err != nil {
+		t.Skip("not run: the reference values of the real model are not here")
+	}
+	return path
+}
+
+// difference compares log-probabilities with a reference, over the entries that both have among their ten most likely,
+// up to the first token that differs.
+type difference struct {
+	n        int
+	sum, max float64
+	crossed  float64 // the margin at which the first differing token was, or 0
+}
+
+func (d *difference) add(drawn []sample.Token, want greedy) {
+	for i, tok := range drawn {
+		if i < len(want.Top10) {
+			for _, e := range want.Top10[i] {
+				for _, got := range tok.Top {
+					if got.ID == int32(e[0]) {
+						d.entry(float64(got.Logprob), e[1])
+					}
+				}
+			}
+		}
+		if tok.ID != want.Tokens[i] {
+			d.crossed = max(d.crossed, want.Margin[i])
+			return
+		}
+		d.entry(float64(tok.Logprob), want.Logprob[i])
+	}
+}
+
+func (d *difference) entry(got, want float64) {
+	diff := max(got-want, want-got)
+	d.n++
+	d.sum += diff
+	d.max = max(d.max, diff)
+}
+
+func (d *difference) mean() float64 { return d.sum / float64(d.n) }
+
+func (d *difference) String() string {
+	return fmt.Sprintf("%d entries, mean %.5f, max %.5f, largest margin crossed %.5f", d.n, d.mean(), d.max, d.crossed)
+}
+
+// references asks for greedy decoding with the ten most likely tokens.
+func references(id byte, prompt []int32, n int) *reply {
+	return &reply{
+		id: shard.SessionID{id}, prompt: prompt, n: n, chunk: 64,
+		params: sample.Params{Logprobs: true, TopLogprobs: 10},
+	}
+}
+
+// asTokens gives the first n tokens of a recorded continuation as if they had been drawn.
+func asTokens(g greedy, n int) []sample.Token {
+	var out []sample.Token
+	for i, id := range g.Tokens[:min(n, len(g.Tokens))] {
+		tok := sample.Token{ID: id, Logprob: float32(g.Logprob[i])}
+		if i < len(g.Top10) {
+			for _, e := range g.Top10[i] {
+				tok.Top = append(tok.Top, sample.Logprob{ID: int32(e[0]), Logprob: float32(e[1])})
+			}
+		}
+		out = append(out, tok)
+	}
+	return out
+}

@@ -1,0 +1,51 @@
+package shard_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/cpu"
+)
+
+func cpuDevice() (kernels.Device, error) { return cpu.New(cpu.Options{Threads: 2}) }
+
+// tinyFiles gives each tiny model with its recorded values: those in testdata, and the others where they are at hand.
+func tinyFiles(t *testing.T, f func(t *testing.T, w *weights, prompts [][]int32, asIs, floats []greedy)) {
+	for _, arch := range []string{"llama", "qwen2", "qwen3"} {
+		dir := filepath.Join(shared, "reference")
+		json := filepath.Join(dir, "tiny", "tiny_"+arch+".json")
+		if _, err := os.Stat(json); err != nil {
+			dir = "testdata"
+			json = filepath.Join(dir, "tiny", "tiny_"+arch+".json")
+		}
+		r := readRecorded(t, json)
+		for _, v := range r.Variants {
+			t.Run(filepath.Base(v.File), func(t *testing.T) {
+				f(t, open(t, filepath.Join(dir, v.File)), r.Prompts, v.Results, v.Floats)
+			})
+		}
+	}
+}
+
+func TestQuantisedTinyModelsDeviateLikeTheReferenceEngine(t *testing.T) {
+	var ours, theirs difference
+	tinyFiles(t, func(t *testing.T, w *weights, prompts [][]int32, asIs, floats []greedy) {
+		p := newPipe(t, w, pipeOptions{profile: f32Profile(w.cfg, 512), device: cpuDevice})
+		var d difference
+		for i, prompt := range prompts {
+			r := references(byte(i), prompt, 16)
+			p.run(r)
+			d.add(r.drawn, floats[i])
+			ours.add(r.drawn, floats[i])
+			theirs.add(asTokens(asIs[i], 16), floats[i])
+		}
+		t.Logf("%v", &d)
+	})
+	t.Logf("this engine:      %v", &ours)
+	t.Logf("reference engine: %v", &theirs)
+	if ours.mean() > 1.1*theirs.mean() || ours.max > 1.5*theirs.max {
+		t.Errorf("deviation from float results is larger than the reference engine's own")
+	}
+}
