@@ -1,0 +1,409 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weft-mesh/weft/shard/store/manifest"
+	"github.com/weft-mesh/weft/shard/store/packed"
+)
+
+// run is one running Fetch.
+type run struct {
+	opt     *Options
+	packing chan struct{} // one for each tensor that the sink is packing
+
+	// mu guards everything below, the jobs' and peers' fields too. cond is signalled when any of it changes.
+	mu       sync.Mutex
+	cond     *sync.Cond
+	jobs     []*job // in the order in which they are fetched
+	peers    []*peer
+	inFlight int
+	left     int    // jobs that the sink does not have yet
+	done     uint64 // bytes
+	total    uint64
+	arrived  uint64 // bytes of this run, for the rate
+	err      error  // what ended the run
+}
+
+// job is a tensor to fetch.
+type job struct {
+	part    *part
+	have    []bool
+	missing int             // chunks that are not written
+	queue   []int           // chunks that nobody was asked for, the next one last
+	flights map[int]*flight // chunks that somebody was asked for
+}
+
+// flight is a chunk that was asked for and has not come.
+type flight struct {
+	since time.Time // of the last asking
+	peers []*peer
+}
+
+// peer is a source and how it behaves.
+type peer struct {
+	source   Source
+	busy     int       // requests
+	failures int       // in a row
+	until    time.Time // no requests before
+	aside    error     // why it is used no more
+}
+
+func newRun(o *Options, sources []Source) *run {
+	r := &run{opt: o, packing: make(chan struct{}, 2)}
+	r.cond = sync.NewCond(&r.mu)
+	for _, s := range sources {
+		r.peers = append(r.peers, &peer{source: s})
+	}
+	return r
+}
+
+// plan lists what is to be fetched and takes up what earlier runs left.
+func (r *run) plan(ctx context.Context, tensors []*manifest.Tensor) error {
+	seen := make(map[manifest.Hash]bool)
+	var need, largest uint64
+	for _, t := range tensors {
+		if seen[t.Hash] {
+			continue
+		}
+		seen[t.Hash] = true
+		r.total += t.Size
+		if r.opt.Sink.Has(t) {
+			r.done += t.Size
+			continue
+		}
+		need += uint64(packed.SpecOf(t).Bytes())
+		largest = max(largest, t.Size)
+		j := &job{part: newPart(r.opt.FS, r.opt.Dir, t), flights: make(map[int]*flight)}
+		r.jobs = append(r.jobs, j)
+		var err error
+		if j.have, err = j.part.resume(ctx); err != nil {
+			return err
+		}
+		for i := range slices.Backward(j.have) {
+			if j.have[i] {
+				r.done += uint64(t.ChunkSize(i))
+				continue
+			}
+			j.queue = append(j.queue, i)
+		}
+		j.missing = len(j.queue)
+		if j.missing == len(j.have) {
+			continue
+		}
+		need -= min(need, t.Size) // its partial file takes the room already
+	}
+	r.left = len(r.jobs)
+	if r.left == 0 {
+		return nil
+	}
+	return packed.CheckSpace(r.opt.FS, r.opt.Dir, need+largest)
+}
+
+// run fetches until every tensor is in the sink, an error, or the end of ctx.
+func (r *run) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { r.fail(context.Cause(ctx)) })
+	defer stop()
+	var wg, ticking sync.WaitGroup
+	end := make(chan struct{})
+	ticking.Go(func() { r.tick(end) })
+	r.mu.Lock()
+	r.checkServed()
+	for _, j := range r.jobs {
+		if j.missing == 0 {
+			wg.Go(func() { r.deliver(ctx, j) })
+		}
+	}
+	r.mu.Unlock()
+	for _, p := range r.peers {
+		for range r.opt.PerSource {
+			wg.Go(func() { r.work(ctx, p, &wg) })
+		}
+	}
+	r.await()
+	cancel(errEnded) // requests that are still under way have lost their purpose
+	wg.Wait()
+	close(end)
+	ticking.Wait()
+	r.close()
+	return r.err
+}
+
+var errEnded = errors.New("fetch has ended")
+
+// await blocks until there is nothing left to do, or an error.
+func (r *run) await() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.left > 0 && r.err == nil {
+		r.cond.Wait()
+	}
+}
+
+// fail ends the run with its first error.
+func (r *run) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failLocked(err)
+}
+
+func (r *run) failLocked(err error) {
+	if r.err == nil && r.left > 0 {
+		r.err = err
+	}
+	r.cond.Broadcast()
+}
+
+func (r *run) close() {
+	for _, j := range r.jobs {
+		j.part.close()
+	}
+}
+
+// work asks one source for chunk after chunk.
+func (r *run) work(ctx context.Context, p *peer, wg *sync.WaitGroup) {
+	for {
+		j, index, ok := r.next(p)
+		if !ok {
+			return
+		}
+		t := j.part.tensor
+		asking, cancel := context.WithTimeout(ctx, r.opt.ChunkTimeout)
+		b, err := p.source.Chunk(asking, t.Hash, index)
+		cancel()
+		if err == nil {
+			err = t.Check(index, b)
+		}
+		if r.arrive(ctx, p, j, index, b, err) {
+			wg.Go(func() { r.deliver(ctx, j) })
+		}
+	}
+}
+
+// next waits for a chunk that the peer may be asked for. It reports false when there will be none.
+func (r *run) next(p *peer) (*job, int, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if r.err != nil || r.left == 0 || p.aside != nil {
+			return nil, 0, false
+		}
+		if now := time.Now(); r.inFlight < r.opt.Parallel && !now.Before(p.until) {
+			if j, index, ok := r.pick(p, now); ok {
+				if err := j.part.open(); err != nil {
+					r.failLocked(err)
+					return nil, 0, false
+				}
+				r.inFlight++
+				p.busy++
+				return j, index, true
+			}
+		}
+		r.cond.Wait()
+	}
+}
+
+// pick takes the first chunk that nobody was asked for, or else one that somebody else is slow with.
+func (r *run) pick(p *peer, now time.Time) (*job, int, bool) {
+	for _, j := range r.jobs {
+		if n := len(j.queue); n > 0 && p.source.Has(j.part.tensor.Hash) {
+			index := j.queue[n-1]
+			j.queue = j.queue[:n-1]
+			j.flights[index] = &flight{since: now, peers: []*peer{p}}
+			return j, index, true
+		}
+	}
+	for _, j := range r.jobs {
+		for index, f := range j.flights {
+			if now.Sub(f.since) >= r.opt.Hedge && !slices.Contains(f.peers, p) && p.source.Has(j.part.tensor.Hash) {
+				f.since, f.peers = now, append(f.peers, p)
+				return j, index, true
+			}
+		}
+	}
+	return nil, 0, false
+}
+
+// arrive takes the answer of a peer. It reports true if the tensor is whole now.
+func (r *run) arrive(ctx context.Context, p *peer, j *job, index int, b []byte, err error) bool {
+	if err == nil {
+		p.ok(r)
+		return r.keep(j, index, b)
+	}
+	if r.refuse(ctx, p, j, index, err) {
+		r.opt.Logger.Warn("source is set aside", "source", p.source.ID(), "error", err)
+		r.opt.SetAside(p.source.ID(), err)
+	}
+	return false
+}
+
+// refuse puts a chunk that did not come back into the queue. It reports true if that sets the peer aside.
+func (r *run) refuse(ctx context.Context, p *peer, j *job, index int, err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.land(p)
+	if f := j.flights[index]; f != nil {
+		if f.peers = slices.DeleteFunc(f.peers, func(o *peer) bool { return o == p }); len(f.peers) == 0 {
+			delete(j.flights, index)
+			j.queue = append(j.queue, index)
+		}
+	}
+	if ctx.Err() != nil || p.aside != nil {
+		return false // the request failed because the fetch ends, or it is one of many at a source already set aside
+	}
+	r.blame(p, err)
+	return p.aside != nil
+}
+
+// ok notes that a request of the peer went well.
+func (p *peer) ok(r *run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.land(p)
+	p.failures = 0
+}
+
+// land ends a request.
+func (r *run) land(p *peer) {
+	r.inFlight--
+	p.busy--
+	r.cond.Broadcast()
+}
+
+// keep writes a checked chunk, unless another source was quicker.
+func (r *run) keep(j *job, index int, b []byte) (whole bool) {
+	r.mu.Lock()
+	if j.have[index] || r.err != nil {
+		r.mu.Unlock()
+		return false
+	}
+	j.have[index] = true
+	delete(j.flights, index)
+	r.mu.Unlock()
+
+	err := j.part.write(index, b)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.failLocked(err)
+		return false
+	}
+	r.done += uint64(len(b))
+	r.arrived += uint64(len(b))
+	j.missing--
+	return j.missing == 0
+}
+
+// blame notes a peer's failure: wrong bytes are not forgiven, others some times.
+func (r *run) blame(p *peer, err error) {
+	now := time.Now()
+	wrong := errors.Is(err, manifest.ErrWrongChunk)
+	if !wrong && now.Before(p.until) {
+		return // one outage fails all requests that are under way; it counts once
+	}
+	p.failures++
+	p.until = now.Add(r.opt.Backoff << min(p.failures-1, 6))
+	if !wrong && p.failures < r.opt.Failures {
+		r.opt.Logger.Debug("chunk request failed", "source", p.source.ID(), "error", err)
+		return
+	}
+	p.aside = err
+	r.checkServed()
+}
+
+// checkServed fails the run if a tensor has no source any more.
+func (r *run) checkServed() {
+	for _, j := range r.jobs {
+		if j.missing == 0 {
+			continue
+		}
+		t := j.part.tensor
+		if !slices.ContainsFunc(r.peers, func(p *peer) bool { return p.aside == nil && p.source.Has(t.Hash) }) {
+			r.failLocked(fmt.Errorf("tensor %s: %w%s", t.Name, ErrNoSource, r.reasons()))
+			return
+		}
+	}
+}
+
+// reasons lists the sources that were set aside.
+func (r *run) reasons() string {
+	var out []string
+	for _, p := range r.peers {
+		if p.aside != nil {
+			out = append(out, fmt.Sprintf("%s: %v", p.source.ID(), p.aside))
+		}
+	}
+	switch {
+	case len(out) > 0:
+		return " (" + strings.Join(out, "; ") + ")"
+	case len(r.peers) == 0:
+		return " (there is no source at all)"
+	}
+	return " (the sources have other tensors)"
+}
+
+// deliver gives a whole tensor to the sink.
+func (r *run) deliver(ctx context.Context, j *job) {
+	select {
+	case r.packing <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-r.packing }()
+	if err := r.opt.Sink.Put(ctx, j.part.tensor, j.part.data); err != nil {
+		r.fail(err)
+		return
+	}
+	j.part.remove()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left--
+	r.cond.Broadcast()
+}
+
+// tick reports progress, and wakes those whom only the passing of time gives work.
+func (r *run) tick(end <-chan struct{}) {
+	const every = 200 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	var rate float64
+	last, before := time.Now(), uint64(0)
+	for {
+		select {
+		case <-end:
+			r.opt.Progress(r.status(rate))
+			return
+		case now := <-ticker.C:
+			r.mu.Lock()
+			arrived := r.arrived
+			r.cond.Broadcast()
+			r.mu.Unlock()
+			if dt := now.Sub(last).Seconds(); dt > 0 {
+				rate += 0.15 * (float64(arrived-before)/dt - rate)
+				last, before = now, arrived
+			}
+			r.opt.Progress(r.status(rate))
+		}
+	}
+}
+
+func (r *run) status(rate float64) Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{Done: r.done, Total: r.total, Rate: rate}
+	for _, p := range r.peers {
+		if p.aside == nil {
+			s.Sources++
+		}
+	}
+	return s
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/weft-mesh/weft/shard/store/manifest"
+	"github.com/weft-mesh/weft/shard/store/packed"
+)
+
+// Removed is what Remove did.
+type Removed struct {
+	Entry Entry
+	Bytes int64     // of the store's own files that were deleted
+	Kept  []FileRef // the user's files, which are left as they are
+}
+
+// Remove takes the entry that ref means out of the list, and deletes the store's files that no other entry needs. The
+// user's own files stay. Models that are in use go on working; where the system does not allow to delete a file in use,
+// Sweep does so later.
+func (s *Store) Remove(ref string) (Removed, error) {
+	if ref == "" {
+		return Removed{}, errors.New("remove which model? name one")
+	}
+	e, err := s.Resolve(ref)
+	if err != nil {
+		return Removed{}, fmt.Errorf("remove: %w", err)
+	}
+	out := Removed{Entry: e, Kept: e.Files}
+	err = s.change(func(r *registry) error {
+		i := r.find(e.Name, e.Model)
+		if i < 0 {
+			return fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, e.Ref())
+		}
+		r.Entries = append(r.Entries[:i], r.Entries[i+1:]...)
+		if r.Last == e.Name+"@"+e.Model.String() {
+			r.Last = ""
+		}
+		return nil
+	})
+	if err != nil {
+		return Removed{}, fmt.Errorf("remove %s: %w", e.Ref(), err)
+	}
+	for _, f := range e.Files {
+		if filepath.Dir(f.Path) == s.DownloadDir() { // its own download, whose packing was cut short
+			if os.Remove(f.Path) == nil {
+				out.Bytes += f.Size
+			}
+		}
+	}
+	n, err := s.collect(func(string) bool { return false })
+	out.Bytes += n
+	if err != nil {
+		return out, fmt.Errorf("remove %s: %w", e.Ref(), err)
+	}
+	return out, nil
+}
+
+// Sweep deletes what no entry needs and what a crash left half-written, and gives the number of bytes. Only the holder of
+// the home's Lock may call it, before anything else writes.
+func (s *Store) Sweep() (int64, error) {
+	n, err := s.collect(func(name string) bool {
+		ok, _ := filepath.Match(packed.TempPattern, name)
+		return ok
+	})
+	if err != nil {
+		return n, fmt.Errorf("sweep the store: %w", err)
+	}
+	return n, nil
+}
+
+// collect deletes manifests, packed files and partial ones that no entry needs, and those whose name is debris.
+func (s *Store) collect(debris func(name string) bool) (int64, error) {
+	var total int64
+	err := s.change(func(r *registry) error { // nobody may enter a model meanwhile
+		needed, models, err := s.needed(r)
+		if err != nil {
+			return err
+		}
+		s.forget(models)
+		for _, d := range []struct {
+			path string
+			keep func(name string) bool
+		}{
+			{s.packed, func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
+			{s.PartialDir(), func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
+			{s.manifestDir(), func(name string) bool { return models[name] }},
+			{s.dir, func(string) bool { return true }},
+		} {
+			n, err := deleteIf(d.path, func(name string) bool {
+				if strings.HasPrefix(name, ".") {
+					return debris(name)
+				}
+				return !d.keep(name)
+			})
+			total += n
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return total, err
+}
+
+// needed lists the file names (without their endings) of all tensors of all entries, and the entries' models.
+func (s *Store) needed(r *registry) (tensors, models map[string]bool, err error) {
+	tensors, models = make(map[string]bool), make(map[string]bool)
+	for _, e := range r.Entries {
+		models[e.Model.String()] = true
+	}
+	for id := range models {
+		h, err := manifest.ParseHash(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		m, err := s.Manifest(h)
+		if err != nil {
+			return nil, nil, fmt.Errorf("nothing was deleted, because it is unknown what is still needed: %w", err)
+		}
+		for i := range m.Tensors {
+			name := packed.SpecOf(&m.Tensors[i]).Name()
+			tensors[strings.TrimSuffix(name, filepath.Ext(name))] = true
+			tensors[m.Tensors[i].Hash.String()] = true // partial files are called by the hash alone
+		}
+	}
+	return tensors, models, nil
+}
+
+// forget drops the manifests of models that have no entry.
+func (s *Store) forget(models map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.manifests {
+		if !models[id.String()] {
+			delete(s.manifests, id)
+		}
+	}
+	for h, places := range s.places {
+		kept := places[:0:0]
+		for _, p := range places {
+			if models[p.model.String()] {
+				kept = append(kept, p)
+			}
+		}
+		if len(kept) == 0 {
+			delete(s.places, h)
+			continue
+		}
+		s.places[h] = kept
+	}
+}
+
+// deleteIf deletes the regular files of dir that cond names, and gives their bytes.
+func deleteIf(dir string, cond func(name string) bool) (int64, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	var failed error
+	for _, f := range files {
+		if !f.Type().IsRegular() || !cond(f.Name()) {
+			continue
+		}
+		info, err := f.Info()
+		if err == nil {
+			err = os.Remove(filepath.Join(dir, f.Name()))
+		}
+		if err == nil {
+			total += info.Size()
+		} else if !errors.Is(err, os.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return total, failed
+}
