@@ -24,6 +24,9 @@ func (rt *run) attribute(v Value, name string) (Value, error) {
 
 // item is "object[key]": first an index or a key, then an attribute.
 func (rt *run) item(v, key Value) (Value, error) {
+	if err := rt.scan(key); err != nil {
+		return nil, err
+	}
 	switch v := v.(type) {
 	case *Undefined:
 		return nil, v.fail()
@@ -45,6 +48,9 @@ func (rt *run) item(v, key Value) (Value, error) {
 }
 
 func (rt *run) index(v Value, i int64, key Value) (Value, error) {
+	if err := rt.scan(v); err != nil {
+		return nil, err
+	}
 	n, _ := length(v)
 	if i < 0 {
 		i += int64(n)
@@ -82,7 +88,7 @@ func member(v Value, name string) (Value, bool) {
 		}
 	case string:
 		if m, ok := stringMethods[name]; ok {
-			return bound(name, m, v), true
+			return bound(name, priced(m), v), true
 		}
 	case *List:
 		if m, ok := listMethods[name]; ok {
@@ -108,6 +114,16 @@ func tupleMember(t *Tuple, name string) (Value, bool) {
 		return bound(name, listMethods[name], &List{Items: t.Items}), true
 	}
 	return nil, false
+}
+
+// priced charges a method for reading its whole text.
+func priced(m stringMethod) stringMethod {
+	return func(rt *run, s string, a *arguments) (Value, error) {
+		if err := rt.scan(s); err != nil {
+			return nil, err
+		}
+		return m(rt, s, a)
+	}
 }
 
 // bound makes a method value.

@@ -44,6 +44,9 @@ func (x *dictExpr) eval(rt *run, sc *scope) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := rt.scan(k); err != nil {
+			return nil, err
+		}
 		if err := d.set(k, v); err != nil {
 			return nil, err
 		}

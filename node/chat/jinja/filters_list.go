@@ -69,6 +69,9 @@ func foldCase(get func(*run, Value) (Value, error), caseSensitive bool) func(*ru
 	return func(rt *run, v Value) (Value, error) {
 		v, err := get(rt, v)
 		if s, ok := v.(string); ok {
+			if err == nil {
+				err = rt.scan(s)
+			}
 			return lower(s), err
 		}
 		return v, err
@@ -78,6 +81,9 @@ func foldCase(get func(*run, Value) (Value, error), caseSensitive bool) func(*ru
 func filterLength(rt *run, a *arguments) (Value, error) {
 	v, _, err := a.filterArgs("length")
 	if err != nil {
+		return nil, err
+	}
+	if err := rt.scan(v); err != nil {
 		return nil, err
 	}
 	n, ok := length(v)

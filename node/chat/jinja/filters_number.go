@@ -37,6 +37,9 @@ func filterInt(rt *run, a *arguments) (Value, error) {
 		return nil, err
 	}
 	otherwise := or(p[0], int64(0))
+	if err := rt.scan(v); err != nil {
+		return nil, err
+	}
 	switch v := v.(type) {
 	case *Undefined:
 		return nil, v.fail()
@@ -119,6 +122,9 @@ func filterFloat(rt *run, a *arguments) (Value, error) {
 	}
 	if f, ok := toFloat(v); ok {
 		return f, nil
+	}
+	if err := rt.scan(v); err != nil {
+		return nil, err
 	}
 	if s, ok := v.(string); ok {
 		if f, ok := parseFloat(s); ok {

@@ -93,6 +93,9 @@ func filterUnique(rt *run, a *arguments) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := rt.scan(v); err != nil {
+			return nil, err
+		}
 		k, err := hashable(v)
 		if err != nil {
 			return nil, err

@@ -91,6 +91,9 @@ func textAndArgs(rt *run, a *arguments, name string, params ...string) (string, 
 		return "", nil, err
 	}
 	s, err := rt.str(v)
+	if err == nil {
+		err = rt.scan(s)
+	}
 	return s, p, err
 }
 
@@ -343,7 +346,7 @@ func filterURLEncode(rt *run, a *arguments) (Value, error) {
 		return strings.ReplaceAll(quoteURL(s), "%2F", "/"), rt.text(3 * len(s))
 	}
 	d := NewDict()
-	if err := mergeInto(d, v); err != nil {
+	if err := rt.mergeInto(d, v); err != nil {
 		return nil, err
 	}
 	return rt.joinText("&", d.pairs(), plain, func(v Value) (string, error) {

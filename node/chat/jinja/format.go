@@ -29,6 +29,9 @@ func (rt *run) percent(s string, values Value) (Value, error) {
 		items = t.Items
 	}
 	mapping, _ := values.(*Dict)
+	if err := rt.scan(s); err != nil {
+		return "", err
+	}
 	next := 0
 	take := func() (Value, error) {
 		if next >= len(items) {

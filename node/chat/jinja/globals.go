@@ -4,7 +4,7 @@ import "maps"
 
 var builtinGlobals = map[string]Value{
 	"range":           &function{name: "range", call: globalRange},
-	"dict":            &function{name: "dict", call: func(_ *run, a *arguments) (Value, error) { return newDict("dict", a) }},
+	"dict":            &function{name: "dict", call: func(rt *run, a *arguments) (Value, error) { return rt.newDict("dict", a) }},
 	"namespace":       &function{name: "namespace", call: globalNamespace},
 	"cycler":          &function{name: "cycler", call: globalCycler},
 	"joiner":          &function{name: "joiner", call: globalJoiner},
@@ -47,13 +47,16 @@ func globalRange(_ *run, a *arguments) (Value, error) {
 }
 
 // newDict is dict(mapping or pairs, **named).
-func newDict(fn string, a *arguments) (*Dict, error) {
+func (rt *run) newDict(fn string, a *arguments) (*Dict, error) {
 	d := NewDict()
+	if err := rt.charge(4 * len(a.names)); err != nil {
+		return nil, err
+	}
 	if len(a.positional) > 1 {
 		return nil, typeErrorf("%s() takes at most 1 positional argument", fn)
 	}
 	if len(a.positional) == 1 {
-		if err := mergeInto(d, a.positional[0]); err != nil {
+		if err := rt.mergeInto(d, a.positional[0]); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +67,12 @@ func newDict(fn string, a *arguments) (*Dict, error) {
 }
 
 // mergeInto adds a mapping's entries, or a list of pairs, to d.
-func mergeInto(d *Dict, v Value) error {
+func (rt *run) mergeInto(d *Dict, v Value) error {
+	if n, ok := length(v); ok {
+		if err := rt.made(4 * n); err != nil {
+			return err
+		}
+	}
 	switch v := v.(type) {
 	case *Dict:
 		for i, k := range v.Keys() {
@@ -74,7 +82,7 @@ func mergeInto(d *Dict, v Value) error {
 		}
 		return nil
 	case *namespace:
-		return mergeInto(d, v.vars)
+		return rt.mergeInto(d, v.vars)
 	case *Undefined:
 		return nil
 	}
@@ -114,8 +122,8 @@ func pairOf(v Value) ([]Value, bool) {
 	return items, len(items) == 2
 }
 
-func globalNamespace(_ *run, a *arguments) (Value, error) {
-	d, err := newDict("namespace", a)
+func globalNamespace(rt *run, a *arguments) (Value, error) {
+	d, err := rt.newDict("namespace", a)
 	return &namespace{d}, err
 }
 

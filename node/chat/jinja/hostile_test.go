@@ -59,6 +59,11 @@ func TestHostileTemplatesEndInALimitError(t *testing.T) {
 		"append":            "{% set l = [] %}{% for i in range(99999) %}{% for j in range(99999) %}{% set _ = l.append(i) %}{% endfor %}{% endfor %}",
 		"insert in front":   "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.insert(0, i) %}{% endfor %}",
 		"spread":            "{% set d = {} %}{% for i in range(90000) %}{% set _ = d.update({i ~ '': 1}) %}{% endfor %}{% for i in range(99999) %}{{ dict(**d) and '' }}{% endfor %}",
+		"copying dicts":     "{% set d = {} %}{% for i in range(9000) %}{% set _ = d.update({i: 1}) %}{% endfor %}{% for i in range(99999) %}{% set x = dict(d) %}{% endfor %}",
+		"counting runes":    "{% set s = 'é' * 2000000 %}{% for i in range(99999) %}{% set x = s | length %}{% endfor %}",
+		"indexing text":     "{% set s = 'é' * 2000000 %}{% for i in range(99999) %}{% set x = s[1] %}{% endfor %}",
+		"long keys":         "{% set s = 'x' * 4000000 %}{% for i in range(99999) %}{% set x = d[s] if d else s in {} %}{% endfor %}",
+		"long methods":      "{% set s = 'x' * 4000000 %}{% for i in range(99999) %}{% set x = s.removesuffix(s) ~ s.isalpha() ~ s.partition('y')[0]|wordcount %}{% endfor %}",
 		"pop in a loop":     "{% set d = {} %}{% for i in range(9000) %}{% set _ = d.update({i: 1}) %}{% endfor %}{% for i in range(9000) %}{% set _ = d.pop(i) %}{% endfor %}",
 	} {
 		t.Run(name, func(t *testing.T) {

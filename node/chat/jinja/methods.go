@@ -157,9 +157,12 @@ var dictMethods = map[string]dictMethod{
 	"values": func(rt *run, d *Dict, _ *arguments) (Value, error) {
 		return &view{"dict_values", slices.Clone(d.vals)}, rt.made(d.Len())
 	},
-	"get": func(_ *run, d *Dict, a *arguments) (Value, error) {
+	"get": func(rt *run, d *Dict, a *arguments) (Value, error) {
 		p, err := a.bind("get", 1, "key", "default")
 		if err != nil {
+			return nil, err
+		}
+		if err := rt.scan(p[0]); err != nil {
 			return nil, err
 		}
 		if v, ok := d.Get(p[0]); ok {
@@ -203,14 +206,14 @@ var dictMethods = map[string]dictMethod{
 		return v, rt.charge(1)
 	},
 	"update": func(rt *run, d *Dict, a *arguments) (Value, error) {
-		more, err := newDict("update", a)
+		more, err := rt.newDict("update", a)
 		if err != nil {
 			return nil, err
 		}
 		if err := rt.made(more.Len()); err != nil {
 			return nil, err
 		}
-		return nil, mergeInto(d, more)
+		return nil, rt.mergeInto(d, more)
 	},
 	"copy": func(rt *run, d *Dict, _ *arguments) (Value, error) { return d.copy(), rt.made(d.Len()) },
 	"clear": func(_ *run, d *Dict, _ *arguments) (Value, error) {

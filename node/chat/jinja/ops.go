@@ -264,6 +264,9 @@ func (rt *run) contains(container, x Value) (bool, error) {
 		}
 		return strings.Contains(c, s), rt.charge(len(c) / 64)
 	case *Dict:
+		if err := rt.scan(x); err != nil {
+			return false, err
+		}
 		if _, err := hashable(x); err != nil {
 			return false, err
 		}

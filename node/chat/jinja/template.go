@@ -15,7 +15,7 @@ type Limits struct {
 	// Output is the most bytes of text that may be written, captured text
 	// included. Default 16 MiB.
 	Output int
-	// Text is the most bytes one string may grow to. Default 16 MiB.
+	// Text is the most bytes one string may grow to. Default 8 MiB.
 	Text int
 	// Steps is the most work: roughly one step for each node evaluated, each item
 	// visited and each 64 bytes of text made. Default 5 million, some tenths of a
@@ -27,7 +27,7 @@ func (l Limits) withDefaults() Limits {
 	for _, f := range []struct {
 		field *int
 		value int
-	}{{&l.Output, 16 << 20}, {&l.Text, 16 << 20}, {&l.Steps, 5_000_000}} {
+	}{{&l.Output, 16 << 20}, {&l.Text, 8 << 20}, {&l.Steps, 5_000_000}} {
 		if *f.field <= 0 {
 			*f.field = f.value
 		}
@@ -116,6 +116,14 @@ func (rt *run) charge(n int) error {
 	if rt.steps -= n + 1; rt.steps < 0 {
 		rt.steps = 0
 		return limitErrorf("the template does more than %d steps of work", rt.limits.Steps)
+	}
+	return nil
+}
+
+// scan charges for reading v from end to end, if it is a text.
+func (rt *run) scan(v Value) error {
+	if s, ok := v.(string); ok && len(s) >= 64 {
+		return rt.charge(len(s) / 64)
 	}
 	return nil
 }

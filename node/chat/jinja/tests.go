@@ -95,6 +95,9 @@ func isCallable(v Value) bool {
 func caseTest(right, wrong func(rune) bool) testFunc {
 	return func(rt *run, a *arguments) (bool, error) {
 		s, err := rt.str(a.positional[0])
+		if err == nil {
+			err = rt.scan(s)
+		}
 		return strings.ContainsFunc(s, right) && !strings.ContainsFunc(s, wrong), err
 	}
 }
