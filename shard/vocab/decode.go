@@ -22,10 +22,11 @@ func (v *Vocab) Decode(ids []int32, o DecodeOptions) string {
 
 // AppendDecode appends the text of ids to dst.
 func (v *Vocab) AppendDecode(dst []byte, ids []int32, o DecodeOptions) []byte {
-	for i, id := range ids {
+	begun := !o.WholeText || !v.stripsPrefix
+	for _, id := range ids {
 		p := v.visible(id, o.Special)
-		if i == 0 && o.WholeText && v.stripsPrefix {
-			p = strings.TrimPrefix(p, " ")
+		if !begun {
+			p, begun = v.withoutPrefix(id, p)
 		}
 		dst = append(dst, p...)
 	}
@@ -40,25 +41,44 @@ func (v *Vocab) visible(id int32, special bool) string {
 	return v.Piece(id)
 }
 
+// withoutPrefix takes the space away that encoding put before a text. It is on the first token that is no control token;
+// where the vocabulary drops extra space, all space counts. begun says that no space is to be looked for any more.
+func (v *Vocab) withoutPrefix(id int32, piece string) (rest string, begun bool) {
+	if v.IsControl(id) {
+		return piece, false
+	}
+	if e, ok := v.enc.(*spmEncoder); ok && e.squeeze {
+		rest = strings.TrimLeft(piece, " ")
+		return rest, rest != ""
+	}
+	return strings.TrimPrefix(piece, " "), true
+}
+
 // Decoder decodes a stream of tokens into valid UTF-8: it holds back the beginning of a character until it is whole.
 // Bytes that can never become a character come out as U+FFFD. It is for one stream and one goroutine.
 type Decoder struct {
-	v    *Vocab
-	o    DecodeOptions
-	any  bool // a token has been pushed
-	held []byte
+	v     *Vocab
+	o     DecodeOptions
+	begun bool // the space before the text is behind us
+	held  []byte
 }
 
 // NewDecoder begins a stream.
-func (v *Vocab) NewDecoder(o DecodeOptions) *Decoder { return &Decoder{v: v, o: o} }
+func (v *Vocab) NewDecoder(o DecodeOptions) *Decoder {
+	d := &Decoder{v: v, o: o}
+	d.begun = d.fresh()
+	return d
+}
+
+// fresh is begun at the beginning of a stream.
+func (d *Decoder) fresh() bool { return !d.o.WholeText || !d.v.stripsPrefix }
 
 // Push adds a token and returns the text that is complete now, often none.
 func (d *Decoder) Push(id int32) string {
 	p := d.v.visible(id, d.o.Special)
-	if !d.any && d.o.WholeText && d.v.stripsPrefix {
-		p = strings.TrimPrefix(p, " ")
+	if !d.begun {
+		p, d.begun = d.v.withoutPrefix(id, p)
 	}
-	d.any = true
 	if len(d.held) == 0 && utf8.ValidString(p) {
 		return p
 	}
@@ -75,7 +95,7 @@ func (d *Decoder) Pending() int { return len(d.held) }
 // Flush ends the stream: what is held back comes out as U+FFFD. The Decoder may be used for another stream.
 func (d *Decoder) Flush() string {
 	out := validText(d.held)
-	d.held, d.any = d.held[:0], false
+	d.held, d.begun = d.held[:0], d.fresh()
 	return out
 }
 

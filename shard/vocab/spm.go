@@ -77,14 +77,20 @@ func (v *Vocab) defaultIDs(m *gguf.Meta) {
 func (e *spmEncoder) encode(dst []int32, text string, first bool) []int32 {
 	if e.squeeze {
 		text = squeezeSpaces(text, first)
-		if text == "" {
-			return dst
-		}
 	}
 	if e.prefix && first {
 		text = " " + text
 	}
 	text = strings.ReplaceAll(text, " ", spaceMark)
+	if e.squeeze {
+		// A mark that stood in the text counts as white space here, but not at the beginning.
+		for strings.HasSuffix(text, spaceMark) {
+			text = strings.TrimSuffix(text, spaceMark)
+		}
+	}
+	if text == "" {
+		return dst
+	}
 	w := spmWork{e: e, text: text}
 	for i := 0; i < len(text); {
 		_, n := utf8.DecodeRuneInString(text[i:])
