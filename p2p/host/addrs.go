@@ -4,7 +4,9 @@ import (
 	"slices"
 	"time"
 
+	libhost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -57,3 +59,28 @@ func addrRank(a ma.Multiaddr) int {
 	}
 	return rank
 }
+
+// Announcer returns a view of the host for libp2p's mDNS, which wants a whole
+// libp2p host and uses its id and addresses: nothing else works on the view,
+// so nothing can be served or opened past this package's rules. Loopback
+// addresses are not in it; ok is false when there are no others.
+func (h *Host) Announcer() (view libhost.Host, ok bool) {
+	addrs := slices.DeleteFunc(h.DialAddrs(), manet.IsIPLoopback)
+	return announcer{id: h.self, net: announcedNet{addrs: addrs}}, len(addrs) > 0
+}
+
+type announcer struct {
+	libhost.Host
+	id  peer.ID
+	net announcedNet
+}
+
+func (a announcer) ID() peer.ID              { return a.id }
+func (a announcer) Network() network.Network { return a.net }
+
+type announcedNet struct {
+	network.Network
+	addrs []ma.Multiaddr
+}
+
+func (n announcedNet) InterfaceListenAddresses() ([]ma.Multiaddr, error) { return n.addrs, nil }
