@@ -16,21 +16,15 @@ const (
 	tileQueries = 16
 )
 
-// attnKernels are a tier's inner loops of attention over half precision keys
-// and values. Queries of a tile lie one after another, dim elements each;
-// their scores chunkPositions apart.
+// attnKernels are a tier's inner loops over keys and values of one KV type.
+// Queries of a tile lie one after another, dim elements each; their scores lie
+// chunkPositions apart.
 type attnKernels struct {
 	// scores stores q.k for n queries and one block's 16 positions.
 	scores func(q *float32, keys *byte, out *float32, n, dim int)
-	// soften turns the scores of positions lo..hi-1 of a chunk, after the
-	// scale, into p = exp(score-max), all others into +0. bad is not 0 if a
-	// score is not finite.
-	soften func(s *float32, lo, hi int, scale float32) (maximum, sum float32, bad uint32)
 	// weigh adds p times values to o for positions of one block, for n
-	// queries whose o are dim elements each.
+	// queries whose o are dim elements each, a multiple of 16.
 	weigh func(p *float32, values *byte, o *float32, positions, n, dim int)
-	// fold computes out = F(FMA(o, b, RN(out*a))).
-	fold func(out, o *float32, a, b float32, n int)
 }
 
 // attnTile is a run of rows of one sequence.
@@ -268,6 +262,6 @@ func (c *attnTileRun) finish() {
 			c.d.markBad(q.row)
 			continue
 		}
-		divide(out, q.total.o, q.total.s)
+		c.d.divide(out, q.total.o, q.total.s)
 	}
 }

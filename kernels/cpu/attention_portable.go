@@ -11,7 +11,7 @@ import (
 // block's place in the chunk.
 func (c *attnTileRun) score(keys []byte, at int) {
 	s := c.s
-	if k := c.d.set.attn.scores; k != nil && c.kv.element == 2 {
+	if k := c.d.set.attn[c.kv.layout.Type].scores; k != nil {
 		k(&s.q[0], &keys[0], &s.scores[at], c.n, c.dim)
 		return
 	}
@@ -50,7 +50,7 @@ func (c *attnTileRun) soften(i, base int) {
 		return
 	}
 	s := (*[chunkPositions]float32)(c.s.scores[i*chunkPositions:])
-	if k := c.d.set.attn.soften; k != nil && c.p.Softcap == 0 {
+	if k := c.d.set.soften; k != nil && c.p.Softcap == 0 {
 		m, sum, bad := k(&s[0], lo, hi, c.p.Scale)
 		q.chunk.m, q.chunk.s = m, sum
 		q.bad = q.bad || bad != 0
@@ -88,8 +88,8 @@ func softenScores(s *[chunkPositions]float32, lo, hi int, p kernels.AttnParams) 
 // queries from first on; at is the first position's place in the chunk.
 func (c *attnTileRun) weigh(first, n int, values []byte, slot, count, at int) {
 	s := c.s
-	if k := c.d.set.attn.weigh; k != nil && c.kv.element == 2 && c.dim%16 == 0 {
-		k(&s.scores[first*chunkPositions+at], &values[2*slot*c.dim], &s.o[first*c.dim], count, n, c.dim)
+	if k := c.d.set.attn[c.kv.layout.Type].weigh; k != nil && c.dim%16 == 0 {
+		k(&s.scores[first*chunkPositions+at], &values[c.kv.element*slot*c.dim], &s.o[first*c.dim], count, n, c.dim)
 		return
 	}
 	for i := first; i < first+n; i++ {
@@ -119,7 +119,13 @@ func weighFloats(o []float32, p float32, v []float32) {
 	}
 }
 
-func (d *Device) floorAll(x []float32) { arith.FloorAll(x) }
+func (d *Device) floorAll(x []float32) {
+	if k := d.set.floor; k != nil && len(x)%16 == 0 {
+		k(&x[0], len(x))
+		return
+	}
+	arith.FloorAll(x)
+}
 
 // fold merges y, the later one, into x.
 func (d *Device) fold(x, y *partial) {
@@ -132,7 +138,7 @@ func (d *Device) fold(x, y *partial) {
 	a, b := arith.Exp(float32(x.m-m)), arith.Exp(float32(y.m-m))
 	x.m = m
 	x.s = arith.FMA(y.s, b, float32(x.s*a))
-	if k := d.set.attn.fold; k != nil && len(x.o)%16 == 0 {
+	if k := d.set.fold; k != nil && len(x.o)%16 == 0 {
 		k(&x.o[0], &y.o[0], a, b, len(x.o))
 		return
 	}
@@ -142,7 +148,11 @@ func (d *Device) fold(x, y *partial) {
 }
 
 // divide stores the result, F(o/sum).
-func divide(out, o []float32, sum float32) {
+func (d *Device) divide(out, o []float32, sum float32) {
+	if k := d.set.divide; k != nil && len(out)%16 == 0 {
+		k(&out[0], &o[0], sum, len(out))
+		return
+	}
 	o = o[:len(out)]
 	for i := range out {
 		out[i] = arith.Floor(float32(o[i] / sum))

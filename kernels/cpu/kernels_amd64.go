@@ -481,3 +481,58 @@ func squares_avx512vnni(x *float32, lanes *[16]float32, n int)
 //
 //go:noescape
 func normMul_avx512vnni(dst *float32, x *float32, w *float32, r float32, n int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Softmax of positions lo..hi-1 of a chunk, lo < hi, without the division; portable form: softenScores.
+//
+//go:noescape
+func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+
+// out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.
+//
+//go:noescape
+func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
+
+// out = F(RN(o/sum)), n a multiple of 16; portable form: Device.divide.
+//
+//go:noescape
+func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
+
+// x = F(x), n a multiple of 16; portable form: arith.FloorAll.
+//
+//go:noescape
+func floor_avx512vnni(x *float32, n int)
+
+// Halves nearest to x, n a multiple of 16; bad is not 0 if one is not finite; portable form: arith.F32ToF16.
+//
+//go:noescape
+func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
+
+// Rotates x[i] with x[i+n], n a multiple of 16; portable form: rotateHalves.
+//
+//go:noescape
+func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+
+// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: rotatePairs.
+//
+//go:noescape
+func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)

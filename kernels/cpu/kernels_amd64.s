@@ -13919,3 +13919,1464 @@ vector:
 	JNZ       vector
 	VZEROUPPER
 	RET
+
+// func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·scores_f16_avx512vnni(SB), NOSPLIT, $0-40
+	MOVQ q+0(FP), AX
+	MOVQ keys+8(FP), CX
+	MOVQ out+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ SI, R9
+	SHLQ $0x02, R9
+	LEAQ (R9)(R9*2), R10
+
+queries8:
+	CMPQ   BX, $0x08
+	JLT    queriesBelow8
+	MOVQ   AX, DI
+	LEAQ   (AX)(R9*4), R8
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+dimension8:
+	VCVTPH2PS        (R11), Z8
+	VFMADD231PS.BCST (DI), Z8, Z0
+	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
+	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
+	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
+	VFMADD231PS.BCST (R8), Z8, Z4
+	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
+	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
+	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	ADDQ             $0x04, R8
+	DECQ             R12
+	JNZ              dimension8
+	VMOVUPS          Z0, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z1, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z2, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z3, 3072(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z4, 4096(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z5, 5120(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z6, 6144(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z7, 7168(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00002000, DX
+	SUBQ             $0x08, BX
+	JMP              queries8
+
+queriesBelow8:
+queries4:
+	CMPQ   BX, $0x04
+	JLT    queriesBelow4
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+
+dimension4:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z9
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
+	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension4
+	VMOVUPS          Z9, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z10, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z11, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z12, 3072(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00001000, DX
+	SUBQ             $0x04, BX
+	JMP              queries4
+
+queriesBelow4:
+queries3:
+	CMPQ   BX, $0x03
+	JLT    queriesBelow3
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+dimension3:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z13
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension3
+	VMOVUPS          Z13, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z14, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z15, 2048(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000c00, DX
+	SUBQ             $0x03, BX
+	JMP              queries3
+
+queriesBelow3:
+queries2:
+	CMPQ   BX, $0x02
+	JLT    queriesBelow2
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+
+dimension2:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z16
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension2
+	VMOVUPS          Z16, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z17, 1024(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000800, DX
+	SUBQ             $0x02, BX
+	JMP              queries2
+
+queriesBelow2:
+queries1:
+	CMPQ   BX, $0x01
+	JLT    queriesBelow1
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z18, Z18, Z18
+
+dimension1:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z18
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension1
+	VMOVUPS          Z18, (DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000400, DX
+	SUBQ             $0x01, BX
+	JMP              queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $8-48
+	MOVQ p+0(FP), AX
+	MOVQ values+8(FP), CX
+	MOVQ o+16(FP), DX
+	MOVQ positions+24(FP), BX
+	MOVQ n+32(FP), SI
+	MOVQ dim+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x01, R8
+	MOVQ DI, R10
+	SHLQ $0x02, R10
+	LEAQ (R10)(R10*2), R11
+
+queries4:
+	CMPQ SI, $0x04
+	JLT  queriesBelow4
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice4_64:
+	CMPQ    R13, $0x40
+	JLT     slice4_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	VMOVUPS (R9)(R11*1), Z12
+	VMOVUPS 64(R9)(R11*1), Z13
+	VMOVUPS 128(R9)(R11*1), Z14
+	VMOVUPS 192(R9)(R11*1), Z15
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_64:
+	VCVTPH2PS        (R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z0
+	VFMADD231PS.BCST 1024(R14), Z16, Z4
+	VFMADD231PS.BCST 2048(R14), Z16, Z8
+	VFMADD231PS.BCST 3072(R14), Z16, Z12
+	VCVTPH2PS        32(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z1
+	VFMADD231PS.BCST 1024(R14), Z16, Z5
+	VFMADD231PS.BCST 2048(R14), Z16, Z9
+	VFMADD231PS.BCST 3072(R14), Z16, Z13
+	VCVTPH2PS        64(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z2
+	VFMADD231PS.BCST 1024(R14), Z16, Z6
+	VFMADD231PS.BCST 2048(R14), Z16, Z10
+	VFMADD231PS.BCST 3072(R14), Z16, Z14
+	VCVTPH2PS        96(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z3
+	VFMADD231PS.BCST 1024(R14), Z16, Z7
+	VFMADD231PS.BCST 2048(R14), Z16, Z11
+	VFMADD231PS.BCST 3072(R14), Z16, Z15
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	VMOVUPS          Z12, (R9)(R11*1)
+	VMOVUPS          Z13, 64(R9)(R11*1)
+	VMOVUPS          Z14, 128(R9)(R11*1)
+	VMOVUPS          Z15, 192(R9)(R11*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice4_64
+
+slice4_Below64:
+slice4_16:
+	CMPQ    R13, $0x10
+	JLT     slice4_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	VMOVUPS (R9)(R11*1), Z3
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_16:
+	VCVTPH2PS        (R15), Z4
+	VFMADD231PS.BCST (R14), Z4, Z0
+	VFMADD231PS.BCST 1024(R14), Z4, Z1
+	VFMADD231PS.BCST 2048(R14), Z4, Z2
+	VFMADD231PS.BCST 3072(R14), Z4, Z3
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	VMOVUPS          Z3, (R9)(R11*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice4_16
+
+slice4_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00001000, AX
+	SUBQ $0x04, SI
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ SI, $0x03
+	JLT  queriesBelow3
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice3_64:
+	CMPQ    R13, $0x40
+	JLT     slice3_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_64:
+	VCVTPH2PS        (R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z0
+	VFMADD231PS.BCST 1024(R11), Z12, Z4
+	VFMADD231PS.BCST 2048(R11), Z12, Z8
+	VCVTPH2PS        32(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z1
+	VFMADD231PS.BCST 1024(R11), Z12, Z5
+	VFMADD231PS.BCST 2048(R11), Z12, Z9
+	VCVTPH2PS        64(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z2
+	VFMADD231PS.BCST 1024(R11), Z12, Z6
+	VFMADD231PS.BCST 2048(R11), Z12, Z10
+	VCVTPH2PS        96(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z3
+	VFMADD231PS.BCST 1024(R11), Z12, Z7
+	VFMADD231PS.BCST 2048(R11), Z12, Z11
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice3_64
+
+slice3_Below64:
+slice3_16:
+	CMPQ    R13, $0x10
+	JLT     slice3_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_16:
+	VCVTPH2PS        (R14), Z3
+	VFMADD231PS.BCST (R11), Z3, Z0
+	VFMADD231PS.BCST 1024(R11), Z3, Z1
+	VFMADD231PS.BCST 2048(R11), Z3, Z2
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice3_16
+
+slice3_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000c00, AX
+	SUBQ $0x03, SI
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ SI, $0x02
+	JLT  queriesBelow2
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice2_64:
+	CMPQ    R13, $0x40
+	JLT     slice2_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_64:
+	VCVTPH2PS        (R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z0
+	VFMADD231PS.BCST 1024(R11), Z8, Z4
+	VCVTPH2PS        32(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z1
+	VFMADD231PS.BCST 1024(R11), Z8, Z5
+	VCVTPH2PS        64(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z2
+	VFMADD231PS.BCST 1024(R11), Z8, Z6
+	VCVTPH2PS        96(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z3
+	VFMADD231PS.BCST 1024(R11), Z8, Z7
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice2_64
+
+slice2_Below64:
+slice2_16:
+	CMPQ    R13, $0x10
+	JLT     slice2_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_16:
+	VCVTPH2PS        (R14), Z2
+	VFMADD231PS.BCST (R11), Z2, Z0
+	VFMADD231PS.BCST 1024(R11), Z2, Z1
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice2_16
+
+slice2_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000800, AX
+	SUBQ $0x02, SI
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ SI, $0x01
+	JLT  queriesBelow1
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice1_64:
+	CMPQ    R13, $0x40
+	JLT     slice1_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_64:
+	VCVTPH2PS        (R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z0
+	VCVTPH2PS        32(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z1
+	VCVTPH2PS        64(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z2
+	VCVTPH2PS        96(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z3
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice1_64
+
+slice1_Below64:
+slice1_16:
+	CMPQ    R13, $0x10
+	JLT     slice1_Below16
+	VMOVUPS (R9), Z0
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_16:
+	VCVTPH2PS        (R14), Z1
+	VFMADD231PS.BCST (R11), Z1, Z0
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_16
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice1_16
+
+slice1_Below16:
+	ADDQ R10, DX
+	ADDQ $0x00000400, AX
+	SUBQ $0x01, SI
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·scores_f32_avx512vnni(SB), NOSPLIT, $0-40
+	MOVQ q+0(FP), AX
+	MOVQ keys+8(FP), CX
+	MOVQ out+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ SI, R9
+	SHLQ $0x02, R9
+	LEAQ (R9)(R9*2), R10
+
+queries8:
+	CMPQ   BX, $0x08
+	JLT    queriesBelow8
+	MOVQ   AX, DI
+	LEAQ   (AX)(R9*4), R8
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+dimension8:
+	VMOVUPS          (R11), Z8
+	VFMADD231PS.BCST (DI), Z8, Z0
+	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
+	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
+	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
+	VFMADD231PS.BCST (R8), Z8, Z4
+	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
+	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
+	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	ADDQ             $0x04, R8
+	DECQ             R12
+	JNZ              dimension8
+	VMOVUPS          Z0, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z1, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z2, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z3, 3072(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z4, 4096(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z5, 5120(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z6, 6144(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z7, 7168(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00002000, DX
+	SUBQ             $0x08, BX
+	JMP              queries8
+
+queriesBelow8:
+queries4:
+	CMPQ   BX, $0x04
+	JLT    queriesBelow4
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+
+dimension4:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z9
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
+	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension4
+	VMOVUPS          Z9, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z10, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z11, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z12, 3072(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00001000, DX
+	SUBQ             $0x04, BX
+	JMP              queries4
+
+queriesBelow4:
+queries3:
+	CMPQ   BX, $0x03
+	JLT    queriesBelow3
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+dimension3:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z13
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension3
+	VMOVUPS          Z13, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z14, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z15, 2048(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000c00, DX
+	SUBQ             $0x03, BX
+	JMP              queries3
+
+queriesBelow3:
+queries2:
+	CMPQ   BX, $0x02
+	JLT    queriesBelow2
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+
+dimension2:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z16
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension2
+	VMOVUPS          Z16, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z17, 1024(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000800, DX
+	SUBQ             $0x02, BX
+	JMP              queries2
+
+queriesBelow2:
+queries1:
+	CMPQ   BX, $0x01
+	JLT    queriesBelow1
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z18, Z18, Z18
+
+dimension1:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z18
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension1
+	VMOVUPS          Z18, (DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000400, DX
+	SUBQ             $0x01, BX
+	JMP              queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $8-48
+	MOVQ p+0(FP), AX
+	MOVQ values+8(FP), CX
+	MOVQ o+16(FP), DX
+	MOVQ positions+24(FP), BX
+	MOVQ n+32(FP), SI
+	MOVQ dim+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x02, R8
+	MOVQ DI, R10
+	SHLQ $0x02, R10
+	LEAQ (R10)(R10*2), R11
+
+queries4:
+	CMPQ SI, $0x04
+	JLT  queriesBelow4
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice4_64:
+	CMPQ    R13, $0x40
+	JLT     slice4_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	VMOVUPS (R9)(R11*1), Z12
+	VMOVUPS 64(R9)(R11*1), Z13
+	VMOVUPS 128(R9)(R11*1), Z14
+	VMOVUPS 192(R9)(R11*1), Z15
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_64:
+	VMOVUPS          (R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z0
+	VFMADD231PS.BCST 1024(R14), Z16, Z4
+	VFMADD231PS.BCST 2048(R14), Z16, Z8
+	VFMADD231PS.BCST 3072(R14), Z16, Z12
+	VMOVUPS          64(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z1
+	VFMADD231PS.BCST 1024(R14), Z16, Z5
+	VFMADD231PS.BCST 2048(R14), Z16, Z9
+	VFMADD231PS.BCST 3072(R14), Z16, Z13
+	VMOVUPS          128(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z2
+	VFMADD231PS.BCST 1024(R14), Z16, Z6
+	VFMADD231PS.BCST 2048(R14), Z16, Z10
+	VFMADD231PS.BCST 3072(R14), Z16, Z14
+	VMOVUPS          192(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z3
+	VFMADD231PS.BCST 1024(R14), Z16, Z7
+	VFMADD231PS.BCST 2048(R14), Z16, Z11
+	VFMADD231PS.BCST 3072(R14), Z16, Z15
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	VMOVUPS          Z12, (R9)(R11*1)
+	VMOVUPS          Z13, 64(R9)(R11*1)
+	VMOVUPS          Z14, 128(R9)(R11*1)
+	VMOVUPS          Z15, 192(R9)(R11*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice4_64
+
+slice4_Below64:
+slice4_16:
+	CMPQ    R13, $0x10
+	JLT     slice4_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	VMOVUPS (R9)(R11*1), Z3
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_16:
+	VMOVUPS          (R15), Z4
+	VFMADD231PS.BCST (R14), Z4, Z0
+	VFMADD231PS.BCST 1024(R14), Z4, Z1
+	VFMADD231PS.BCST 2048(R14), Z4, Z2
+	VFMADD231PS.BCST 3072(R14), Z4, Z3
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	VMOVUPS          Z3, (R9)(R11*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice4_16
+
+slice4_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00001000, AX
+	SUBQ $0x04, SI
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ SI, $0x03
+	JLT  queriesBelow3
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice3_64:
+	CMPQ    R13, $0x40
+	JLT     slice3_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_64:
+	VMOVUPS          (R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z0
+	VFMADD231PS.BCST 1024(R11), Z12, Z4
+	VFMADD231PS.BCST 2048(R11), Z12, Z8
+	VMOVUPS          64(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z1
+	VFMADD231PS.BCST 1024(R11), Z12, Z5
+	VFMADD231PS.BCST 2048(R11), Z12, Z9
+	VMOVUPS          128(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z2
+	VFMADD231PS.BCST 1024(R11), Z12, Z6
+	VFMADD231PS.BCST 2048(R11), Z12, Z10
+	VMOVUPS          192(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z3
+	VFMADD231PS.BCST 1024(R11), Z12, Z7
+	VFMADD231PS.BCST 2048(R11), Z12, Z11
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice3_64
+
+slice3_Below64:
+slice3_16:
+	CMPQ    R13, $0x10
+	JLT     slice3_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_16:
+	VMOVUPS          (R14), Z3
+	VFMADD231PS.BCST (R11), Z3, Z0
+	VFMADD231PS.BCST 1024(R11), Z3, Z1
+	VFMADD231PS.BCST 2048(R11), Z3, Z2
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice3_16
+
+slice3_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000c00, AX
+	SUBQ $0x03, SI
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ SI, $0x02
+	JLT  queriesBelow2
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice2_64:
+	CMPQ    R13, $0x40
+	JLT     slice2_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_64:
+	VMOVUPS          (R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z0
+	VFMADD231PS.BCST 1024(R11), Z8, Z4
+	VMOVUPS          64(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z1
+	VFMADD231PS.BCST 1024(R11), Z8, Z5
+	VMOVUPS          128(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z2
+	VFMADD231PS.BCST 1024(R11), Z8, Z6
+	VMOVUPS          192(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z3
+	VFMADD231PS.BCST 1024(R11), Z8, Z7
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice2_64
+
+slice2_Below64:
+slice2_16:
+	CMPQ    R13, $0x10
+	JLT     slice2_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_16:
+	VMOVUPS          (R14), Z2
+	VFMADD231PS.BCST (R11), Z2, Z0
+	VFMADD231PS.BCST 1024(R11), Z2, Z1
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice2_16
+
+slice2_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000800, AX
+	SUBQ $0x02, SI
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ SI, $0x01
+	JLT  queriesBelow1
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice1_64:
+	CMPQ    R13, $0x40
+	JLT     slice1_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_64:
+	VMOVUPS          (R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z0
+	VMOVUPS          64(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z1
+	VMOVUPS          128(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z2
+	VMOVUPS          192(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z3
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice1_64
+
+slice1_Below64:
+slice1_16:
+	CMPQ    R13, $0x10
+	JLT     slice1_Below16
+	VMOVUPS (R9), Z0
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_16:
+	VMOVUPS          (R14), Z1
+	VFMADD231PS.BCST (R11), Z1, Z0
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_16
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice1_16
+
+slice1_Below16:
+	ADDQ R10, DX
+	ADDQ $0x00000400, AX
+	SUBQ $0x01, SI
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+// Requires: AVX, AVX512F, SSE
+TEXT ·soften_avx512vnni(SB), NOSPLIT, $0-44
+	MOVQ         s+0(FP), AX
+	MOVQ         lo+8(FP), CX
+	MOVQ         hi+16(FP), DX
+	MOVSS        scale+24(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0xc1d80000, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x42b00000, BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0x3fb8aa3b, BX
+	VPBROADCASTD BX, Z3
+	MOVL         $0x3f317200, BX
+	VPBROADCASTD BX, Z4
+	MOVL         $0x35bfbe8e, BX
+	VPBROADCASTD BX, Z5
+	MOVL         $0x3f800000, BX
+	VPBROADCASTD BX, Z6
+	MOVL         $0x3ab511e8, BX
+	VPBROADCASTD BX, Z7
+	MOVL         $0x3c091d10, BX
+	VPBROADCASTD BX, Z8
+	MOVL         $0x3d2aac79, BX
+	VPBROADCASTD BX, Z9
+	MOVL         $0x3e2aaa49, BX
+	VPBROADCASTD BX, Z10
+	MOVL         $0x3efffffe, BX
+	VPBROADCASTD BX, Z11
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z12
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z13
+	MOVL         $0x7f800000, BX
+	VPBROADCASTD BX, Z14
+	MOVL         $0x00000010, BX
+	VPBROADCASTD BX, Z15
+	MOVQ         $0x0706050403020100, BX
+	VMOVQ        BX, X16
+	MOVQ         $0x0f0e0d0c0b0a0908, BX
+	VPINSRQ      $0x01, BX, X16, X16
+	VPMOVZXBD    X16, Z17
+	MOVQ         CX, BX
+	ANDQ         $+15, BX
+	VPBROADCASTD BX, Z16
+	VPSUBD       Z16, Z17, Z17
+	SUBQ         CX, DX
+	VPBROADCASTD DX, Z16
+	ADDQ         CX, DX
+	ANDQ         $-16, CX
+	LEAQ         (AX)(CX*4), AX
+	MOVL         $0xff800000, BX
+	VPBROADCASTD BX, Z19
+	KXORW        K1, K1, K1
+	MOVQ         CX, BX
+	MOVQ         AX, SI
+	VMOVDQA64    Z17, Z18
+
+largest:
+	VMOVUPS    (SI), Z20
+	VPCMPUD    $0x01, Z16, Z18, K2
+	VMULPS     Z0, Z20, Z20
+	VPANDD     Z12, Z20, Z21
+	VPCMPUD    $0x05, Z13, Z21, K3
+	VMOVAPS.Z  Z20, K3, Z20
+	VPANDD     Z12, Z20, Z21
+	VPCMPUD    $0x05, Z14, Z21, K2, K3
+	KORW       K3, K1, K1
+	VMAXPS     Z20, Z19, K2, Z19
+	VMOVUPS    Z20, (SI)
+	VPADDD     Z15, Z18, Z18
+	ADDQ       $0x40, SI
+	ADDQ       $0x10, BX
+	CMPQ       BX, DX
+	JLT        largest
+	VSHUFF32X4 $0x4e, Z19, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VSHUFF32X4 $0xb1, Z19, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPERMILPS  $0x4e, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPERMILPS  $0xb1, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPXORD     Z22, Z22, Z22
+	MOVQ       CX, BX
+	MOVQ       AX, SI
+	VMOVDQA64  Z17, Z18
+
+exponentials:
+	VMOVUPS       (SI), Z0
+	VPCMPUD       $0x01, Z16, Z18, K2
+	VSUBPS        Z19, Z0, Z0
+	VCMPPS        $0x1d, Z1, Z0, K3
+	VMINPS        Z2, Z0, Z0
+	VMULPS        Z3, Z0, Z12
+	VRNDSCALEPS   $0x00, Z12, Z12
+	VFNMADD231PS  Z4, Z12, Z0
+	VFNMADD231PS  Z5, Z12, Z0
+	VMOVAPS       Z7, Z13
+	VFMADD213PS   Z8, Z0, Z13
+	VFMADD213PS   Z9, Z0, Z13
+	VFMADD213PS   Z10, Z0, Z13
+	VFMADD213PS   Z11, Z0, Z13
+	VFMADD213PS   Z6, Z0, Z13
+	VFMADD213PS   Z6, Z0, Z13
+	VCVTPS2DQ     Z12, Z12
+	VPSLLD        $0x17, Z12, Z12
+	VPADDD.Z      Z12, Z13, K3, Z13
+	VMOVAPS.Z     Z13, K2, Z13
+	VADDPS        Z13, Z22, Z22
+	VMOVUPS       Z13, (SI)
+	VPADDD        Z15, Z18, Z18
+	ADDQ          $0x40, SI
+	ADDQ          $0x10, BX
+	CMPQ          BX, DX
+	JLT           exponentials
+	VMOVD         X19, AX
+	MOVL          AX, maximum+32(FP)
+	VEXTRACTF64X4 $0x01, Z22, Y0
+	VADDPS        Y0, Y22, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, sum+36(FP)
+	KMOVW         K1, AX
+	MOVL          AX, bad+40(FP)
+	VZEROUPPER
+	RET
+
+// func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·fold_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        a+16(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVSS        b+20(FP), X1
+	VBROADCASTSS X1, Z1
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z3
+
+vector:
+	VMOVUPS     (AX), Z4
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS (CX), Z1, Z4
+	VPANDD      Z2, Z4, Z5
+	VPCMPUD     $0x05, Z3, Z5, K1
+	VMOVAPS.Z   Z4, K1, Z4
+	VMOVUPS     Z4, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	SUBQ        $0x10, DX
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+// func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·divide_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        sum+16(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z2
+
+vector:
+	VMOVUPS   (CX), Z3
+	VDIVPS    Z0, Z3, Z3
+	VPANDD    Z1, Z3, Z4
+	VPCMPUD   $0x05, Z2, Z4, K1
+	VMOVAPS.Z Z3, K1, Z3
+	VMOVUPS   Z3, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func floor_avx512vnni(x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·floor_avx512vnni(SB), NOSPLIT, $0-16
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VPBROADCASTD DX, Z0
+	MOVL         $0x2b800000, DX
+	VPBROADCASTD DX, Z1
+
+vector:
+	VMOVUPS   (AX), Z2
+	VPANDD    Z0, Z2, Z3
+	VPCMPUD   $0x05, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, (AX)
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
+// Requires: AVX, AVX512F
+TEXT ·toHalf_avx512vnni(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x477ff000, BX
+	VPBROADCASTD BX, Z1
+	KXORW        K1, K1, K1
+
+vector:
+	VMOVUPS   (CX), Z2
+	VPANDD    Z0, Z2, Z3
+	VPCMPUD   $0x05, Z1, Z3, K2
+	KORW      K2, K1, K1
+	VCVTPS2PH $0x00, Z2, (AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x10, DX
+	JNZ       vector
+	KMOVW     K1, AX
+	MOVL      AX, bad+24(FP)
+	VZEROUPPER
+	RET
+
+// func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·rotateHalves_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         cos+8(FP), CX
+	MOVQ         sin+16(FP), DX
+	MOVQ         n+24(FP), BX
+	LEAQ         (AX)(BX*4), SI
+	MOVL         $0x7fffffff, DI
+	VPBROADCASTD DI, Z0
+	MOVL         $0x2b800000, DI
+	VPBROADCASTD DI, Z1
+
+vector:
+	VMOVUPS   (AX), Z2
+	VMOVUPS   (SI), Z3
+	VMOVUPS   (CX), Z4
+	VMOVUPS   (DX), Z5
+	VMULPS    Z2, Z4, Z6
+	VMULPS    Z3, Z5, Z7
+	VSUBPS    Z7, Z6, Z6
+	VMULPS    Z2, Z5, Z5
+	VMULPS    Z3, Z4, Z4
+	VADDPS    Z4, Z5, Z5
+	VPANDD    Z0, Z6, Z2
+	VPCMPUD   $0x05, Z1, Z2, K1
+	VMOVAPS.Z Z6, K1, Z6
+	VPANDD    Z0, Z5, Z2
+	VPCMPUD   $0x05, Z1, Z2, K1
+	VMOVAPS.Z Z5, K1, Z5
+	VMOVUPS   Z6, (AX)
+	VMOVUPS   Z5, (SI)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, SI
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x10, BX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·rotatePairs_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         cos+8(FP), CX
+	MOVQ         sin+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x7fffffff, SI
+	VPBROADCASTD SI, Z0
+	MOVL         $0x2b800000, SI
+	VPBROADCASTD SI, Z1
+	MOVQ         $0x0303020201010000, SI
+	VMOVQ        SI, X2
+	MOVQ         $0x0707060605050404, SI
+	VPINSRQ      $0x01, SI, X2, X2
+	VPMOVZXBD    X2, Z2
+	MOVQ         $0x0000000080000000, SI
+	VPBROADCASTQ SI, Z3
+
+pairs:
+	VMOVUPS   (AX), Z4
+	VMOVUPS   (CX), Y6
+	VMOVUPS   (DX), Y7
+	VPERMPS   Z6, Z2, Z6
+	VPERMPS   Z7, Z2, Z7
+	VPXORD    Z3, Z7, Z7
+	VPERMILPS $0xb1, Z4, Z5
+	VMULPS    Z6, Z4, Z4
+	VMULPS    Z7, Z5, Z5
+	VADDPS    Z5, Z4, Z4
+	VPANDD    Z0, Z4, Z5
+	VPCMPUD   $0x05, Z1, Z5, K1
+	VMOVAPS.Z Z4, K1, Z4
+	VMOVUPS   Z4, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, DX
+	SUBQ      $0x08, BX
+	JNZ       pairs
+	VZEROUPPER
+	RET

@@ -132,7 +132,7 @@ func (t *storeTask) unit(_, i int) {
 		if t.kv.layout.Type == kernels.KVF32 {
 			ok = storeF32(floats(keys)[slot:], floats(values)[slot*dim:], k, v) && ok
 		} else {
-			ok = storeF16(halves(keys)[slot:], halves(values)[slot*dim:], k, v) && ok
+			ok = t.d.storeF16(halves(keys)[slot:], halves(values)[slot*dim:], k, v) && ok
 		}
 	}
 	if !ok {
@@ -149,7 +149,24 @@ func storeF32(keys, values, k, v []float32) bool {
 	return !bad
 }
 
-func storeF16(keys, values []uint16, k, v []float32) bool {
+func (d *Device) storeF16(keys, values []uint16, k, v []float32) bool {
+	toHalf := d.set.toHalf
+	if toHalf == nil || len(v)%16 != 0 {
+		return storeF16Portable(keys, values, k, v)
+	}
+	bad := toHalf(&values[0], &v[0], len(v))
+	var some [64]uint16
+	for at := 0; at < len(k); at += len(some) {
+		n := min(len(some), len(k)-at)
+		bad |= toHalf(&some[0], &k[at], n)
+		for j, h := range some[:n] {
+			keys[(at+j)*kernels.BlockPositions] = h
+		}
+	}
+	return bad == 0
+}
+
+func storeF16Portable(keys, values []uint16, k, v []float32) bool {
 	bad := false
 	for j := range k {
 		a, b := arith.F32ToF16(k[j]), arith.F32ToF16(v[j])

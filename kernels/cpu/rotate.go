@@ -9,6 +9,7 @@ import (
 
 // rotateTask applies rotary embedding; a unit is a row.
 type rotateTask struct {
+	d       *Device
 	x       *buffer
 	rows    []kernels.Row
 	headDim int
@@ -33,7 +34,7 @@ func (d *Device) Rotate(b *kernels.Batch, x kernels.Buffer, headDim int, t kerne
 			panic(fmt.Sprintf("cpu: rotation at position %d of a table of %d", r.Pos, table.positions))
 		}
 	}
-	d.rotateTask = rotateTask{x: to, rows: b.Rows, headDim: headDim, table: table, mode: mode}
+	d.rotateTask = rotateTask{d: d, x: to, rows: b.Rows, headDim: headDim, table: table, mode: mode}
 	d.parallel(&d.rotateTask, len(b.Rows), 2*len(b.Rows)*to.cols)
 	d.rotateTask.rows = nil
 }
@@ -44,9 +45,9 @@ func (t *rotateTask) unit(_, i int) {
 	cos, sin := t.table.cos[at:at+n], t.table.sin[at:at+n]
 	for x := t.x.row(i); len(x) > 0; x = x[t.headDim:] {
 		if t.mode == kernels.RopeHalves {
-			rotateHalves(x[:n], x[n:2*n], cos, sin)
+			t.d.rotateHalves(x, cos, sin)
 		} else {
-			rotatePairs(x[:2*n], cos, sin)
+			t.d.rotatePairs(x, cos, sin)
 		}
 	}
 }
@@ -55,15 +56,25 @@ func rotate(a, b, c, s float32) (float32, float32) {
 	return arith.Floor(float32(float32(a*c) - float32(b*s))), arith.Floor(float32(float32(a*s) + float32(b*c)))
 }
 
-func rotateHalves(lo, hi, cos, sin []float32) {
-	hi, cos, sin = hi[:len(lo)], cos[:len(lo)], sin[:len(lo)]
+func (d *Device) rotateHalves(x, cos, sin []float32) {
+	n := len(cos)
+	if k := d.set.rotateHalves; k != nil && n%16 == 0 {
+		k(&x[0], &cos[0], &sin[0], n)
+		return
+	}
+	lo, hi, sin := x[:n], x[n:2*n], sin[:n]
 	for i := range lo {
 		lo[i], hi[i] = rotate(lo[i], hi[i], cos[i], sin[i])
 	}
 }
 
-func rotatePairs(x, cos, sin []float32) {
-	sin = sin[:len(cos)]
+func (d *Device) rotatePairs(x, cos, sin []float32) {
+	n := len(cos)
+	if k := d.set.rotatePairs; k != nil && n%8 == 0 {
+		k(&x[0], &cos[0], &sin[0], n)
+		return
+	}
+	x, sin = x[:2*n], sin[:n]
 	for i := range cos {
 		x[2*i], x[2*i+1] = rotate(x[2*i], x[2*i+1], cos[i], sin[i])
 	}

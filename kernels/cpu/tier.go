@@ -28,11 +28,22 @@ type kernelSet struct {
 	tier     string
 	matmul   matmulTable
 	quantise func(x *float32, rec *byte, blocks int) (bad uint32)
-	siluMul  func(dst, gate, up *float32, n int)
-	add      func(dst, x, y *float32, n int)
-	squares  func(x *float32, lanes *[16]float32, n int)
-	normMul  func(dst, x, w *float32, r float32, n int)
-	attn     attnKernels
+
+	// Elementwise kernels take a positive multiple of 16 elements.
+	siluMul func(dst, gate, up *float32, n int)
+	add     func(dst, x, y *float32, n int)
+	floor   func(x *float32, n int)
+	squares func(x *float32, lanes *[16]float32, n int)
+	normMul func(dst, x, w *float32, r float32, n int)
+	toHalf  func(dst *uint16, x *float32, n int) (bad uint32)
+	fold    func(out, o *float32, a, b float32, n int)
+	divide  func(out, o *float32, sum float32, n int)
+
+	rotateHalves func(x, cos, sin *float32, n int) // pairs, a multiple of 16
+	rotatePairs  func(x, cos, sin *float32, n int) // pairs, a multiple of 8
+
+	soften func(s *float32, lo, hi int, scale float32) (maximum, sum float32, bad uint32)
+	attn   [2]attnKernels // by kernels.KVType
 }
 
 // Tiers lists the tiers that this build and machine have, the best first, the

@@ -5,6 +5,7 @@ package cpu
 import (
 	"github.com/klauspost/cpuid/v2"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/quant"
 )
 
@@ -24,13 +25,24 @@ func relax() { pause() }
 
 func avx512Set() *kernelSet {
 	return &kernelSet{
-		tier:     AVX512VNNI,
-		matmul:   matmulTable{avx512Tiles(), avx512WideTiles()},
-		quantise: quantise_a8_avx512vnni,
-		siluMul:  siluMul_avx512vnni,
-		add:      add_avx512vnni,
-		squares:  squares_avx512vnni,
-		normMul:  normMul_avx512vnni,
+		tier:         AVX512VNNI,
+		matmul:       matmulTable{avx512Tiles(), avx512WideTiles()},
+		quantise:     quantise_a8_avx512vnni,
+		siluMul:      siluMul_avx512vnni,
+		add:          add_avx512vnni,
+		squares:      squares_avx512vnni,
+		normMul:      normMul_avx512vnni,
+		floor:        floor_avx512vnni,
+		toHalf:       toHalf_avx512vnni,
+		fold:         fold_avx512vnni,
+		divide:       divide_avx512vnni,
+		rotateHalves: rotateHalves_avx512vnni,
+		rotatePairs:  rotatePairs_avx512vnni,
+		soften:       soften_avx512vnni,
+		attn: [2]attnKernels{
+			kernels.KVF16: {scores_f16_avx512vnni, weigh_f16_avx512vnni},
+			kernels.KVF32: {scores_f32_avx512vnni, weigh_f32_avx512vnni},
+		},
 	}
 }
 

@@ -22,6 +22,7 @@ func main() {
 	quantise512()
 	elementwise512()
 	attention512()
+	rotate512()
 	Generate()
 }
 

@@ -1,4 +1,3 @@
 package main
 
 func matmulAVX2()   {}
-func attention512() {}
