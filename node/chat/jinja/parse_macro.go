@@ -22,22 +22,16 @@ func (p *parser) macroTag(tag token) (stmt, error) {
 		return nil, err
 	}
 	sig := &signature{name: name.text, line: tag.line}
-	if err := p.macroBody(sig, tag, true, "endmacro"); err != nil {
+	if err := p.params(sig); err != nil {
+		return nil, err
+	}
+	if err := p.macroInside(sig, tag, "endmacro"); err != nil {
 		return nil, err
 	}
 	return &macroStmt{sig, tag.line}, nil
 }
 
-// macroBody parses parameters (optional in call blocks), then the body.
-func (p *parser) macroBody(sig *signature, tag token, needParams bool, end string) error {
-	if needParams || p.isOp("(") {
-		if err := p.params(sig); err != nil {
-			return err
-		}
-	}
-	return p.macroInside(sig, tag, end)
-}
-
+// macroInside parses the body of a macro or call block whose parameters are known.
 func (p *parser) macroInside(sig *signature, tag token, end string) error {
 	outer := p.loops
 	p.loops = 0

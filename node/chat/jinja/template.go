@@ -38,8 +38,7 @@ func (l Limits) withDefaults() Limits {
 // Template is a compiled template. It never changes, so it may be rendered from
 // many goroutines at once.
 type Template struct {
-	body  []stmt
-	names map[string]bool
+	body []stmt
 }
 
 // Compile parses a template. The error is an *Error with the line.
@@ -59,18 +58,8 @@ func Compile(src string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := map[string]bool{}
-	for _, t := range toks {
-		if t.kind == tokName || t.kind == tokString {
-			names[t.text] = true
-		}
-	}
-	return &Template{body: body, names: names}, nil
+	return &Template{body: body}, nil
 }
-
-// Mentions reports whether the template has text as a name or as a whole string
-// literal inside its tags. It is a hint about what the template looks at.
-func (t *Template) Mentions(text string) bool { return t.names[text] }
 
 // Options are what a render needs beside its variables.
 type Options struct {

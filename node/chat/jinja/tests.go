@@ -130,10 +130,10 @@ func testSame(_ *run, a *arguments) (bool, error) {
 }
 
 func nameTest(known func(string) bool) testFunc {
-	return func(_ *run, a *arguments) (bool, error) {
-		name, ok := a.positional[0].(string)
-		return ok && known(name), nil
-	}
+	return kindTest(func(v Value) bool {
+		name, ok := v.(string)
+		return ok && known(name)
+	})
 }
 
 func compareTest(op string) testFunc {
