@@ -347,7 +347,6 @@ SNIPPETS = (
         "{{ 'abc'.split('') }}",
         "{{ 'abc'.startswith(1) }}",
         "{{ 'abc'.strip(1) }}",
-        "{{ nums | batch('a') | list }}",
         "{{ nums | map | list }}",
         "{{ nums | selectattr | list }}",
         "{{ words | groupby('0') | list }}",
