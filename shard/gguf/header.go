@@ -3,6 +3,7 @@ package gguf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 )
 
@@ -122,7 +123,7 @@ func readValue(c *cursor, t ValueType, what string, depth int, nested *int) Valu
 	}
 	switch t {
 	case String:
-		return Value{typ: String, str: string(c.bytes(c.size, what))}
+		return Value{typ: String, str: string(c.bytes(math.MaxUint64, what))}
 	case Array:
 		return readArray(c, what, depth, nested)
 	}
@@ -184,7 +185,7 @@ func allBools(b []byte) bool {
 func readStrings(c *cursor, n uint64, what string) []string {
 	start := c.off
 	for i := uint64(0); i < n && c.err == nil; i++ {
-		c.bytes(c.size, what)
+		c.bytes(math.MaxUint64, what)
 	}
 	if c.err != nil {
 		return nil
