@@ -7,6 +7,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/kernels/exact"
 )
 
 func cpuDevice() (kernels.Device, error) { return cpu.New(cpu.Options{Threads: 2}) }
@@ -21,12 +22,36 @@ func tinyFiles(t *testing.T, f func(t *testing.T, w *weights, prompts [][]int32,
 			json = filepath.Join(dir, "tiny", "tiny_"+arch+".json")
 		}
 		r := readRecorded(t, json)
+		if dir == "testdata" {
+			t.Run(arch+", other types", func(t *testing.T) { t.Skip("not run: the tiny models of other types are not here") })
+		}
 		for _, v := range r.Variants {
 			t.Run(filepath.Base(v.File), func(t *testing.T) {
 				f(t, open(t, filepath.Join(dir, v.File)), r.Prompts, v.Results, v.Floats)
 			})
 		}
 	}
+}
+
+func exactDevice() (kernels.Device, error) { return exact.New(exact.Options{Threads: 2, CacheBytes: 1 << 30}) }
+
+func TestExactTinyModelsMatchTheFloatReference(t *testing.T) {
+	tinyFiles(t, func(t *testing.T, w *weights, prompts [][]int32, _, floats []greedy) {
+		p := newPipe(t, w, pipeOptions{profile: f32Profile(w.cfg, 512), device: exactDevice})
+		var d difference
+		for i, prompt := range prompts {
+			r := references(byte(i), prompt, len(floats[i].Tokens))
+			p.run(r)
+			d.add(r.drawn, floats[i])
+		}
+		t.Logf("%v", &d)
+		if d.max > 1e-3 {
+			t.Errorf("a log-probability differs by %.5f; at most 0.001 was expected", d.max)
+		}
+		if d.crossed > 2e-3 {
+			t.Errorf("a token differs where the margin is %.5f", d.crossed)
+		}
+	})
 }
 
 func TestQuantisedTinyModelsDeviateLikeTheReferenceEngine(t *testing.T) {

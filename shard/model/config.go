@@ -202,11 +202,11 @@ func (r *reader) attention(c *Config) {
 	if c.HeadDim%2 != 0 {
 		r.fail("heads of %d elements cannot be rotated; an even number was expected", c.HeadDim)
 	}
-	// The contract refuses an epsilon below its floor: the sum of a zero row would be lost.
-	c.Eps = float32(r.floatOr("attention.layer_norm_rms_epsilon", 0, 0x1p-40, 1))
 	if !r.meta.Has(r.key("attention.layer_norm_rms_epsilon")) {
 		r.fail("metadata %s is missing", r.key("attention.layer_norm_rms_epsilon"))
 	}
+	// The contract refuses an epsilon below its floor: a row of zeros would be divided by nothing.
+	c.Eps = float32(r.floatOr("attention.layer_norm_rms_epsilon", 1e-5, 0x1p-40, 1))
 	c.AttnScale = float32(r.floatOr("attention.scale", 1/math.Sqrt(float64(c.HeadDim)), 1e-6, 1e3))
 }
 
