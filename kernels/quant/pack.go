@@ -70,9 +70,15 @@ func packGroup(t Type, q, sc, src []byte, n int) int {
 		s := sc[b*scaleBytes : (b+1)*scaleBytes]
 		for r := range n {
 			block := src[r*rowBytes+b*info.BlockBytes:][:info.BlockBytes]
-			split(t, block, &w)
-			for v, word := range w[:words] {
-				le.PutUint32(out[64*v+4*r:], word)
+			switch t {
+			case Q4_0, Q4_1, IQ4_NL, MXFP4:
+				scatter4(out[4*r:], block[info.BlockBytes-16:], 0)
+			case Q8_0:
+				scatter4(out[4*r:], block[2:], 0x80808080)
+				scatter4(out[256+4*r:], block[18:], 0x80808080)
+			default:
+				split(t, block, &w)
+				scatter(out[4*r:], w[:words])
 			}
 			if !putScales(t, s, block, r) {
 				bad = min(bad, r)
@@ -83,6 +89,28 @@ func packGroup(t Type, q, sc, src []byte, n int) int {
 		return bad
 	}
 	return -1
+}
+
+// scatter stores words 64 bytes apart: one row's share of as many vectors.
+func scatter(out []byte, w []uint32) {
+	for len(w) >= 2 && len(out) >= 68 {
+		le.PutUint32(out, w[0])
+		le.PutUint32(out[64:], w[1])
+		w, out = w[2:], out[min(128, len(out)):]
+	}
+	if len(w) > 0 {
+		le.PutUint32(out, w[0])
+	}
+}
+
+// scatter4 is scatter for 16 bytes that need no splitting, each word flipped by
+// flip.
+func scatter4(out, in []byte, flip uint32) {
+	o, s := (*[196]byte)(out), (*[16]byte)(in)
+	le.PutUint32(o[0:], le.Uint32(s[0:])^flip)
+	le.PutUint32(o[64:], le.Uint32(s[4:])^flip)
+	le.PutUint32(o[128:], le.Uint32(s[8:])^flip)
+	le.PutUint32(o[192:], le.Uint32(s[12:])^flip)
 }
 
 // packF32 transposes n rows of 4-byte elements.

@@ -7,17 +7,10 @@ const (
 )
 
 // split turns the quants of one GGUF block of a row into the row's words of the
-// packed vectors, block after block of 32 columns.
+// packed vectors, block after block of 32 columns. Types whose words are GGUF's
+// own are not here: scatter4 copies them.
 func split(t Type, s []byte, w *[maxWords]uint32) {
 	switch t {
-	case Q4_0:
-		splitNibbles(s[2:], w[:4])
-	case Q4_1:
-		splitNibbles(s[4:], w[:4])
-	case IQ4_NL:
-		splitNibbles(s[2:], w[:4])
-	case MXFP4:
-		splitNibbles(s[1:], w[:4])
 	case IQ4_XS:
 		splitNibbles(s[8:], w[:32])
 	case Q5_0:
@@ -26,10 +19,6 @@ func split(t Type, s []byte, w *[maxWords]uint32) {
 	case Q5_1:
 		splitNibbles(s[8:], w[:4])
 		w[4] = spread(le.Uint32(s[4:]))
-	case Q8_0:
-		for j := range 8 {
-			w[j] = le.Uint32(s[2+4*j:]) ^ 0x80808080
-		}
 	case Q4_K:
 		splitPairs(s[16:144], w, 4)
 	case Q5_K:
