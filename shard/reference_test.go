@@ -33,7 +33,9 @@ func tinyFiles(t *testing.T, f func(t *testing.T, w *weights, prompts [][]int32,
 	}
 }
 
-func exactDevice() (kernels.Device, error) { return exact.New(exact.Options{Threads: 2, CacheBytes: 1 << 30}) }
+func exactDevice() (kernels.Device, error) {
+	return exact.New(exact.Options{Threads: 2, CacheBytes: 1 << 30})
+}
 
 func TestExactTinyModelsMatchTheFloatReference(t *testing.T) {
 	tinyFiles(t, func(t *testing.T, w *weights, prompts [][]int32, _, floats []greedy) {
