@@ -156,24 +156,28 @@ type Device interface {
 	// Norm is RMSNorm with weights w over each run of w.Len() elements of a
 	// row: the whole row, or each head of it. dst may be x.
 	Norm(b *Batch, dst, x Buffer, w Vector, eps float32)
-	// Prepare makes x's rows the input of the products that follow.
+	// Prepare makes x's rows the input of the products that follow, until the
+	// next Prepare of dst. It takes their values: x may change afterwards.
 	Prepare(b *Batch, dst Acts, x Buffer)
-	// MatMul stores w times each row of x.
+	// MatMul stores w times each row of x, which Prepare must have filled with at
+	// least as many rows. Quantised weights want a multiple of 32 columns.
 	MatMul(b *Batch, dst Buffer, w Matrix, x Acts)
 	// AddVector adds v to each row of x.
 	AddVector(b *Batch, x Buffer, v Vector)
-	// Rotate applies rotary embedding to each head of headDim elements.
+	// Rotate applies rotary embedding to each head of headDim elements, in place,
+	// at the rows' positions, which the table must have.
 	Rotate(b *Batch, x Buffer, headDim int, t Rope, mode RopeMode)
 	// StoreKV rounds keys and values to the KV type and puts them at the
 	// rows' positions. layer counts from the stage's first.
 	StoreKV(b *Batch, kv KV, layer int, k, v Buffer)
-	// Attention stores each row's attention over its sequence's positions.
+	// Attention stores each row's attention over its sequence's positions, which
+	// must have been stored, the row's own included. dst must not be q.
 	Attention(b *Batch, dst, q Buffer, kv KV, layer int, p AttnParams)
-	// SiLUMul stores SiLU(gate) times up.
+	// SiLUMul stores SiLU(gate) times up. dst may be gate or up.
 	SiLUMul(b *Batch, dst, gate, up Buffer)
 	// Add adds y to x.
 	Add(b *Batch, x, y Buffer)
-	// Gather copies rows of src to rows 0.. of dst.
+	// Gather copies rows of src to rows 0.. of dst. dst must not be src.
 	Gather(dst, src Buffer, rows []int32)
 	// CheckFinite reports a "logits" fault for each row of x that holds a
 	// value that is not finite.

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/quant"
 )
 
 // widths are row lengths around those of vectors.
@@ -150,4 +151,48 @@ func moves(s *suite) {
 			t.d.Free(v)
 		}
 	})
+}
+
+// rest: rows beyond the batch keep what they held, and a batch without rows
+// does nothing.
+func rest(s *suite) {
+	const n, cols, dim = 7, 64, 16
+	for _, batch := range []int{0, 1, 3, 6} {
+		r := random(uint64(4500 + batch))
+		x, y := ordinary(r, n*cols), ordinary(r, n*cols)
+		p := packed(quant.Q4_1, cols, cols, weights(r, quant.Q4_1, cols, cols, false))
+		f := packed(quant.F16, cols, cols, weights(r, quant.F16, cols, cols, false))
+		w := ordinary(r, cols)
+		cos, sin := table(n, dim)
+		b := rows(batch)
+		b.Seqs = [][]int32{{1}}
+		s.same(fmt.Sprintf("%d of %d rows", batch, n), b, func(t *trace) {
+			m, g := must(t.d.NewMatrix(p)), must(t.d.NewMatrix(f))
+			a, c, out := t.buffer(n, cols, x), t.buffer(n, cols, y), t.buffer(n, cols, y)
+			acts := t.acts(n, cols, kernels.Act8)
+			kv := must(t.d.NewKV(kernels.KVLayout{Layers: 1, Heads: 2, HeadDim: dim}, 2))
+			k := t.buffer(n, 2*dim, x[:n*2*dim])
+			t.d.Embed(t.b, out, m, make([]int32, batch))
+			t.d.Norm(t.b, c, a, t.vector(w), 1e-5)
+			t.d.AddVector(t.b, c, t.vector(w))
+			t.d.Rotate(t.b, c, dim, t.rope(cos, sin, n, dim), kernels.RopeHalves)
+			t.d.StoreKV(t.b, kv, 0, k, k)
+			t.d.Add(t.b, a, out)
+			t.d.Attention(t.b, out, c, kv, 0, kernels.AttnParams{Heads: 4, Scale: 0.25})
+			t.read("attention", out, n)
+			t.d.Prepare(t.b, acts, a)
+			t.d.Write(a, 0, y) // the acts have taken the values
+			t.d.MatMul(t.b, out, m, acts)
+			t.d.MatMul(t.b, c, g, acts)
+			t.d.SiLUMul(t.b, c, c, out)
+			t.read("gated", c, n)
+			t.read("product", out, n)
+			t.d.CheckFinite(t.b, c)
+			for _, h := range []interface{ Close() error }{m, g, kv} {
+				if err := h.Close(); err != nil {
+					panic(failure{err})
+				}
+			}
+		})
+	}
 }

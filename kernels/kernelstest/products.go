@@ -26,9 +26,11 @@ func shapesOf(t quant.Type, short bool) []shape {
 	if short {
 		return s[:len(s)-2]
 	}
+	cols := s[len(s)-1].cols
 	for n := 6; n <= 17; n++ { // the widths that tiles are made of
-		s = append(s, shape{19, s[len(s)-1].cols, n})
+		s = append(s, shape{19, cols, n})
 	}
+	s = append(s, shape{35, cols, 71}) // and a prefill of several tiles
 	return s
 }
 

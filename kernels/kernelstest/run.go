@@ -47,6 +47,7 @@ var cases = []struct {
 	{"AttentionHidden", attentionHidden},
 	{"Faults", faults},
 	{"Moves", moves},
+	{"RowsBeyondTheBatch", rest},
 	{"Misuse", misuse},
 }
 
