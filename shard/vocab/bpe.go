@@ -19,8 +19,7 @@ type bpeEncoder struct {
 	names      []string
 	bytes      [256]int32        // the symbol of each byte
 	merges     map[uint64]merged // by the pair of symbols
-	unk        int32
-	scratch    sync.Pool // of *bpeScratch
+	scratch    sync.Pool         // of *bpeScratch
 }
 
 // merged is what a pair becomes; the lowest rank goes first.
@@ -44,7 +43,7 @@ func (v *Vocab) bpe(m *gguf.Meta) error {
 	}
 	v.addBOS = p.addBOS
 	e := &bpeEncoder{
-		split: p, wholeWords: p.wholeWords, ids: v.ids, tokens: len(v.tokens), unk: v.unk,
+		split: p, wholeWords: p.wholeWords, ids: v.ids, tokens: len(v.tokens),
 		control: func(id int32) bool { return v.has(id, attrControl|attrUnknown|attrByte) },
 		names:   v.tokens[:len(v.tokens):len(v.tokens)],
 	}
@@ -180,8 +179,9 @@ func (e *bpeEncoder) offer(s *bpeScratch, left, right int32) {
 	}
 }
 
-// emit appends a symbol's token; a symbol that is none becomes the tokens of its characters, and what has none at all
-// becomes the unknown token, or nothing where the vocabulary has no such.
+// emit appends a symbol's token; a symbol that is none becomes the tokens of its bytes. Some vocabularies lack tokens for
+// control characters and for bytes that valid UTF-8 never has; those are dropped, as these models' own tokenizers do:
+// the "unknown" token of such a file is usually its end-of-text token, which must never come out of text.
 func (e *bpeEncoder) emit(dst []int32, symbol int32) []int32 {
 	if int(symbol) < e.tokens {
 		return append(dst, symbol)
@@ -189,8 +189,6 @@ func (e *bpeEncoder) emit(dst []int32, symbol int32) []int32 {
 	for _, r := range e.names[symbol] {
 		if id, ok := e.ids[string(r)]; ok {
 			dst = append(dst, id)
-		} else if e.unk != NoToken {
-			dst = append(dst, e.unk)
 		}
 	}
 	return dst
