@@ -17,6 +17,9 @@ func machineSets() []*kernelSet {
 	if c.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
 		sets = append(sets, avx512Set())
 	}
+	if c.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
+		sets = append(sets, avx2Set())
+	}
 	return sets
 }
 
@@ -91,5 +94,27 @@ func avx512WideTiles() map[quant.Type]tiles {
 		quant.IQ4_NL: two(mul_iq4_nl_g1t4_a16_avx512vnni, mul_iq4_nl_g1t1_a16_avx512vnni),
 		quant.IQ4_XS: two(mul_iq4_xs_g1t4_a16_avx512vnni, mul_iq4_xs_g1t1_a16_avx512vnni),
 		quant.MXFP4:  two(mul_mxfp4_g1t4_a16_avx512vnni, mul_mxfp4_g1t1_a16_avx512vnni),
+	}
+}
+
+func avx2Set() *kernelSet {
+	return &kernelSet{
+		tier:   AVX2,
+		matmul: matmulTable{avx2Tiles()},
+	}
+}
+
+// avx2Tiles are the kernels for 8-bit activations. Codebook, 2-bit and float
+// types are portable Go's.
+func avx2Tiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0: {{1, 4, mul_q4_0_g1t4_a8_avx2}, {1, 1, mul_q4_0_g1t1_a8_avx2}},
+		quant.Q4_1: {{1, 4, mul_q4_1_g1t4_a8_avx2}, {1, 1, mul_q4_1_g1t1_a8_avx2}},
+		quant.Q8_0: {{1, 4, mul_q8_0_g1t4_a8_avx2}, {1, 1, mul_q8_0_g1t1_a8_avx2}},
+		quant.Q4_K: {{1, 4, mul_q4_k_g1t4_a8_avx2}, {1, 1, mul_q4_k_g1t1_a8_avx2}},
+		quant.Q5_0: {{1, 2, mul_q5_0_g1t2_a8_avx2}, {1, 1, mul_q5_0_g1t1_a8_avx2}},
+		quant.Q5_1: {{1, 2, mul_q5_1_g1t2_a8_avx2}, {1, 1, mul_q5_1_g1t1_a8_avx2}},
+		quant.Q5_K: {{1, 2, mul_q5_k_g1t2_a8_avx2}, {1, 1, mul_q5_k_g1t1_a8_avx2}},
+		quant.Q6_K: {{1, 2, mul_q6_k_g1t2_a8_avx2}, {1, 1, mul_q6_k_g1t1_a8_avx2}},
 	}
 }
