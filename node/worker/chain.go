@@ -255,12 +255,13 @@ func (c *Chain) serveResults(link wire.Link, hello *weftv1.ChainHello) {
 		link.Close(err)
 		return
 	}
+	// Also when the chain is closed already and what comes is of no interest.
+	defer link.Close(nil)
 	last := len(c.plan.Stages) - 1
 	for {
 		f, _, err := link.Recv()
 		if err != nil {
 			c.fail(&LostError{&weftv1.Lost{Peer: c.plan.Stages[last].Peer, Stage: uint32(last), Reason: reasonOf(err)}})
-			link.Close(nil)
 			return
 		}
 		switch b := f.Body.(type) {

@@ -107,6 +107,7 @@ func TestSessionsOfTwoHeadsRunAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	m.idle()
+	m.unchained("a")
 	for _, p := range m.nodes["a"].worker.Stats().Plans {
 		if p.Chains != 0 || p.Steps == 0 || p.Rows < 6*40 || len(p.StepTimes) == 0 || p.Busy == 0 {
 			t.Errorf("stats %+v", p)
@@ -209,13 +210,7 @@ func TestAHeadThatGoesLeavesNothingBehind(t *testing.T) {
 	m.kill("head")
 	m.idle()
 	for _, name := range []string{"a", "b"} {
-		deadline := time.Now().Add(5 * time.Second)
-		for m.nodes[name].worker.Stats().Plans[0].Chains != 0 {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s still has chains", name)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		m.unchained(name)
 	}
 	h.decode.Close()
 	h.prefill.Close()

@@ -383,3 +383,15 @@ func (m *mesh) idle() {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// unchained waits until no chain goes through a node.
+func (m *mesh) unchained(name string) {
+	m.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for m.nodes[name].worker.Stats().Plans[0].Chains != 0 {
+		if time.Now().After(deadline) {
+			m.t.Fatalf("%s still has chains", name)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -187,6 +187,7 @@ func (w *Worker) load(ctx context.Context, p *plan) {
 	if err == nil {
 		err = l.check()
 	}
+	defer w.cfg.Changed() // runs after the unlock below
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -202,7 +203,6 @@ func (w *Worker) load(ctx context.Context, p *plan) {
 	case err == nil: // released meanwhile
 		w.wg.Go(l.free)
 	}
-	w.wg.Go(w.cfg.Changed)
 }
 
 // check refuses a loaded stage that could not be served.

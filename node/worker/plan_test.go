@@ -235,8 +235,12 @@ func TestProgressIsReportedWhileAStageLoads(t *testing.T) {
 			hold = nil
 		}
 	})
-	if err != nil || r.State != rReady || len(seen) == 0 || seen[0] != weftv1.PlanReply_FETCHING || changes.Load() == 0 {
-		t.Errorf("%v, %v after %v, %d changes", r, err, seen, changes.Load())
+	if err != nil || r.State != rReady || len(seen) == 0 || seen[0] != weftv1.PlanReply_FETCHING {
+		t.Errorf("%v, %v after %v", r, err, seen)
+	}
+	w.Close()
+	if changes.Load() != 2 { // it became ready, and was released
+		t.Errorf("%d changes", changes.Load())
 	}
 }
 
