@@ -457,6 +457,86 @@ func mul_f32_g2t1_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte
 //go:noescape
 func mul_f32_g1t1_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Records of blocks of 32 elements; bad is not 0 if one is not finite; portable form: quantiseBlock.
+//
+//go:noescape
+func quantise_a8_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
+
+// dst = F(RN(SiLU(gate)*up)), n a multiple of 16; portable form: Device.siluRow.
+//
+//go:noescape
+func siluMul_avx512vnni(dst *float32, gate *float32, up *float32, n int)
+
+// dst = F(RN(x+y)), n a multiple of 16; portable form: Device.addRow.
+//
+//go:noescape
+func add_avx512vnni(dst *float32, x *float32, y *float32, n int)
+
+// Sums of squares by lane, n a multiple of 16; portable form: Device.norm.
+//
+//go:noescape
+func squares_avx512vnni(x *float32, lanes *[16]float32, n int)
+
+// dst = F(RN(RN(x*r)*w)), n a multiple of 16; portable form: Device.norm.
+//
+//go:noescape
+func normMul_avx512vnni(dst *float32, x *float32, w *float32, r float32, n int)
+
+// out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.
+//
+//go:noescape
+func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
+
+// out = F(RN(o/sum)), n a multiple of 16; portable form: Device.divide.
+//
+//go:noescape
+func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
+
+// x = F(x), n a multiple of 16; portable form: arith.FloorAll.
+//
+//go:noescape
+func floor_avx512vnni(x *float32, n int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Softmax of positions lo..hi-1 of a chunk, lo < hi, without the division; portable form: softenScores.
+//
+//go:noescape
+func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+
+// Halves nearest to x, n a multiple of 16; bad is not 0 if one is not finite; portable form: arith.F32ToF16.
+//
+//go:noescape
+func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
+
+// Rotates x[i] with x[i+n], n a multiple of 16; portable form: rotateHalves.
+//
+//go:noescape
+func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+
+// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: rotatePairs.
+//
+//go:noescape
+func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+
 // Products of 16 rows of q4_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -540,79 +620,69 @@ func mul_q6_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 // Records of blocks of 32 elements; bad is not 0 if one is not finite; portable form: quantiseBlock.
 //
 //go:noescape
-func quantise_a8_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
+func quantise_a8_avx2(x *float32, rec *byte, blocks int) (bad uint32)
 
 // dst = F(RN(SiLU(gate)*up)), n a multiple of 16; portable form: Device.siluRow.
 //
 //go:noescape
-func siluMul_avx512vnni(dst *float32, gate *float32, up *float32, n int)
+func siluMul_avx2(dst *float32, gate *float32, up *float32, n int)
 
 // dst = F(RN(x+y)), n a multiple of 16; portable form: Device.addRow.
 //
 //go:noescape
-func add_avx512vnni(dst *float32, x *float32, y *float32, n int)
+func add_avx2(dst *float32, x *float32, y *float32, n int)
 
 // Sums of squares by lane, n a multiple of 16; portable form: Device.norm.
 //
 //go:noescape
-func squares_avx512vnni(x *float32, lanes *[16]float32, n int)
+func squares_avx2(x *float32, lanes *[16]float32, n int)
 
 // dst = F(RN(RN(x*r)*w)), n a multiple of 16; portable form: Device.norm.
 //
 //go:noescape
-func normMul_avx512vnni(dst *float32, x *float32, w *float32, r float32, n int)
-
-// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
-//
-//go:noescape
-func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-
-// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
-//
-//go:noescape
-func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-
-// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
-//
-//go:noescape
-func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-
-// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
-//
-//go:noescape
-func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-
-// Softmax of positions lo..hi-1 of a chunk, lo < hi, without the division; portable form: softenScores.
-//
-//go:noescape
-func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+func normMul_avx2(dst *float32, x *float32, w *float32, r float32, n int)
 
 // out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.
 //
 //go:noescape
-func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
+func fold_avx2(out *float32, o *float32, a float32, b float32, n int)
 
 // out = F(RN(o/sum)), n a multiple of 16; portable form: Device.divide.
 //
 //go:noescape
-func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
+func divide_avx2(out *float32, o *float32, sum float32, n int)
 
 // x = F(x), n a multiple of 16; portable form: arith.FloorAll.
 //
 //go:noescape
-func floor_avx512vnni(x *float32, n int)
+func floor_avx2(x *float32, n int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f16_avx2(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f16_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+//
+//go:noescape
+func scores_f32_avx2(q *float32, keys *byte, out *float32, n int, dim int)
+
+// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+//
+//go:noescape
+func weigh_f32_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
+
+// Softmax of positions lo..hi-1 of a chunk, lo < hi, without the division; portable form: softenScores.
+//
+//go:noescape
+func soften_avx2(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
 
 // Halves nearest to x, n a multiple of 16; bad is not 0 if one is not finite; portable form: arith.F32ToF16.
 //
 //go:noescape
-func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
-
-// Rotates x[i] with x[i+n], n a multiple of 16; portable form: rotateHalves.
-//
-//go:noescape
-func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
-
-// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: rotatePairs.
-//
-//go:noescape
-func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+func toHalf_avx2(dst *uint16, x *float32, n int) (bad uint32)

@@ -13690,6 +13690,1697 @@ column:
 	VZEROUPPER
 	RET
 
+// func quantise_a8_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·quantise_a8_avx512vnni(SB), NOSPLIT, $0-28
+	MOVQ         x+0(FP), AX
+	MOVQ         rec+8(FP), CX
+	MOVQ         blocks+16(FP), DX
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x01010101, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x42fe0000, BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z3
+	MOVL         $0x7f800000, BX
+	VPBROADCASTD BX, Z4
+	MOVL         $0x54000000, BX
+	VPBROADCASTD BX, Z5
+	KXORW        K1, K1, K1
+
+block:
+	VMOVUPS      (AX), Z6
+	VMOVUPS      64(AX), Z7
+	VPANDD       Z6, Z0, Z8
+	VPANDD       Z7, Z0, Z9
+	VPMAXUD      Z8, Z9, Z8
+	VSHUFI32X4   $0x4e, Z8, Z8, Z9
+	VPMAXUD      Z8, Z9, Z8
+	VSHUFI32X4   $0xb1, Z8, Z8, Z9
+	VPMAXUD      Z8, Z9, Z8
+	VPSHUFD      $0x4e, Z8, Z9
+	VPMAXUD      Z8, Z9, Z8
+	VPSHUFD      $0xb1, Z8, Z9
+	VPMAXUD      Z8, Z9, Z8
+	VPCMPUD      $0x05, Z4, Z8, K2
+	KORW         K2, K1, K1
+	VPSUBD       Z3, Z8, Z9
+	VPCMPUD      $0x01, Z5, Z9, K2
+	VDIVSS       X2, X8, X9
+	VDIVSS       X8, X2, X8
+	VMOVAPS.Z    X9, K2, X9
+	VMOVAPS.Z    X8, K2, X8
+	VBROADCASTSS X8, Z8
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z8, Z7, Z7
+	VCVTPS2DQ    Z6, Z6
+	VCVTPS2DQ    Z7, Z7
+	VPMOVDB      Z6, X6
+	VPMOVDB      Z7, X7
+	VMOVDQU      X6, (CX)
+	VMOVDQU      X7, 16(CX)
+	VPXOR        X8, X8, X8
+	VPXOR        X10, X10, X10
+	VPDPBUSD     X6, X1, X8
+	VPDPBUSD     X7, X1, X10
+	VPHADDD      X10, X8, X8
+	VPHADDD      X8, X8, X8
+	VPHADDD      X8, X8, X6
+	VPXOR        X7, X7, X7
+	VMOVD        X9, 32(CX)
+	VCVTDQ2PS    X6, X10
+	VMULSS       X9, X10, X10
+	VMOVD        X10, 36(CX)
+	VPSLLD       $0x03, X6, X10
+	VPSUBD       X10, X7, X10
+	VMOVD        X10, 40(CX)
+	VPSLLD       $0x07, X6, X6
+	VPSUBD       X6, X7, X6
+	VMOVD        X6, 44(CX)
+	VPSLLD       $0x05, X8, X6
+	VPSUBD       X6, X7, X6
+	VMOVQ        X6, 48(CX)
+	VBROADCASTSS X9, X7
+	VCVTDQ2PS    X8, X6
+	VMULPS       X7, X6, X6
+	VMOVQ        X6, 56(CX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x40, CX
+	DECQ         DX
+	JNZ          block
+	KMOVW        K1, AX
+	MOVL         AX, bad+24(FP)
+	VZEROUPPER
+	RET
+
+// func siluMul_avx512vnni(dst *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·siluMul_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         gate+8(FP), CX
+	MOVQ         up+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0xc1d80000, SI
+	VPBROADCASTD SI, Z0
+	MOVL         $0x42b00000, SI
+	VPBROADCASTD SI, Z1
+	MOVL         $0x3fb8aa3b, SI
+	VPBROADCASTD SI, Z2
+	MOVL         $0x3f317200, SI
+	VPBROADCASTD SI, Z3
+	MOVL         $0x35bfbe8e, SI
+	VPBROADCASTD SI, Z4
+	MOVL         $0x3f800000, SI
+	VPBROADCASTD SI, Z5
+	MOVL         $0x3ab511e8, SI
+	VPBROADCASTD SI, Z6
+	MOVL         $0x3c091d10, SI
+	VPBROADCASTD SI, Z7
+	MOVL         $0x3d2aac79, SI
+	VPBROADCASTD SI, Z8
+	MOVL         $0x3e2aaa49, SI
+	VPBROADCASTD SI, Z9
+	MOVL         $0x3efffffe, SI
+	VPBROADCASTD SI, Z10
+	MOVL         $0x7fffffff, SI
+	VPBROADCASTD SI, Z11
+	MOVL         $0x2b800000, SI
+	VPBROADCASTD SI, Z12
+	MOVL         $0x80000000, SI
+	VPBROADCASTD SI, Z13
+
+vector:
+	VMOVUPS      (CX), Z14
+	VPXORD       Z13, Z14, Z15
+	VCMPPS       $0x1d, Z0, Z15, K1
+	VMINPS       Z1, Z15, Z15
+	VMULPS       Z2, Z15, Z16
+	VRNDSCALEPS  $0x00, Z16, Z16
+	VFNMADD231PS Z3, Z16, Z15
+	VFNMADD231PS Z4, Z16, Z15
+	VMOVUPS      Z6, Z17
+	VFMADD213PS  Z7, Z15, Z17
+	VFMADD213PS  Z8, Z15, Z17
+	VFMADD213PS  Z9, Z15, Z17
+	VFMADD213PS  Z10, Z15, Z17
+	VFMADD213PS  Z5, Z15, Z17
+	VFMADD213PS  Z5, Z15, Z17
+	VCVTPS2DQ    Z16, Z16
+	VPSLLD       $0x17, Z16, Z16
+	VPADDD.Z     Z16, Z17, K1, Z17
+	VADDPS       Z5, Z17, Z17
+	VDIVPS       Z17, Z14, Z14
+	VMULPS       (DX), Z14, Z14
+	VPANDD       Z11, Z14, Z15
+	VPCMPUD      $0x05, Z12, Z15, K1
+	VMOVAPS.Z    Z14, K1, Z14
+	VMOVUPS      Z14, (AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, DX
+	SUBQ         $0x10, BX
+	JNZ          vector
+	VZEROUPPER
+	RET
+
+// func add_avx512vnni(dst *float32, x *float32, y *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·add_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x7fffffff, SI
+	VPBROADCASTD SI, Z0
+	MOVL         $0x2b800000, SI
+	VPBROADCASTD SI, Z1
+
+vector:
+	VMOVUPS   (CX), Z2
+	VADDPS    (DX), Z2, Z2
+	VPANDD    Z0, Z2, Z3
+	VPCMPUD   $0x05, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x10, BX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func squares_avx512vnni(x *float32, lanes *[16]float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·squares_avx512vnni(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	MOVQ   lanes+8(FP), CX
+	MOVQ   n+16(FP), DX
+	VPXORD Z0, Z0, Z0
+
+vector:
+	VMOVUPS     (AX), Z1
+	VFMADD231PS Z1, Z1, Z0
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JNZ         vector
+	VMOVUPS     Z0, (CX)
+	VZEROUPPER
+	RET
+
+// func normMul_avx512vnni(dst *float32, x *float32, w *float32, r float32, n int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·normMul_avx512vnni(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         w+16(FP), DX
+	MOVQ         n+32(FP), BX
+	MOVSS        r+24(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0x7fffffff, SI
+	VPBROADCASTD SI, Z1
+	MOVL         $0x2b800000, SI
+	VPBROADCASTD SI, Z2
+
+vector:
+	VMOVUPS   (CX), Z3
+	VMULPS    Z0, Z3, Z3
+	VMULPS    (DX), Z3, Z3
+	VPANDD    Z1, Z3, Z4
+	VPCMPUD   $0x05, Z2, Z4, K1
+	VMOVAPS.Z Z3, K1, Z3
+	VMOVUPS   Z3, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x10, BX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·fold_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        a+16(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVSS        b+20(FP), X1
+	VBROADCASTSS X1, Z1
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z3
+
+vector:
+	VMOVUPS     (AX), Z4
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS (CX), Z1, Z4
+	VPANDD      Z2, Z4, Z5
+	VPCMPUD     $0x05, Z3, Z5, K1
+	VMOVAPS.Z   Z4, K1, Z4
+	VMOVUPS     Z4, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	SUBQ        $0x10, DX
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+// func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·divide_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        sum+16(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z2
+
+vector:
+	VMOVUPS   (CX), Z3
+	VDIVPS    Z0, Z3, Z3
+	VPANDD    Z1, Z3, Z4
+	VPCMPUD   $0x05, Z2, Z4, K1
+	VMOVAPS.Z Z3, K1, Z3
+	VMOVUPS   Z3, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func floor_avx512vnni(x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·floor_avx512vnni(SB), NOSPLIT, $0-16
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VPBROADCASTD DX, Z0
+	MOVL         $0x2b800000, DX
+	VPBROADCASTD DX, Z1
+
+vector:
+	VMOVUPS   (AX), Z2
+	VPANDD    Z0, Z2, Z3
+	VPCMPUD   $0x05, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, (AX)
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·scores_f16_avx512vnni(SB), NOSPLIT, $0-40
+	MOVQ q+0(FP), AX
+	MOVQ keys+8(FP), CX
+	MOVQ out+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ SI, R9
+	SHLQ $0x02, R9
+	LEAQ (R9)(R9*2), R10
+
+queries8:
+	CMPQ   BX, $0x08
+	JLT    queriesBelow8
+	MOVQ   AX, DI
+	LEAQ   (AX)(R9*4), R8
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+dimension8:
+	VCVTPH2PS        (R11), Z8
+	VFMADD231PS.BCST (DI), Z8, Z0
+	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
+	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
+	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
+	VFMADD231PS.BCST (R8), Z8, Z4
+	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
+	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
+	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	ADDQ             $0x04, R8
+	DECQ             R12
+	JNZ              dimension8
+	VMOVUPS          Z0, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z1, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z2, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z3, 3072(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z4, 4096(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z5, 5120(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z6, 6144(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z7, 7168(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00002000, DX
+	SUBQ             $0x08, BX
+	JMP              queries8
+
+queriesBelow8:
+queries4:
+	CMPQ   BX, $0x04
+	JLT    queriesBelow4
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+
+dimension4:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z9
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
+	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension4
+	VMOVUPS          Z9, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z10, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z11, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z12, 3072(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00001000, DX
+	SUBQ             $0x04, BX
+	JMP              queries4
+
+queriesBelow4:
+queries3:
+	CMPQ   BX, $0x03
+	JLT    queriesBelow3
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+dimension3:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z13
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension3
+	VMOVUPS          Z13, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z14, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z15, 2048(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000c00, DX
+	SUBQ             $0x03, BX
+	JMP              queries3
+
+queriesBelow3:
+queries2:
+	CMPQ   BX, $0x02
+	JLT    queriesBelow2
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+
+dimension2:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z16
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension2
+	VMOVUPS          Z16, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z17, 1024(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000800, DX
+	SUBQ             $0x02, BX
+	JMP              queries2
+
+queriesBelow2:
+queries1:
+	CMPQ   BX, $0x01
+	JLT    queriesBelow1
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z18, Z18, Z18
+
+dimension1:
+	VCVTPH2PS        (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z18
+	ADDQ             $0x20, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension1
+	VMOVUPS          Z18, (DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000400, DX
+	SUBQ             $0x01, BX
+	JMP              queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $8-48
+	MOVQ p+0(FP), AX
+	MOVQ values+8(FP), CX
+	MOVQ o+16(FP), DX
+	MOVQ positions+24(FP), BX
+	MOVQ n+32(FP), SI
+	MOVQ dim+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x01, R8
+	MOVQ DI, R10
+	SHLQ $0x02, R10
+	LEAQ (R10)(R10*2), R11
+
+queries4:
+	CMPQ SI, $0x04
+	JLT  queriesBelow4
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice4_64:
+	CMPQ    R13, $0x40
+	JLT     slice4_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	VMOVUPS (R9)(R11*1), Z12
+	VMOVUPS 64(R9)(R11*1), Z13
+	VMOVUPS 128(R9)(R11*1), Z14
+	VMOVUPS 192(R9)(R11*1), Z15
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_64:
+	VCVTPH2PS        (R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z0
+	VFMADD231PS.BCST 1024(R14), Z16, Z4
+	VFMADD231PS.BCST 2048(R14), Z16, Z8
+	VFMADD231PS.BCST 3072(R14), Z16, Z12
+	VCVTPH2PS        32(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z1
+	VFMADD231PS.BCST 1024(R14), Z16, Z5
+	VFMADD231PS.BCST 2048(R14), Z16, Z9
+	VFMADD231PS.BCST 3072(R14), Z16, Z13
+	VCVTPH2PS        64(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z2
+	VFMADD231PS.BCST 1024(R14), Z16, Z6
+	VFMADD231PS.BCST 2048(R14), Z16, Z10
+	VFMADD231PS.BCST 3072(R14), Z16, Z14
+	VCVTPH2PS        96(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z3
+	VFMADD231PS.BCST 1024(R14), Z16, Z7
+	VFMADD231PS.BCST 2048(R14), Z16, Z11
+	VFMADD231PS.BCST 3072(R14), Z16, Z15
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	VMOVUPS          Z12, (R9)(R11*1)
+	VMOVUPS          Z13, 64(R9)(R11*1)
+	VMOVUPS          Z14, 128(R9)(R11*1)
+	VMOVUPS          Z15, 192(R9)(R11*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice4_64
+
+slice4_Below64:
+slice4_16:
+	CMPQ    R13, $0x10
+	JLT     slice4_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	VMOVUPS (R9)(R11*1), Z3
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_16:
+	VCVTPH2PS        (R15), Z4
+	VFMADD231PS.BCST (R14), Z4, Z0
+	VFMADD231PS.BCST 1024(R14), Z4, Z1
+	VFMADD231PS.BCST 2048(R14), Z4, Z2
+	VFMADD231PS.BCST 3072(R14), Z4, Z3
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	VMOVUPS          Z3, (R9)(R11*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice4_16
+
+slice4_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00001000, AX
+	SUBQ $0x04, SI
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ SI, $0x03
+	JLT  queriesBelow3
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice3_64:
+	CMPQ    R13, $0x40
+	JLT     slice3_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_64:
+	VCVTPH2PS        (R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z0
+	VFMADD231PS.BCST 1024(R11), Z12, Z4
+	VFMADD231PS.BCST 2048(R11), Z12, Z8
+	VCVTPH2PS        32(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z1
+	VFMADD231PS.BCST 1024(R11), Z12, Z5
+	VFMADD231PS.BCST 2048(R11), Z12, Z9
+	VCVTPH2PS        64(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z2
+	VFMADD231PS.BCST 1024(R11), Z12, Z6
+	VFMADD231PS.BCST 2048(R11), Z12, Z10
+	VCVTPH2PS        96(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z3
+	VFMADD231PS.BCST 1024(R11), Z12, Z7
+	VFMADD231PS.BCST 2048(R11), Z12, Z11
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice3_64
+
+slice3_Below64:
+slice3_16:
+	CMPQ    R13, $0x10
+	JLT     slice3_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_16:
+	VCVTPH2PS        (R14), Z3
+	VFMADD231PS.BCST (R11), Z3, Z0
+	VFMADD231PS.BCST 1024(R11), Z3, Z1
+	VFMADD231PS.BCST 2048(R11), Z3, Z2
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice3_16
+
+slice3_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000c00, AX
+	SUBQ $0x03, SI
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ SI, $0x02
+	JLT  queriesBelow2
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice2_64:
+	CMPQ    R13, $0x40
+	JLT     slice2_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_64:
+	VCVTPH2PS        (R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z0
+	VFMADD231PS.BCST 1024(R11), Z8, Z4
+	VCVTPH2PS        32(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z1
+	VFMADD231PS.BCST 1024(R11), Z8, Z5
+	VCVTPH2PS        64(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z2
+	VFMADD231PS.BCST 1024(R11), Z8, Z6
+	VCVTPH2PS        96(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z3
+	VFMADD231PS.BCST 1024(R11), Z8, Z7
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice2_64
+
+slice2_Below64:
+slice2_16:
+	CMPQ    R13, $0x10
+	JLT     slice2_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_16:
+	VCVTPH2PS        (R14), Z2
+	VFMADD231PS.BCST (R11), Z2, Z0
+	VFMADD231PS.BCST 1024(R11), Z2, Z1
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice2_16
+
+slice2_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000800, AX
+	SUBQ $0x02, SI
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ SI, $0x01
+	JLT  queriesBelow1
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice1_64:
+	CMPQ    R13, $0x40
+	JLT     slice1_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_64:
+	VCVTPH2PS        (R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z0
+	VCVTPH2PS        32(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z1
+	VCVTPH2PS        64(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z2
+	VCVTPH2PS        96(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z3
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000080, R12
+	SUBQ             $0x40, R13
+	JMP              slice1_64
+
+slice1_Below64:
+slice1_16:
+	CMPQ    R13, $0x10
+	JLT     slice1_Below16
+	VMOVUPS (R9), Z0
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_16:
+	VCVTPH2PS        (R14), Z1
+	VFMADD231PS.BCST (R11), Z1, Z0
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_16
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000020, R12
+	SUBQ             $0x10, R13
+	JMP              slice1_16
+
+slice1_Below16:
+	ADDQ R10, DX
+	ADDQ $0x00000400, AX
+	SUBQ $0x01, SI
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·scores_f32_avx512vnni(SB), NOSPLIT, $0-40
+	MOVQ q+0(FP), AX
+	MOVQ keys+8(FP), CX
+	MOVQ out+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ SI, R9
+	SHLQ $0x02, R9
+	LEAQ (R9)(R9*2), R10
+
+queries8:
+	CMPQ   BX, $0x08
+	JLT    queriesBelow8
+	MOVQ   AX, DI
+	LEAQ   (AX)(R9*4), R8
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+dimension8:
+	VMOVUPS          (R11), Z8
+	VFMADD231PS.BCST (DI), Z8, Z0
+	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
+	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
+	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
+	VFMADD231PS.BCST (R8), Z8, Z4
+	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
+	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
+	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	ADDQ             $0x04, R8
+	DECQ             R12
+	JNZ              dimension8
+	VMOVUPS          Z0, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z1, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z2, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z3, 3072(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z4, 4096(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z5, 5120(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z6, 6144(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z7, 7168(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00002000, DX
+	SUBQ             $0x08, BX
+	JMP              queries8
+
+queriesBelow8:
+queries4:
+	CMPQ   BX, $0x04
+	JLT    queriesBelow4
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+
+dimension4:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z9
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
+	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension4
+	VMOVUPS          Z9, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z10, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z11, 2048(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z12, 3072(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00001000, DX
+	SUBQ             $0x04, BX
+	JMP              queries4
+
+queriesBelow4:
+queries3:
+	CMPQ   BX, $0x03
+	JLT    queriesBelow3
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+dimension3:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z13
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
+	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension3
+	VMOVUPS          Z13, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z14, 1024(DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z15, 2048(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000c00, DX
+	SUBQ             $0x03, BX
+	JMP              queries3
+
+queriesBelow3:
+queries2:
+	CMPQ   BX, $0x02
+	JLT    queriesBelow2
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+
+dimension2:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z16
+	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension2
+	VMOVUPS          Z16, (DX)
+	ADDQ             R9, AX
+	VMOVUPS          Z17, 1024(DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000800, DX
+	SUBQ             $0x02, BX
+	JMP              queries2
+
+queriesBelow2:
+queries1:
+	CMPQ   BX, $0x01
+	JLT    queriesBelow1
+	MOVQ   AX, DI
+	MOVQ   CX, R11
+	MOVQ   SI, R12
+	VPXORD Z18, Z18, Z18
+
+dimension1:
+	VMOVUPS          (R11), Z0
+	VFMADD231PS.BCST (DI), Z0, Z18
+	ADDQ             $0x40, R11
+	ADDQ             $0x04, DI
+	DECQ             R12
+	JNZ              dimension1
+	VMOVUPS          Z18, (DX)
+	ADDQ             R9, AX
+	ADDQ             $0x00000400, DX
+	SUBQ             $0x01, BX
+	JMP              queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $8-48
+	MOVQ p+0(FP), AX
+	MOVQ values+8(FP), CX
+	MOVQ o+16(FP), DX
+	MOVQ positions+24(FP), BX
+	MOVQ n+32(FP), SI
+	MOVQ dim+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x02, R8
+	MOVQ DI, R10
+	SHLQ $0x02, R10
+	LEAQ (R10)(R10*2), R11
+
+queries4:
+	CMPQ SI, $0x04
+	JLT  queriesBelow4
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice4_64:
+	CMPQ    R13, $0x40
+	JLT     slice4_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	VMOVUPS (R9)(R11*1), Z12
+	VMOVUPS 64(R9)(R11*1), Z13
+	VMOVUPS 128(R9)(R11*1), Z14
+	VMOVUPS 192(R9)(R11*1), Z15
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_64:
+	VMOVUPS          (R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z0
+	VFMADD231PS.BCST 1024(R14), Z16, Z4
+	VFMADD231PS.BCST 2048(R14), Z16, Z8
+	VFMADD231PS.BCST 3072(R14), Z16, Z12
+	VMOVUPS          64(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z1
+	VFMADD231PS.BCST 1024(R14), Z16, Z5
+	VFMADD231PS.BCST 2048(R14), Z16, Z9
+	VFMADD231PS.BCST 3072(R14), Z16, Z13
+	VMOVUPS          128(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z2
+	VFMADD231PS.BCST 1024(R14), Z16, Z6
+	VFMADD231PS.BCST 2048(R14), Z16, Z10
+	VFMADD231PS.BCST 3072(R14), Z16, Z14
+	VMOVUPS          192(R15), Z16
+	VFMADD231PS.BCST (R14), Z16, Z3
+	VFMADD231PS.BCST 1024(R14), Z16, Z7
+	VFMADD231PS.BCST 2048(R14), Z16, Z11
+	VFMADD231PS.BCST 3072(R14), Z16, Z15
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	VMOVUPS          Z12, (R9)(R11*1)
+	VMOVUPS          Z13, 64(R9)(R11*1)
+	VMOVUPS          Z14, 128(R9)(R11*1)
+	VMOVUPS          Z15, 192(R9)(R11*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice4_64
+
+slice4_Below64:
+slice4_16:
+	CMPQ    R13, $0x10
+	JLT     slice4_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	VMOVUPS (R9)(R11*1), Z3
+	MOVQ    AX, R14
+	MOVQ    R12, R15
+	MOVQ    BX, BP
+
+position4_16:
+	VMOVUPS          (R15), Z4
+	VFMADD231PS.BCST (R14), Z4, Z0
+	VFMADD231PS.BCST 1024(R14), Z4, Z1
+	VFMADD231PS.BCST 2048(R14), Z4, Z2
+	VFMADD231PS.BCST 3072(R14), Z4, Z3
+	ADDQ             $0x04, R14
+	ADDQ             R8, R15
+	DECQ             BP
+	JNZ              position4_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	VMOVUPS          Z3, (R9)(R11*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice4_16
+
+slice4_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00001000, AX
+	SUBQ $0x04, SI
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ SI, $0x03
+	JLT  queriesBelow3
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice3_64:
+	CMPQ    R13, $0x40
+	JLT     slice3_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	VMOVUPS (R9)(R10*2), Z8
+	VMOVUPS 64(R9)(R10*2), Z9
+	VMOVUPS 128(R9)(R10*2), Z10
+	VMOVUPS 192(R9)(R10*2), Z11
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_64:
+	VMOVUPS          (R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z0
+	VFMADD231PS.BCST 1024(R11), Z12, Z4
+	VFMADD231PS.BCST 2048(R11), Z12, Z8
+	VMOVUPS          64(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z1
+	VFMADD231PS.BCST 1024(R11), Z12, Z5
+	VFMADD231PS.BCST 2048(R11), Z12, Z9
+	VMOVUPS          128(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z2
+	VFMADD231PS.BCST 1024(R11), Z12, Z6
+	VFMADD231PS.BCST 2048(R11), Z12, Z10
+	VMOVUPS          192(R14), Z12
+	VFMADD231PS.BCST (R11), Z12, Z3
+	VFMADD231PS.BCST 1024(R11), Z12, Z7
+	VFMADD231PS.BCST 2048(R11), Z12, Z11
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	VMOVUPS          Z8, (R9)(R10*2)
+	VMOVUPS          Z9, 64(R9)(R10*2)
+	VMOVUPS          Z10, 128(R9)(R10*2)
+	VMOVUPS          Z11, 192(R9)(R10*2)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice3_64
+
+slice3_Below64:
+slice3_16:
+	CMPQ    R13, $0x10
+	JLT     slice3_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	VMOVUPS (R9)(R10*2), Z2
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position3_16:
+	VMOVUPS          (R14), Z3
+	VFMADD231PS.BCST (R11), Z3, Z0
+	VFMADD231PS.BCST 1024(R11), Z3, Z1
+	VFMADD231PS.BCST 2048(R11), Z3, Z2
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position3_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	VMOVUPS          Z2, (R9)(R10*2)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice3_16
+
+slice3_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000c00, AX
+	SUBQ $0x03, SI
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ SI, $0x02
+	JLT  queriesBelow2
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice2_64:
+	CMPQ    R13, $0x40
+	JLT     slice2_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	VMOVUPS (R9)(R10*1), Z4
+	VMOVUPS 64(R9)(R10*1), Z5
+	VMOVUPS 128(R9)(R10*1), Z6
+	VMOVUPS 192(R9)(R10*1), Z7
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_64:
+	VMOVUPS          (R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z0
+	VFMADD231PS.BCST 1024(R11), Z8, Z4
+	VMOVUPS          64(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z1
+	VFMADD231PS.BCST 1024(R11), Z8, Z5
+	VMOVUPS          128(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z2
+	VFMADD231PS.BCST 1024(R11), Z8, Z6
+	VMOVUPS          192(R14), Z8
+	VFMADD231PS.BCST (R11), Z8, Z3
+	VFMADD231PS.BCST 1024(R11), Z8, Z7
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	VMOVUPS          Z4, (R9)(R10*1)
+	VMOVUPS          Z5, 64(R9)(R10*1)
+	VMOVUPS          Z6, 128(R9)(R10*1)
+	VMOVUPS          Z7, 192(R9)(R10*1)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice2_64
+
+slice2_Below64:
+slice2_16:
+	CMPQ    R13, $0x10
+	JLT     slice2_Below16
+	VMOVUPS (R9), Z0
+	VMOVUPS (R9)(R10*1), Z1
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position2_16:
+	VMOVUPS          (R14), Z2
+	VFMADD231PS.BCST (R11), Z2, Z0
+	VFMADD231PS.BCST 1024(R11), Z2, Z1
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position2_16
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, (R9)(R10*1)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice2_16
+
+slice2_Below16:
+	ADDQ R10, DX
+	ADDQ R10, DX
+	ADDQ $0x00000800, AX
+	SUBQ $0x02, SI
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ SI, $0x01
+	JLT  queriesBelow1
+	MOVQ DX, R9
+	MOVQ CX, R12
+	MOVQ DI, R13
+
+slice1_64:
+	CMPQ    R13, $0x40
+	JLT     slice1_Below64
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_64:
+	VMOVUPS          (R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z0
+	VMOVUPS          64(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z1
+	VMOVUPS          128(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z2
+	VMOVUPS          192(R14), Z4
+	VFMADD231PS.BCST (R11), Z4, Z3
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_64
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 64(R9)
+	VMOVUPS          Z2, 128(R9)
+	VMOVUPS          Z3, 192(R9)
+	ADDQ             $0x00000100, R9
+	ADDQ             $0x00000100, R12
+	SUBQ             $0x40, R13
+	JMP              slice1_64
+
+slice1_Below64:
+slice1_16:
+	CMPQ    R13, $0x10
+	JLT     slice1_Below16
+	VMOVUPS (R9), Z0
+	MOVQ    AX, R11
+	MOVQ    R12, R14
+	MOVQ    BX, R15
+
+position1_16:
+	VMOVUPS          (R14), Z1
+	VFMADD231PS.BCST (R11), Z1, Z0
+	ADDQ             $0x04, R11
+	ADDQ             R8, R14
+	DECQ             R15
+	JNZ              position1_16
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000040, R9
+	ADDQ             $0x00000040, R12
+	SUBQ             $0x10, R13
+	JMP              slice1_16
+
+slice1_Below16:
+	ADDQ R10, DX
+	ADDQ $0x00000400, AX
+	SUBQ $0x01, SI
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+// Requires: AVX, AVX512F, SSE
+TEXT ·soften_avx512vnni(SB), NOSPLIT, $0-44
+	MOVQ         s+0(FP), AX
+	MOVQ         lo+8(FP), CX
+	MOVQ         hi+16(FP), DX
+	MOVSS        scale+24(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0xc1d80000, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x42b00000, BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0x3fb8aa3b, BX
+	VPBROADCASTD BX, Z3
+	MOVL         $0x3f317200, BX
+	VPBROADCASTD BX, Z4
+	MOVL         $0x35bfbe8e, BX
+	VPBROADCASTD BX, Z5
+	MOVL         $0x3f800000, BX
+	VPBROADCASTD BX, Z6
+	MOVL         $0x3ab511e8, BX
+	VPBROADCASTD BX, Z7
+	MOVL         $0x3c091d10, BX
+	VPBROADCASTD BX, Z8
+	MOVL         $0x3d2aac79, BX
+	VPBROADCASTD BX, Z9
+	MOVL         $0x3e2aaa49, BX
+	VPBROADCASTD BX, Z10
+	MOVL         $0x3efffffe, BX
+	VPBROADCASTD BX, Z11
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z12
+	MOVL         $0x2b800000, BX
+	VPBROADCASTD BX, Z13
+	MOVL         $0x7f800000, BX
+	VPBROADCASTD BX, Z14
+	MOVL         $0x00000010, BX
+	VPBROADCASTD BX, Z15
+	MOVQ         $0x0706050403020100, BX
+	VMOVQ        BX, X16
+	MOVQ         $0x0f0e0d0c0b0a0908, BX
+	VPINSRQ      $0x01, BX, X16, X16
+	VPMOVZXBD    X16, Z17
+	MOVQ         CX, BX
+	ANDQ         $+15, BX
+	VPBROADCASTD BX, Z16
+	VPSUBD       Z16, Z17, Z17
+	SUBQ         CX, DX
+	VPBROADCASTD DX, Z16
+	ADDQ         CX, DX
+	ANDQ         $-16, CX
+	LEAQ         (AX)(CX*4), AX
+	MOVL         $0xff800000, BX
+	VPBROADCASTD BX, Z19
+	KXORW        K1, K1, K1
+	MOVQ         CX, BX
+	MOVQ         AX, SI
+	VMOVDQA64    Z17, Z18
+
+largest:
+	VMOVUPS    (SI), Z20
+	VPCMPUD    $0x01, Z16, Z18, K2
+	VMULPS     Z0, Z20, Z20
+	VPANDD     Z12, Z20, Z21
+	VPCMPUD    $0x05, Z13, Z21, K3
+	VMOVAPS.Z  Z20, K3, Z20
+	VPANDD     Z12, Z20, Z21
+	VPCMPUD    $0x05, Z14, Z21, K2, K3
+	KORW       K3, K1, K1
+	VMAXPS     Z20, Z19, K2, Z19
+	VMOVUPS    Z20, (SI)
+	VPADDD     Z15, Z18, Z18
+	ADDQ       $0x40, SI
+	ADDQ       $0x10, BX
+	CMPQ       BX, DX
+	JLT        largest
+	VSHUFF32X4 $0x4e, Z19, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VSHUFF32X4 $0xb1, Z19, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPERMILPS  $0x4e, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPERMILPS  $0xb1, Z19, Z0
+	VMAXPS     Z19, Z0, Z19
+	VPXORD     Z22, Z22, Z22
+	MOVQ       CX, BX
+	MOVQ       AX, SI
+	VMOVDQA64  Z17, Z18
+
+exponentials:
+	VMOVUPS       (SI), Z0
+	VPCMPUD       $0x01, Z16, Z18, K2
+	VSUBPS        Z19, Z0, Z0
+	VCMPPS        $0x1d, Z1, Z0, K3
+	VMINPS        Z2, Z0, Z0
+	VMULPS        Z3, Z0, Z12
+	VRNDSCALEPS   $0x00, Z12, Z12
+	VFNMADD231PS  Z4, Z12, Z0
+	VFNMADD231PS  Z5, Z12, Z0
+	VMOVUPS       Z7, Z13
+	VFMADD213PS   Z8, Z0, Z13
+	VFMADD213PS   Z9, Z0, Z13
+	VFMADD213PS   Z10, Z0, Z13
+	VFMADD213PS   Z11, Z0, Z13
+	VFMADD213PS   Z6, Z0, Z13
+	VFMADD213PS   Z6, Z0, Z13
+	VCVTPS2DQ     Z12, Z12
+	VPSLLD        $0x17, Z12, Z12
+	VPADDD.Z      Z12, Z13, K3, Z13
+	VMOVAPS.Z     Z13, K2, Z13
+	VADDPS        Z13, Z22, Z22
+	VMOVUPS       Z13, (SI)
+	VPADDD        Z15, Z18, Z18
+	ADDQ          $0x40, SI
+	ADDQ          $0x10, BX
+	CMPQ          BX, DX
+	JLT           exponentials
+	VMOVD         X19, AX
+	MOVL          AX, maximum+32(FP)
+	VEXTRACTF64X4 $0x01, Z22, Y0
+	VADDPS        Y0, Y22, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, sum+36(FP)
+	KMOVW         K1, AX
+	MOVL          AX, bad+40(FP)
+	VZEROUPPER
+	RET
+
+// func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
+// Requires: AVX, AVX512F
+TEXT ·toHalf_avx512vnni(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x477ff000, BX
+	VPBROADCASTD BX, Z1
+	KXORW        K1, K1, K1
+
+vector:
+	VMOVUPS   (CX), Z2
+	VPANDD    Z0, Z2, Z3
+	VPCMPUD   $0x05, Z1, Z3, K2
+	KORW      K2, K1, K1
+	VCVTPS2PH $0x00, Z2, (AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x10, DX
+	JNZ       vector
+	KMOVW     K1, AX
+	MOVL      AX, bad+24(FP)
+	VZEROUPPER
+	RET
+
+// func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·rotateHalves_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         cos+8(FP), CX
+	MOVQ         sin+16(FP), DX
+	MOVQ         n+24(FP), BX
+	LEAQ         (AX)(BX*4), SI
+	MOVL         $0x7fffffff, DI
+	VPBROADCASTD DI, Z0
+	MOVL         $0x2b800000, DI
+	VPBROADCASTD DI, Z1
+
+vector:
+	VMOVUPS   (AX), Z2
+	VMOVUPS   (SI), Z3
+	VMOVUPS   (CX), Z4
+	VMOVUPS   (DX), Z5
+	VMULPS    Z2, Z4, Z6
+	VMULPS    Z3, Z5, Z7
+	VSUBPS    Z7, Z6, Z6
+	VMULPS    Z2, Z5, Z5
+	VMULPS    Z3, Z4, Z4
+	VADDPS    Z4, Z5, Z5
+	VPANDD    Z0, Z6, Z2
+	VPCMPUD   $0x05, Z1, Z2, K1
+	VMOVAPS.Z Z6, K1, Z6
+	VPANDD    Z0, Z5, Z2
+	VPCMPUD   $0x05, Z1, Z2, K1
+	VMOVAPS.Z Z5, K1, Z5
+	VMOVUPS   Z6, (AX)
+	VMOVUPS   Z5, (SI)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, SI
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x10, BX
+	JNZ       vector
+	VZEROUPPER
+	RET
+
+// func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·rotatePairs_avx512vnni(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         cos+8(FP), CX
+	MOVQ         sin+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x7fffffff, SI
+	VPBROADCASTD SI, Z0
+	MOVL         $0x2b800000, SI
+	VPBROADCASTD SI, Z1
+	MOVQ         $0x0303020201010000, SI
+	VMOVQ        SI, X2
+	MOVQ         $0x0707060605050404, SI
+	VPINSRQ      $0x01, SI, X2, X2
+	VPMOVZXBD    X2, Z2
+	MOVQ         $0x0000000080000000, SI
+	VPBROADCASTQ SI, Z3
+
+pairs:
+	VMOVUPS   (AX), Z4
+	VMOVUPS   (CX), Y6
+	VMOVUPS   (DX), Y7
+	VPERMPS   Z6, Z2, Z6
+	VPERMPS   Z7, Z2, Z7
+	VPXORD    Z3, Z7, Z7
+	VPERMILPS $0xb1, Z4, Z5
+	VMULPS    Z6, Z4, Z4
+	VMULPS    Z7, Z5, Z5
+	VADDPS    Z5, Z4, Z4
+	VPANDD    Z0, Z4, Z5
+	VPCMPUD   $0x05, Z1, Z5, K1
+	VMOVAPS.Z Z4, K1, Z4
+	VMOVUPS   Z4, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, DX
+	SUBQ      $0x08, BX
+	JNZ       pairs
+	VZEROUPPER
+	RET
+
 // func mul_q4_0_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·mul_q4_0_g1t4_a8_avx2(SB), NOSPLIT, $128-72
@@ -18446,418 +20137,611 @@ block0:
 	VZEROUPPER
 	RET
 
-// func quantise_a8_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI
-TEXT ·quantise_a8_avx512vnni(SB), NOSPLIT, $0-28
-	MOVQ         x+0(FP), AX
-	MOVQ         rec+8(FP), CX
-	MOVQ         blocks+16(FP), DX
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z0
-	MOVL         $0x01010101, BX
-	VPBROADCASTD BX, Z1
-	MOVL         $0x42fe0000, BX
-	VPBROADCASTD BX, Z2
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z3
-	MOVL         $0x7f800000, BX
-	VPBROADCASTD BX, Z4
-	MOVL         $0x54000000, BX
-	VPBROADCASTD BX, Z5
-	KXORW        K1, K1, K1
+// func quantise_a8_avx2(x *float32, rec *byte, blocks int) (bad uint32)
+// Requires: AVX, AVX2
+TEXT ·quantise_a8_avx2(SB), NOSPLIT, $0-28
+	MOVQ      x+0(FP), AX
+	MOVQ      rec+8(FP), CX
+	MOVQ      blocks+16(FP), DX
+	MOVQ      $0x0703060205010400, BX
+	VMOVQ     BX, X0
+	VPMOVZXBD X0, Y0
+	VPXOR     Y1, Y1, Y1
 
 block:
-	VMOVUPS      (AX), Z6
-	VMOVUPS      64(AX), Z7
-	VPANDD       Z6, Z0, Z8
-	VPANDD       Z7, Z0, Z9
-	VPMAXUD      Z8, Z9, Z8
-	VSHUFI32X4   $0x4e, Z8, Z8, Z9
-	VPMAXUD      Z8, Z9, Z8
-	VSHUFI32X4   $0xb1, Z8, Z8, Z9
-	VPMAXUD      Z8, Z9, Z8
-	VPSHUFD      $0x4e, Z8, Z9
-	VPMAXUD      Z8, Z9, Z8
-	VPSHUFD      $0xb1, Z8, Z9
-	VPMAXUD      Z8, Z9, Z8
-	VPCMPUD      $0x05, Z4, Z8, K2
-	KORW         K2, K1, K1
-	VPSUBD       Z3, Z8, Z9
-	VPCMPUD      $0x01, Z5, Z9, K2
-	VDIVSS       X2, X8, X9
-	VDIVSS       X8, X2, X8
-	VMOVAPS.Z    X9, K2, X9
-	VMOVAPS.Z    X8, K2, X8
-	VBROADCASTSS X8, Z8
-	VMULPS       Z8, Z6, Z6
-	VMULPS       Z8, Z7, Z7
-	VCVTPS2DQ    Z6, Z6
-	VCVTPS2DQ    Z7, Z7
-	VPMOVDB      Z6, X6
-	VPMOVDB      Z7, X7
-	VMOVDQU      X6, (CX)
-	VMOVDQU      X7, 16(CX)
-	VPXOR        X8, X8, X8
-	VPXOR        X10, X10, X10
-	VPDPBUSD     X6, X1, X8
-	VPDPBUSD     X7, X1, X10
-	VPHADDD      X10, X8, X8
-	VPHADDD      X8, X8, X8
-	VPHADDD      X8, X8, X6
-	VPXOR        X7, X7, X7
+	VMOVUPS      (AX), Y4
+	VPAND        lanes_7fffffff<>+0(SB), Y4, Y2
+	VMOVUPS      32(AX), Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      64(AX), Y6
+	VPAND        lanes_7fffffff<>+0(SB), Y6, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      96(AX), Y7
+	VPAND        lanes_7fffffff<>+0(SB), Y7, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPERM2I128   $0x01, Y2, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0x4e, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0xb1, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPCMPGTD     lanes_7f7fffff<>+0(SB), Y2, Y3
+	VPOR         Y3, Y1, Y1
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y2, Y8
+	VPANDN       Y8, Y3, Y8
+	VMOVSS       lanes_42fe0000<>+0(SB), X3
+	VDIVSS       X3, X2, X9
+	VDIVSS       X2, X3, X2
+	VPAND        X8, X9, X9
+	VBROADCASTSS X2, Y2
+	VPAND        Y8, Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VPAND        Y8, Y4, Y4
+	VMULPS       Y2, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPAND        Y8, Y5, Y5
+	VMULPS       Y2, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VPAND        Y8, Y6, Y6
+	VMULPS       Y2, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VPADDD       Y4, Y5, Y2
+	VPADDD       Y6, Y7, Y3
+	VPHADDD      Y3, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X3
+	VPADDD       X2, X3, X3
+	VPHADDD      X3, X3, X3
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y0, Y4
+	VMOVDQU      Y4, (CX)
+	VPHADDD      X3, X3, X2
+	VPXOR        X4, X4, X4
 	VMOVD        X9, 32(CX)
-	VCVTDQ2PS    X6, X10
-	VMULSS       X9, X10, X10
-	VMOVD        X10, 36(CX)
-	VPSLLD       $0x03, X6, X10
-	VPSUBD       X10, X7, X10
-	VMOVD        X10, 40(CX)
-	VPSLLD       $0x07, X6, X6
-	VPSUBD       X6, X7, X6
-	VMOVD        X6, 44(CX)
-	VPSLLD       $0x05, X8, X6
-	VPSUBD       X6, X7, X6
-	VMOVQ        X6, 48(CX)
-	VBROADCASTSS X9, X7
-	VCVTDQ2PS    X8, X6
-	VMULPS       X7, X6, X6
-	VMOVQ        X6, 56(CX)
+	VCVTDQ2PS    X2, X5
+	VMULSS       X9, X5, X5
+	VMOVD        X5, 36(CX)
+	VPSLLD       $0x03, X2, X5
+	VPSUBD       X5, X4, X5
+	VMOVD        X5, 40(CX)
+	VPSLLD       $0x07, X2, X2
+	VPSUBD       X2, X4, X2
+	VMOVD        X2, 44(CX)
+	VPSLLD       $0x05, X3, X2
+	VPSUBD       X2, X4, X2
+	VMOVQ        X2, 48(CX)
+	VBROADCASTSS X9, X4
+	VCVTDQ2PS    X3, X2
+	VMULPS       X4, X2, X2
+	VMOVQ        X2, 56(CX)
 	ADDQ         $0x00000080, AX
 	ADDQ         $0x40, CX
 	DECQ         DX
 	JNZ          block
-	KMOVW        K1, AX
+	VPMOVMSKB    Y1, AX
 	MOVL         AX, bad+24(FP)
 	VZEROUPPER
 	RET
 
-// func siluMul_avx512vnni(dst *float32, gate *float32, up *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·siluMul_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         dst+0(FP), AX
-	MOVQ         gate+8(FP), CX
-	MOVQ         up+16(FP), DX
-	MOVQ         n+24(FP), BX
-	MOVL         $0xc1d80000, SI
-	VPBROADCASTD SI, Z0
-	MOVL         $0x42b00000, SI
-	VPBROADCASTD SI, Z1
-	MOVL         $0x3fb8aa3b, SI
-	VPBROADCASTD SI, Z2
-	MOVL         $0x3f317200, SI
-	VPBROADCASTD SI, Z3
-	MOVL         $0x35bfbe8e, SI
-	VPBROADCASTD SI, Z4
-	MOVL         $0x3f800000, SI
-	VPBROADCASTD SI, Z5
-	MOVL         $0x3ab511e8, SI
-	VPBROADCASTD SI, Z6
-	MOVL         $0x3c091d10, SI
-	VPBROADCASTD SI, Z7
-	MOVL         $0x3d2aac79, SI
-	VPBROADCASTD SI, Z8
-	MOVL         $0x3e2aaa49, SI
-	VPBROADCASTD SI, Z9
-	MOVL         $0x3efffffe, SI
-	VPBROADCASTD SI, Z10
-	MOVL         $0x7fffffff, SI
-	VPBROADCASTD SI, Z11
-	MOVL         $0x2b800000, SI
-	VPBROADCASTD SI, Z12
-	MOVL         $0x80000000, SI
-	VPBROADCASTD SI, Z13
+DATA lanes_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL lanes_7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_7f7fffff<>+0(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+4(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+8(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+12(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+16(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+20(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+24(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+28(SB)/4, $0x7f7fffff
+GLOBL lanes_7f7fffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_2b7fffff<>+0(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+4(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+8(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+12(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+16(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+20(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+24(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+28(SB)/4, $0x2b7fffff
+GLOBL lanes_2b7fffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_42fe0000<>+0(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+4(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+8(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+12(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+16(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+20(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+24(SB)/4, $0x42fe0000
+DATA lanes_42fe0000<>+28(SB)/4, $0x42fe0000
+GLOBL lanes_42fe0000<>(SB), RODATA|NOPTR, $32
+
+// func siluMul_avx2(dst *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluMul_avx2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ gate+8(FP), CX
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), BX
 
 vector:
-	VMOVUPS      (CX), Z14
-	VPXORD       Z13, Z14, Z15
-	VCMPPS       $0x1d, Z0, Z15, K1
-	VMINPS       Z1, Z15, Z15
-	VMULPS       Z2, Z15, Z16
-	VRNDSCALEPS  $0x00, Z16, Z16
-	VFNMADD231PS Z3, Z16, Z15
-	VFNMADD231PS Z4, Z16, Z15
-	VMOVAPS      Z6, Z17
-	VFMADD213PS  Z7, Z15, Z17
-	VFMADD213PS  Z8, Z15, Z17
-	VFMADD213PS  Z9, Z15, Z17
-	VFMADD213PS  Z10, Z15, Z17
-	VFMADD213PS  Z5, Z15, Z17
-	VFMADD213PS  Z5, Z15, Z17
-	VCVTPS2DQ    Z16, Z16
-	VPSLLD       $0x17, Z16, Z16
-	VPADDD.Z     Z16, Z17, K1, Z17
-	VADDPS       Z5, Z17, Z17
-	VDIVPS       Z17, Z14, Z14
-	VMULPS       (DX), Z14, Z14
-	VPANDD       Z11, Z14, Z15
-	VPCMPUD      $0x05, Z12, Z15, K1
-	VMOVAPS.Z    Z14, K1, Z14
-	VMOVUPS      Z14, (AX)
-	ADDQ         $0x40, AX
-	ADDQ         $0x40, CX
-	ADDQ         $0x40, DX
-	SUBQ         $0x10, BX
+	VMOVUPS      (CX), Y0
+	VPXOR        lanes_80000000<>+0(SB), Y0, Y1
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y1, Y2
+	VMINPS       lanes_42b00000<>+0(SB), Y1, Y1
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y3, Y1
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y3, Y1
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y4
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y1, Y4
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       Y3, Y4, Y4
+	VPAND        Y2, Y4, Y4
+	VADDPS       lanes_3f800000<>+0(SB), Y4, Y4
+	VDIVPS       Y4, Y0, Y0
+	VMULPS       (DX), Y0, Y0
+	VPAND        lanes_7fffffff<>+0(SB), Y0, Y1
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y1, Y1
+	VPAND        Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x08, BX
 	JNZ          vector
 	VZEROUPPER
 	RET
 
-// func add_avx512vnni(dst *float32, x *float32, y *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·add_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         dst+0(FP), AX
-	MOVQ         x+8(FP), CX
-	MOVQ         y+16(FP), DX
-	MOVQ         n+24(FP), BX
-	MOVL         $0x7fffffff, SI
-	VPBROADCASTD SI, Z0
-	MOVL         $0x2b800000, SI
-	VPBROADCASTD SI, Z1
+DATA lanes_c1d80000<>+0(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+4(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+8(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+12(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+16(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+20(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+24(SB)/4, $0xc1d80000
+DATA lanes_c1d80000<>+28(SB)/4, $0xc1d80000
+GLOBL lanes_c1d80000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_42b00000<>+0(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+4(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+8(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+12(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+16(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+20(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+24(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+28(SB)/4, $0x42b00000
+GLOBL lanes_42b00000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA lanes_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL lanes_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3f317200<>+0(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+4(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+8(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+12(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+16(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+20(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+24(SB)/4, $0x3f317200
+DATA lanes_3f317200<>+28(SB)/4, $0x3f317200
+GLOBL lanes_3f317200<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_35bfbe8e<>+0(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+4(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+8(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+12(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+16(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+20(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+24(SB)/4, $0x35bfbe8e
+DATA lanes_35bfbe8e<>+28(SB)/4, $0x35bfbe8e
+GLOBL lanes_35bfbe8e<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3f800000<>+0(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+4(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+8(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+12(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+16(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+20(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+24(SB)/4, $0x3f800000
+DATA lanes_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL lanes_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3ab511e8<>+0(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+4(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+8(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+12(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+16(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+20(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+24(SB)/4, $0x3ab511e8
+DATA lanes_3ab511e8<>+28(SB)/4, $0x3ab511e8
+GLOBL lanes_3ab511e8<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3c091d10<>+0(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+4(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+8(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+12(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+16(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+20(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+24(SB)/4, $0x3c091d10
+DATA lanes_3c091d10<>+28(SB)/4, $0x3c091d10
+GLOBL lanes_3c091d10<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3d2aac79<>+0(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+4(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+8(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+12(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+16(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+20(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+24(SB)/4, $0x3d2aac79
+DATA lanes_3d2aac79<>+28(SB)/4, $0x3d2aac79
+GLOBL lanes_3d2aac79<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3e2aaa49<>+0(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+4(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+8(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+12(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+16(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+20(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+24(SB)/4, $0x3e2aaa49
+DATA lanes_3e2aaa49<>+28(SB)/4, $0x3e2aaa49
+GLOBL lanes_3e2aaa49<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_3efffffe<>+0(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+4(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+8(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+12(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+16(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+20(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+24(SB)/4, $0x3efffffe
+DATA lanes_3efffffe<>+28(SB)/4, $0x3efffffe
+GLOBL lanes_3efffffe<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_80000000<>+0(SB)/4, $0x80000000
+DATA lanes_80000000<>+4(SB)/4, $0x80000000
+DATA lanes_80000000<>+8(SB)/4, $0x80000000
+DATA lanes_80000000<>+12(SB)/4, $0x80000000
+DATA lanes_80000000<>+16(SB)/4, $0x80000000
+DATA lanes_80000000<>+20(SB)/4, $0x80000000
+DATA lanes_80000000<>+24(SB)/4, $0x80000000
+DATA lanes_80000000<>+28(SB)/4, $0x80000000
+GLOBL lanes_80000000<>(SB), RODATA|NOPTR, $32
+
+// func add_avx2(dst *float32, x *float32, y *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·add_avx2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ n+24(FP), BX
 
 vector:
-	VMOVUPS   (CX), Z2
-	VADDPS    (DX), Z2, Z2
-	VPANDD    Z0, Z2, Z3
-	VPCMPUD   $0x05, Z1, Z3, K1
-	VMOVAPS.Z Z2, K1, Z2
-	VMOVUPS   Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      $0x40, DX
-	SUBQ      $0x10, BX
-	JNZ       vector
+	VMOVUPS  (CX), Y0
+	VADDPS   (DX), Y0, Y0
+	VPAND    lanes_7fffffff<>+0(SB), Y0, Y1
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y1, Y1
+	VPAND    Y1, Y0, Y0
+	VMOVUPS  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     $0x20, DX
+	SUBQ     $0x08, BX
+	JNZ      vector
 	VZEROUPPER
 	RET
 
-// func squares_avx512vnni(x *float32, lanes *[16]float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·squares_avx512vnni(SB), NOSPLIT, $0-24
-	MOVQ   x+0(FP), AX
-	MOVQ   lanes+8(FP), CX
-	MOVQ   n+16(FP), DX
-	VPXORD Z0, Z0, Z0
+// func squares_avx2(x *float32, lanes *[16]float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·squares_avx2(SB), NOSPLIT, $0-24
+	MOVQ  x+0(FP), AX
+	MOVQ  lanes+8(FP), CX
+	MOVQ  n+16(FP), DX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
 
 vector:
-	VMOVUPS     (AX), Z1
-	VFMADD231PS Z1, Z1, Z0
+	VMOVUPS     (AX), Y2
+	VFMADD231PS Y2, Y2, Y0
+	VMOVUPS     32(AX), Y2
+	VFMADD231PS Y2, Y2, Y1
 	ADDQ        $0x40, AX
 	SUBQ        $0x10, DX
 	JNZ         vector
-	VMOVUPS     Z0, (CX)
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 32(CX)
 	VZEROUPPER
 	RET
 
-// func normMul_avx512vnni(dst *float32, x *float32, w *float32, r float32, n int)
-// Requires: AVX, AVX512F, SSE
-TEXT ·normMul_avx512vnni(SB), NOSPLIT, $0-40
+// func normMul_avx2(dst *float32, x *float32, w *float32, r float32, n int)
+// Requires: AVX, AVX2, SSE
+TEXT ·normMul_avx2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         w+16(FP), DX
 	MOVQ         n+32(FP), BX
 	MOVSS        r+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVL         $0x7fffffff, SI
-	VPBROADCASTD SI, Z1
-	MOVL         $0x2b800000, SI
-	VPBROADCASTD SI, Z2
+	VBROADCASTSS X0, Y0
 
 vector:
-	VMOVUPS   (CX), Z3
-	VMULPS    Z0, Z3, Z3
-	VMULPS    (DX), Z3, Z3
-	VPANDD    Z1, Z3, Z4
-	VPCMPUD   $0x05, Z2, Z4, K1
-	VMOVAPS.Z Z3, K1, Z3
-	VMOVUPS   Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      $0x40, DX
-	SUBQ      $0x10, BX
-	JNZ       vector
+	VMOVUPS  (CX), Y1
+	VMULPS   Y0, Y1, Y1
+	VMULPS   (DX), Y1, Y1
+	VPAND    lanes_7fffffff<>+0(SB), Y1, Y2
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y2, Y2
+	VPAND    Y2, Y1, Y1
+	VMOVUPS  Y1, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     $0x20, DX
+	SUBQ     $0x08, BX
+	JNZ      vector
 	VZEROUPPER
 	RET
 
-// func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores_f16_avx512vnni(SB), NOSPLIT, $0-40
+// func fold_avx2(out *float32, o *float32, a float32, b float32, n int)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·fold_avx2(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        a+16(FP), X0
+	VBROADCASTSS X0, Y0
+	MOVSS        b+20(FP), X1
+	VBROADCASTSS X1, Y1
+
+vector:
+	VMOVUPS     (AX), Y2
+	VMULPS      Y0, Y2, Y2
+	VFMADD231PS (CX), Y1, Y2
+	VPAND       lanes_7fffffff<>+0(SB), Y2, Y3
+	VPCMPGTD    lanes_2b7fffff<>+0(SB), Y3, Y3
+	VPAND       Y3, Y2, Y2
+	VMOVUPS     Y2, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+// func divide_avx2(out *float32, o *float32, sum float32, n int)
+// Requires: AVX, AVX2, SSE
+TEXT ·divide_avx2(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVSS        sum+16(FP), X0
+	VBROADCASTSS X0, Y0
+
+vector:
+	VMOVUPS  (CX), Y1
+	VDIVPS   Y0, Y1, Y1
+	VPAND    lanes_7fffffff<>+0(SB), Y1, Y2
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y2, Y2
+	VPAND    Y2, Y1, Y1
+	VMOVUPS  Y1, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	SUBQ     $0x08, DX
+	JNZ      vector
+	VZEROUPPER
+	RET
+
+// func floor_avx2(x *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·floor_avx2(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+
+vector:
+	VMOVUPS  (AX), Y0
+	VPAND    lanes_7fffffff<>+0(SB), Y0, Y1
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y1, Y1
+	VPAND    Y1, Y0, Y0
+	VMOVUPS  Y0, (AX)
+	ADDQ     $0x20, AX
+	SUBQ     $0x08, CX
+	JNZ      vector
+	VZEROUPPER
+	RET
+
+// func scores_f16_avx2(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·scores_f16_avx2(SB), NOSPLIT, $0-40
 	MOVQ q+0(FP), AX
 	MOVQ keys+8(FP), CX
 	MOVQ out+16(FP), DX
 	MOVQ n+24(FP), BX
 	MOVQ dim+32(FP), SI
-	MOVQ SI, R9
-	SHLQ $0x02, R9
-	LEAQ (R9)(R9*2), R10
+	MOVQ SI, R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
 
-queries8:
-	CMPQ   BX, $0x08
-	JLT    queriesBelow8
-	MOVQ   AX, DI
-	LEAQ   (AX)(R9*4), R8
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-
-dimension8:
-	VCVTPH2PS        (R11), Z8
-	VFMADD231PS.BCST (DI), Z8, Z0
-	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
-	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
-	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
-	VFMADD231PS.BCST (R8), Z8, Z4
-	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
-	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
-	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	ADDQ             $0x04, R8
-	DECQ             R12
-	JNZ              dimension8
-	VMOVUPS          Z0, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z1, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z2, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z3, 3072(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z4, 4096(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z5, 5120(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z6, 6144(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z7, 7168(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00002000, DX
-	SUBQ             $0x08, BX
-	JMP              queries8
-
-queriesBelow8:
 queries4:
-	CMPQ   BX, $0x04
-	JLT    queriesBelow4
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
+	CMPQ  BX, $0x04
+	JLT   queriesBelow4
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
 
 dimension4:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z9
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
-	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension4
-	VMOVUPS          Z9, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z10, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z11, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z12, 3072(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00001000, DX
-	SUBQ             $0x04, BX
-	JMP              queries4
+	VCVTPH2PS    (R10), Y8
+	VCVTPH2PS    16(R10), Y9
+	VBROADCASTSS (DI), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (DI)(R8*1), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS (DI)(R8*2), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS (DI)(R9*1), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x20, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension4
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y4, 2048(DX)
+	VMOVUPS      Y5, 2080(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y6, 3072(DX)
+	VMOVUPS      Y7, 3104(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00001000, DX
+	SUBQ         $0x04, BX
+	JMP          queries4
 
 queriesBelow4:
 queries3:
-	CMPQ   BX, $0x03
-	JLT    queriesBelow3
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+	CMPQ  BX, $0x03
+	JLT   queriesBelow3
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
 
 dimension3:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z13
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension3
-	VMOVUPS          Z13, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z14, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z15, 2048(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000c00, DX
-	SUBQ             $0x03, BX
-	JMP              queries3
+	VCVTPH2PS    (R10), Y6
+	VCVTPH2PS    16(R10), Y7
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS (DI)(R8*1), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS (DI)(R8*2), Y8
+	VFMADD231PS  Y8, Y6, Y4
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         $0x20, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension3
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y4, 2048(DX)
+	VMOVUPS      Y5, 2080(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000c00, DX
+	SUBQ         $0x03, BX
+	JMP          queries3
 
 queriesBelow3:
 queries2:
-	CMPQ   BX, $0x02
-	JLT    queriesBelow2
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
+	CMPQ  BX, $0x02
+	JLT   queriesBelow2
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
 
 dimension2:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z16
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension2
-	VMOVUPS          Z16, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z17, 1024(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000800, DX
-	SUBQ             $0x02, BX
-	JMP              queries2
+	VCVTPH2PS    (R10), Y4
+	VCVTPH2PS    16(R10), Y5
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS (DI)(R8*1), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x20, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension2
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000800, DX
+	SUBQ         $0x02, BX
+	JMP          queries2
 
 queriesBelow2:
 queries1:
-	CMPQ   BX, $0x01
-	JLT    queriesBelow1
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z18, Z18, Z18
+	CMPQ  BX, $0x01
+	JLT   queriesBelow1
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
 
 dimension1:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z18
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension1
-	VMOVUPS          Z18, (DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000400, DX
-	SUBQ             $0x01, BX
-	JMP              queries1
+	VCVTPH2PS    (R10), Y2
+	VCVTPH2PS    16(R10), Y3
+	VBROADCASTSS (DI), Y4
+	VFMADD231PS  Y4, Y2, Y0
+	VFMADD231PS  Y4, Y3, Y1
+	ADDQ         $0x20, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000400, DX
+	SUBQ         $0x01, BX
+	JMP          queries1
 
 queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $8-48
+// func weigh_f16_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, F16C, FMA3
+TEXT ·weigh_f16_avx2(SB), NOSPLIT, $0-48
 	MOVQ p+0(FP), AX
 	MOVQ values+8(FP), CX
 	MOVQ o+16(FP), DX
@@ -18868,302 +20752,94 @@ TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $8-48
 	SHLQ $0x01, R8
 	MOVQ DI, R10
 	SHLQ $0x02, R10
-	LEAQ (R10)(R10*2), R11
 
-queries4:
-	CMPQ SI, $0x04
-	JLT  queriesBelow4
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice4_64:
-	CMPQ    R13, $0x40
-	JLT     slice4_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	VMOVUPS (R9)(R11*1), Z12
-	VMOVUPS 64(R9)(R11*1), Z13
-	VMOVUPS 128(R9)(R11*1), Z14
-	VMOVUPS 192(R9)(R11*1), Z15
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_64:
-	VCVTPH2PS        (R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z0
-	VFMADD231PS.BCST 1024(R14), Z16, Z4
-	VFMADD231PS.BCST 2048(R14), Z16, Z8
-	VFMADD231PS.BCST 3072(R14), Z16, Z12
-	VCVTPH2PS        32(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z1
-	VFMADD231PS.BCST 1024(R14), Z16, Z5
-	VFMADD231PS.BCST 2048(R14), Z16, Z9
-	VFMADD231PS.BCST 3072(R14), Z16, Z13
-	VCVTPH2PS        64(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z2
-	VFMADD231PS.BCST 1024(R14), Z16, Z6
-	VFMADD231PS.BCST 2048(R14), Z16, Z10
-	VFMADD231PS.BCST 3072(R14), Z16, Z14
-	VCVTPH2PS        96(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z3
-	VFMADD231PS.BCST 1024(R14), Z16, Z7
-	VFMADD231PS.BCST 2048(R14), Z16, Z11
-	VFMADD231PS.BCST 3072(R14), Z16, Z15
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	VMOVUPS          Z12, (R9)(R11*1)
-	VMOVUPS          Z13, 64(R9)(R11*1)
-	VMOVUPS          Z14, 128(R9)(R11*1)
-	VMOVUPS          Z15, 192(R9)(R11*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice4_64
-
-slice4_Below64:
-slice4_16:
-	CMPQ    R13, $0x10
-	JLT     slice4_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	VMOVUPS (R9)(R11*1), Z3
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_16:
-	VCVTPH2PS        (R15), Z4
-	VFMADD231PS.BCST (R14), Z4, Z0
-	VFMADD231PS.BCST 1024(R14), Z4, Z1
-	VFMADD231PS.BCST 2048(R14), Z4, Z2
-	VFMADD231PS.BCST 3072(R14), Z4, Z3
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	VMOVUPS          Z3, (R9)(R11*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice4_16
-
-slice4_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00001000, AX
-	SUBQ $0x04, SI
-	JMP  queries4
-
-queriesBelow4:
-queries3:
-	CMPQ SI, $0x03
-	JLT  queriesBelow3
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice3_64:
-	CMPQ    R13, $0x40
-	JLT     slice3_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_64:
-	VCVTPH2PS        (R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z0
-	VFMADD231PS.BCST 1024(R11), Z12, Z4
-	VFMADD231PS.BCST 2048(R11), Z12, Z8
-	VCVTPH2PS        32(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z1
-	VFMADD231PS.BCST 1024(R11), Z12, Z5
-	VFMADD231PS.BCST 2048(R11), Z12, Z9
-	VCVTPH2PS        64(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z2
-	VFMADD231PS.BCST 1024(R11), Z12, Z6
-	VFMADD231PS.BCST 2048(R11), Z12, Z10
-	VCVTPH2PS        96(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z3
-	VFMADD231PS.BCST 1024(R11), Z12, Z7
-	VFMADD231PS.BCST 2048(R11), Z12, Z11
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice3_64
-
-slice3_Below64:
-slice3_16:
-	CMPQ    R13, $0x10
-	JLT     slice3_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_16:
-	VCVTPH2PS        (R14), Z3
-	VFMADD231PS.BCST (R11), Z3, Z0
-	VFMADD231PS.BCST 1024(R11), Z3, Z1
-	VFMADD231PS.BCST 2048(R11), Z3, Z2
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice3_16
-
-slice3_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000c00, AX
-	SUBQ $0x03, SI
-	JMP  queries3
-
-queriesBelow3:
 queries2:
 	CMPQ SI, $0x02
 	JLT  queriesBelow2
 	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	MOVQ CX, R11
+	MOVQ DI, R12
 
-slice2_64:
-	CMPQ    R13, $0x40
-	JLT     slice2_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+slice2_32:
+	CMPQ    R12, $0x20
+	JLT     slice2_Below32
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	VMOVUPS (R9)(R10*1), Y4
+	VMOVUPS 32(R9)(R10*1), Y5
+	VMOVUPS 64(R9)(R10*1), Y6
+	VMOVUPS 96(R9)(R10*1), Y7
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
-position2_64:
-	VCVTPH2PS        (R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z0
-	VFMADD231PS.BCST 1024(R11), Z8, Z4
-	VCVTPH2PS        32(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z1
-	VFMADD231PS.BCST 1024(R11), Z8, Z5
-	VCVTPH2PS        64(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z2
-	VFMADD231PS.BCST 1024(R11), Z8, Z6
-	VCVTPH2PS        96(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z3
-	VFMADD231PS.BCST 1024(R11), Z8, Z7
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice2_64
+position2_32:
+	VBROADCASTSS (R13), Y8
+	VBROADCASTSS 1024(R13), Y9
+	VCVTPH2PS    (R14), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y4
+	VCVTPH2PS    16(R14), Y10
+	VFMADD231PS  Y8, Y10, Y1
+	VFMADD231PS  Y9, Y10, Y5
+	VCVTPH2PS    32(R14), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y6
+	VCVTPH2PS    48(R14), Y10
+	VFMADD231PS  Y8, Y10, Y3
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position2_32
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, 64(R9)
+	VMOVUPS      Y3, 96(R9)
+	VMOVUPS      Y4, (R9)(R10*1)
+	VMOVUPS      Y5, 32(R9)(R10*1)
+	VMOVUPS      Y6, 64(R9)(R10*1)
+	VMOVUPS      Y7, 96(R9)(R10*1)
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x00000040, R11
+	SUBQ         $0x20, R12
+	JMP          slice2_32
 
-slice2_Below64:
+slice2_Below32:
 slice2_16:
-	CMPQ    R13, $0x10
+	CMPQ    R12, $0x10
 	JLT     slice2_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS (R9)(R10*1), Y2
+	VMOVUPS 32(R9)(R10*1), Y3
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
 position2_16:
-	VCVTPH2PS        (R14), Z2
-	VFMADD231PS.BCST (R11), Z2, Z0
-	VFMADD231PS.BCST 1024(R11), Z2, Z1
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice2_16
+	VBROADCASTSS (R13), Y4
+	VBROADCASTSS 1024(R13), Y5
+	VCVTPH2PS    (R14), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y2
+	VCVTPH2PS    16(R14), Y6
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position2_16
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, (R9)(R10*1)
+	VMOVUPS      Y3, 32(R9)(R10*1)
+	ADDQ         $0x00000040, R9
+	ADDQ         $0x00000020, R11
+	SUBQ         $0x10, R12
+	JMP          slice2_16
 
 slice2_Below16:
 	ADDQ R10, DX
@@ -19177,63 +20853,69 @@ queries1:
 	CMPQ SI, $0x01
 	JLT  queriesBelow1
 	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	MOVQ CX, R11
+	MOVQ DI, R12
 
-slice1_64:
-	CMPQ    R13, $0x40
-	JLT     slice1_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+slice1_32:
+	CMPQ    R12, $0x20
+	JLT     slice1_Below32
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
-position1_64:
-	VCVTPH2PS        (R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z0
-	VCVTPH2PS        32(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z1
-	VCVTPH2PS        64(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z2
-	VCVTPH2PS        96(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z3
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice1_64
+position1_32:
+	VBROADCASTSS (R13), Y4
+	VCVTPH2PS    (R14), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VCVTPH2PS    16(R14), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VCVTPH2PS    32(R14), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VCVTPH2PS    48(R14), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position1_32
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, 64(R9)
+	VMOVUPS      Y3, 96(R9)
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x00000040, R11
+	SUBQ         $0x20, R12
+	JMP          slice1_32
 
-slice1_Below64:
+slice1_Below32:
 slice1_16:
-	CMPQ    R13, $0x10
+	CMPQ    R12, $0x10
 	JLT     slice1_Below16
-	VMOVUPS (R9), Z0
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
 position1_16:
-	VCVTPH2PS        (R14), Z1
-	VFMADD231PS.BCST (R11), Z1, Z0
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_16
-	VMOVUPS          Z0, (R9)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice1_16
+	VBROADCASTSS (R13), Y2
+	VCVTPH2PS    (R14), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VCVTPH2PS    16(R14), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position1_16
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	ADDQ         $0x00000040, R9
+	ADDQ         $0x00000020, R11
+	SUBQ         $0x10, R12
+	JMP          slice1_16
 
 slice1_Below16:
 	ADDQ R10, DX
@@ -19245,188 +20927,180 @@ queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores_f32_avx512vnni(SB), NOSPLIT, $0-40
+// func scores_f32_avx2(q *float32, keys *byte, out *float32, n int, dim int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·scores_f32_avx2(SB), NOSPLIT, $0-40
 	MOVQ q+0(FP), AX
 	MOVQ keys+8(FP), CX
 	MOVQ out+16(FP), DX
 	MOVQ n+24(FP), BX
 	MOVQ dim+32(FP), SI
-	MOVQ SI, R9
-	SHLQ $0x02, R9
-	LEAQ (R9)(R9*2), R10
+	MOVQ SI, R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
 
-queries8:
-	CMPQ   BX, $0x08
-	JLT    queriesBelow8
-	MOVQ   AX, DI
-	LEAQ   (AX)(R9*4), R8
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-
-dimension8:
-	VMOVUPS          (R11), Z8
-	VFMADD231PS.BCST (DI), Z8, Z0
-	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
-	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
-	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
-	VFMADD231PS.BCST (R8), Z8, Z4
-	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
-	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
-	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	ADDQ             $0x04, R8
-	DECQ             R12
-	JNZ              dimension8
-	VMOVUPS          Z0, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z1, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z2, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z3, 3072(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z4, 4096(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z5, 5120(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z6, 6144(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z7, 7168(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00002000, DX
-	SUBQ             $0x08, BX
-	JMP              queries8
-
-queriesBelow8:
 queries4:
-	CMPQ   BX, $0x04
-	JLT    queriesBelow4
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
+	CMPQ  BX, $0x04
+	JLT   queriesBelow4
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
 
 dimension4:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z9
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
-	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension4
-	VMOVUPS          Z9, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z10, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z11, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z12, 3072(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00001000, DX
-	SUBQ             $0x04, BX
-	JMP              queries4
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	VBROADCASTSS (DI), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (DI)(R8*1), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS (DI)(R8*2), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS (DI)(R9*1), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x40, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension4
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y4, 2048(DX)
+	VMOVUPS      Y5, 2080(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y6, 3072(DX)
+	VMOVUPS      Y7, 3104(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00001000, DX
+	SUBQ         $0x04, BX
+	JMP          queries4
 
 queriesBelow4:
 queries3:
-	CMPQ   BX, $0x03
-	JLT    queriesBelow3
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+	CMPQ  BX, $0x03
+	JLT   queriesBelow3
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
 
 dimension3:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z13
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension3
-	VMOVUPS          Z13, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z14, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z15, 2048(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000c00, DX
-	SUBQ             $0x03, BX
-	JMP              queries3
+	VMOVUPS      (R10), Y6
+	VMOVUPS      32(R10), Y7
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS (DI)(R8*1), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS (DI)(R8*2), Y8
+	VFMADD231PS  Y8, Y6, Y4
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         $0x40, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension3
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y4, 2048(DX)
+	VMOVUPS      Y5, 2080(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000c00, DX
+	SUBQ         $0x03, BX
+	JMP          queries3
 
 queriesBelow3:
 queries2:
-	CMPQ   BX, $0x02
-	JLT    queriesBelow2
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
+	CMPQ  BX, $0x02
+	JLT   queriesBelow2
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
 
 dimension2:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z16
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension2
-	VMOVUPS          Z16, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z17, 1024(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000800, DX
-	SUBQ             $0x02, BX
-	JMP              queries2
+	VMOVUPS      (R10), Y4
+	VMOVUPS      32(R10), Y5
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS (DI)(R8*1), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x40, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension2
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	VMOVUPS      Y2, 1024(DX)
+	VMOVUPS      Y3, 1056(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000800, DX
+	SUBQ         $0x02, BX
+	JMP          queries2
 
 queriesBelow2:
 queries1:
-	CMPQ   BX, $0x01
-	JLT    queriesBelow1
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z18, Z18, Z18
+	CMPQ  BX, $0x01
+	JLT   queriesBelow1
+	MOVQ  AX, DI
+	MOVQ  CX, R10
+	MOVQ  SI, R11
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
 
 dimension1:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z18
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension1
-	VMOVUPS          Z18, (DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000400, DX
-	SUBQ             $0x01, BX
-	JMP              queries1
+	VMOVUPS      (R10), Y2
+	VMOVUPS      32(R10), Y3
+	VBROADCASTSS (DI), Y4
+	VFMADD231PS  Y4, Y2, Y0
+	VFMADD231PS  Y4, Y3, Y1
+	ADDQ         $0x40, R10
+	ADDQ         $0x04, DI
+	DECQ         R11
+	JNZ          dimension1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	ADDQ         R8, AX
+	ADDQ         $0x00000400, DX
+	SUBQ         $0x01, BX
+	JMP          queries1
 
 queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $8-48
+// func weigh_f32_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
+// Requires: AVX, FMA3
+TEXT ·weigh_f32_avx2(SB), NOSPLIT, $0-48
 	MOVQ p+0(FP), AX
 	MOVQ values+8(FP), CX
 	MOVQ o+16(FP), DX
@@ -19437,302 +21111,94 @@ TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $8-48
 	SHLQ $0x02, R8
 	MOVQ DI, R10
 	SHLQ $0x02, R10
-	LEAQ (R10)(R10*2), R11
 
-queries4:
-	CMPQ SI, $0x04
-	JLT  queriesBelow4
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice4_64:
-	CMPQ    R13, $0x40
-	JLT     slice4_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	VMOVUPS (R9)(R11*1), Z12
-	VMOVUPS 64(R9)(R11*1), Z13
-	VMOVUPS 128(R9)(R11*1), Z14
-	VMOVUPS 192(R9)(R11*1), Z15
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_64:
-	VMOVUPS          (R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z0
-	VFMADD231PS.BCST 1024(R14), Z16, Z4
-	VFMADD231PS.BCST 2048(R14), Z16, Z8
-	VFMADD231PS.BCST 3072(R14), Z16, Z12
-	VMOVUPS          64(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z1
-	VFMADD231PS.BCST 1024(R14), Z16, Z5
-	VFMADD231PS.BCST 2048(R14), Z16, Z9
-	VFMADD231PS.BCST 3072(R14), Z16, Z13
-	VMOVUPS          128(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z2
-	VFMADD231PS.BCST 1024(R14), Z16, Z6
-	VFMADD231PS.BCST 2048(R14), Z16, Z10
-	VFMADD231PS.BCST 3072(R14), Z16, Z14
-	VMOVUPS          192(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z3
-	VFMADD231PS.BCST 1024(R14), Z16, Z7
-	VFMADD231PS.BCST 2048(R14), Z16, Z11
-	VFMADD231PS.BCST 3072(R14), Z16, Z15
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	VMOVUPS          Z12, (R9)(R11*1)
-	VMOVUPS          Z13, 64(R9)(R11*1)
-	VMOVUPS          Z14, 128(R9)(R11*1)
-	VMOVUPS          Z15, 192(R9)(R11*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice4_64
-
-slice4_Below64:
-slice4_16:
-	CMPQ    R13, $0x10
-	JLT     slice4_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	VMOVUPS (R9)(R11*1), Z3
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_16:
-	VMOVUPS          (R15), Z4
-	VFMADD231PS.BCST (R14), Z4, Z0
-	VFMADD231PS.BCST 1024(R14), Z4, Z1
-	VFMADD231PS.BCST 2048(R14), Z4, Z2
-	VFMADD231PS.BCST 3072(R14), Z4, Z3
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	VMOVUPS          Z3, (R9)(R11*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice4_16
-
-slice4_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00001000, AX
-	SUBQ $0x04, SI
-	JMP  queries4
-
-queriesBelow4:
-queries3:
-	CMPQ SI, $0x03
-	JLT  queriesBelow3
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice3_64:
-	CMPQ    R13, $0x40
-	JLT     slice3_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_64:
-	VMOVUPS          (R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z0
-	VFMADD231PS.BCST 1024(R11), Z12, Z4
-	VFMADD231PS.BCST 2048(R11), Z12, Z8
-	VMOVUPS          64(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z1
-	VFMADD231PS.BCST 1024(R11), Z12, Z5
-	VFMADD231PS.BCST 2048(R11), Z12, Z9
-	VMOVUPS          128(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z2
-	VFMADD231PS.BCST 1024(R11), Z12, Z6
-	VFMADD231PS.BCST 2048(R11), Z12, Z10
-	VMOVUPS          192(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z3
-	VFMADD231PS.BCST 1024(R11), Z12, Z7
-	VFMADD231PS.BCST 2048(R11), Z12, Z11
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice3_64
-
-slice3_Below64:
-slice3_16:
-	CMPQ    R13, $0x10
-	JLT     slice3_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_16:
-	VMOVUPS          (R14), Z3
-	VFMADD231PS.BCST (R11), Z3, Z0
-	VFMADD231PS.BCST 1024(R11), Z3, Z1
-	VFMADD231PS.BCST 2048(R11), Z3, Z2
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice3_16
-
-slice3_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000c00, AX
-	SUBQ $0x03, SI
-	JMP  queries3
-
-queriesBelow3:
 queries2:
 	CMPQ SI, $0x02
 	JLT  queriesBelow2
 	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	MOVQ CX, R11
+	MOVQ DI, R12
 
-slice2_64:
-	CMPQ    R13, $0x40
-	JLT     slice2_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+slice2_32:
+	CMPQ    R12, $0x20
+	JLT     slice2_Below32
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	VMOVUPS (R9)(R10*1), Y4
+	VMOVUPS 32(R9)(R10*1), Y5
+	VMOVUPS 64(R9)(R10*1), Y6
+	VMOVUPS 96(R9)(R10*1), Y7
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
-position2_64:
-	VMOVUPS          (R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z0
-	VFMADD231PS.BCST 1024(R11), Z8, Z4
-	VMOVUPS          64(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z1
-	VFMADD231PS.BCST 1024(R11), Z8, Z5
-	VMOVUPS          128(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z2
-	VFMADD231PS.BCST 1024(R11), Z8, Z6
-	VMOVUPS          192(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z3
-	VFMADD231PS.BCST 1024(R11), Z8, Z7
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice2_64
+position2_32:
+	VBROADCASTSS (R13), Y8
+	VBROADCASTSS 1024(R13), Y9
+	VMOVUPS      (R14), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y4
+	VMOVUPS      32(R14), Y10
+	VFMADD231PS  Y8, Y10, Y1
+	VFMADD231PS  Y9, Y10, Y5
+	VMOVUPS      64(R14), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y6
+	VMOVUPS      96(R14), Y10
+	VFMADD231PS  Y8, Y10, Y3
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position2_32
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, 64(R9)
+	VMOVUPS      Y3, 96(R9)
+	VMOVUPS      Y4, (R9)(R10*1)
+	VMOVUPS      Y5, 32(R9)(R10*1)
+	VMOVUPS      Y6, 64(R9)(R10*1)
+	VMOVUPS      Y7, 96(R9)(R10*1)
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x20, R12
+	JMP          slice2_32
 
-slice2_Below64:
+slice2_Below32:
 slice2_16:
-	CMPQ    R13, $0x10
+	CMPQ    R12, $0x10
 	JLT     slice2_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS (R9)(R10*1), Y2
+	VMOVUPS 32(R9)(R10*1), Y3
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
 position2_16:
-	VMOVUPS          (R14), Z2
-	VFMADD231PS.BCST (R11), Z2, Z0
-	VFMADD231PS.BCST 1024(R11), Z2, Z1
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice2_16
+	VBROADCASTSS (R13), Y4
+	VBROADCASTSS 1024(R13), Y5
+	VMOVUPS      (R14), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y2
+	VMOVUPS      32(R14), Y6
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position2_16
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, (R9)(R10*1)
+	VMOVUPS      Y3, 32(R9)(R10*1)
+	ADDQ         $0x00000040, R9
+	ADDQ         $0x00000040, R11
+	SUBQ         $0x10, R12
+	JMP          slice2_16
 
 slice2_Below16:
 	ADDQ R10, DX
@@ -19746,63 +21212,69 @@ queries1:
 	CMPQ SI, $0x01
 	JLT  queriesBelow1
 	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	MOVQ CX, R11
+	MOVQ DI, R12
 
-slice1_64:
-	CMPQ    R13, $0x40
-	JLT     slice1_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+slice1_32:
+	CMPQ    R12, $0x20
+	JLT     slice1_Below32
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
-position1_64:
-	VMOVUPS          (R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z0
-	VMOVUPS          64(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z1
-	VMOVUPS          128(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z2
-	VMOVUPS          192(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z3
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice1_64
+position1_32:
+	VBROADCASTSS (R13), Y4
+	VMOVUPS      (R14), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VMOVUPS      32(R14), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VMOVUPS      64(R14), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VMOVUPS      96(R14), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position1_32
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	VMOVUPS      Y2, 64(R9)
+	VMOVUPS      Y3, 96(R9)
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x20, R12
+	JMP          slice1_32
 
-slice1_Below64:
+slice1_Below32:
 slice1_16:
-	CMPQ    R13, $0x10
+	CMPQ    R12, $0x10
 	JLT     slice1_Below16
-	VMOVUPS (R9), Z0
-	MOVQ    AX, R11
-	MOVQ    R12, R14
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	MOVQ    AX, R13
+	MOVQ    R11, R14
 	MOVQ    BX, R15
 
 position1_16:
-	VMOVUPS          (R14), Z1
-	VFMADD231PS.BCST (R11), Z1, Z0
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_16
-	VMOVUPS          Z0, (R9)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice1_16
+	VBROADCASTSS (R13), Y2
+	VMOVUPS      (R14), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VMOVUPS      32(R14), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x04, R13
+	ADDQ         R8, R14
+	DECQ         R15
+	JNZ          position1_16
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	ADDQ         $0x00000040, R9
+	ADDQ         $0x00000040, R11
+	SUBQ         $0x10, R12
+	JMP          slice1_16
 
 slice1_Below16:
 	ADDQ R10, DX
@@ -19814,325 +21286,215 @@ queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
-// Requires: AVX, AVX512F, SSE
-TEXT ·soften_avx512vnni(SB), NOSPLIT, $0-44
+// func soften_avx2(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·soften_avx2(SB), NOSPLIT, $0-44
 	MOVQ         s+0(FP), AX
 	MOVQ         lo+8(FP), CX
 	MOVQ         hi+16(FP), DX
 	MOVSS        scale+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVL         $0xc1d80000, BX
-	VPBROADCASTD BX, Z1
-	MOVL         $0x42b00000, BX
-	VPBROADCASTD BX, Z2
-	MOVL         $0x3fb8aa3b, BX
-	VPBROADCASTD BX, Z3
-	MOVL         $0x3f317200, BX
-	VPBROADCASTD BX, Z4
-	MOVL         $0x35bfbe8e, BX
-	VPBROADCASTD BX, Z5
-	MOVL         $0x3f800000, BX
-	VPBROADCASTD BX, Z6
-	MOVL         $0x3ab511e8, BX
-	VPBROADCASTD BX, Z7
-	MOVL         $0x3c091d10, BX
-	VPBROADCASTD BX, Z8
-	MOVL         $0x3d2aac79, BX
-	VPBROADCASTD BX, Z9
-	MOVL         $0x3e2aaa49, BX
-	VPBROADCASTD BX, Z10
-	MOVL         $0x3efffffe, BX
-	VPBROADCASTD BX, Z11
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z12
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z13
-	MOVL         $0x7f800000, BX
-	VPBROADCASTD BX, Z14
-	MOVL         $0x00000010, BX
-	VPBROADCASTD BX, Z15
+	VBROADCASTSS X0, Y0
 	MOVQ         $0x0706050403020100, BX
-	VMOVQ        BX, X16
-	MOVQ         $0x0f0e0d0c0b0a0908, BX
-	VPINSRQ      $0x01, BX, X16, X16
-	VPMOVZXBD    X16, Z17
+	VMOVQ        BX, X1
+	VPMOVZXBD    X1, Y2
 	MOVQ         CX, BX
 	ANDQ         $+15, BX
-	VPBROADCASTD BX, Z16
-	VPSUBD       Z16, Z17, Z17
-	SUBQ         CX, DX
-	VPBROADCASTD DX, Z16
-	ADDQ         CX, DX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	VPSUBD       Y1, Y2, Y2
+	MOVQ         DX, BX
+	SUBQ         CX, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
 	ANDQ         $-16, CX
 	LEAQ         (AX)(CX*4), AX
-	MOVL         $0xff800000, BX
-	VPBROADCASTD BX, Z19
-	KXORW        K1, K1, K1
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      lanes_ff800000<>+0(SB), Y4
 	MOVQ         CX, BX
 	MOVQ         AX, SI
-	VMOVDQA64    Z17, Z18
+	VMOVDQA      Y2, Y3
 
 largest:
-	VMOVUPS    (SI), Z20
-	VPCMPUD    $0x01, Z16, Z18, K2
-	VMULPS     Z0, Z20, Z20
-	VPANDD     Z12, Z20, Z21
-	VPCMPUD    $0x05, Z13, Z21, K3
-	VMOVAPS.Z  Z20, K3, Z20
-	VPANDD     Z12, Z20, Z21
-	VPCMPUD    $0x05, Z14, Z21, K2, K3
-	KORW       K3, K1, K1
-	VMAXPS     Z20, Z19, K2, Z19
-	VMOVUPS    Z20, (SI)
-	VPADDD     Z15, Z18, Z18
+	VPCMPGTD   Y3, Y1, Y6
+	VPCMPGTD   lanes_ffffffff<>+0(SB), Y3, Y7
+	VPAND      Y7, Y6, Y6
+	VMOVUPS    (SI), Y8
+	VMULPS     Y0, Y8, Y8
+	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
+	VPCMPGTD   lanes_2b7fffff<>+0(SB), Y7, Y7
+	VPAND      Y7, Y8, Y8
+	VMOVUPS    Y8, (SI)
+	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
+	VPCMPGTD   lanes_7f7fffff<>+0(SB), Y7, Y7
+	VPAND      Y6, Y7, Y7
+	VPOR       Y7, Y5, Y5
+	VBLENDVPS  Y6, Y8, Y4, Y7
+	VMAXPS     Y7, Y4, Y4
+	VPADDD     lanes_00000008<>+0(SB), Y3, Y3
+	VPCMPGTD   Y3, Y1, Y6
+	VPCMPGTD   lanes_ffffffff<>+0(SB), Y3, Y7
+	VPAND      Y7, Y6, Y6
+	VMOVUPS    32(SI), Y8
+	VMULPS     Y0, Y8, Y8
+	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
+	VPCMPGTD   lanes_2b7fffff<>+0(SB), Y7, Y7
+	VPAND      Y7, Y8, Y8
+	VMOVUPS    Y8, 32(SI)
+	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
+	VPCMPGTD   lanes_7f7fffff<>+0(SB), Y7, Y7
+	VPAND      Y6, Y7, Y7
+	VPOR       Y7, Y5, Y5
+	VBLENDVPS  Y6, Y8, Y4, Y7
+	VMAXPS     Y7, Y4, Y4
+	VPADDD     lanes_00000008<>+0(SB), Y3, Y3
 	ADDQ       $0x40, SI
 	ADDQ       $0x10, BX
 	CMPQ       BX, DX
 	JLT        largest
-	VSHUFF32X4 $0x4e, Z19, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VSHUFF32X4 $0xb1, Z19, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPERMILPS  $0x4e, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPERMILPS  $0xb1, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPXORD     Z22, Z22, Z22
+	VPERM2F128 $0x01, Y4, Y4, Y0
+	VMAXPS     Y4, Y0, Y4
+	VPERMILPS  $0x4e, Y4, Y0
+	VMAXPS     Y4, Y0, Y4
+	VPERMILPS  $0xb1, Y4, Y0
+	VMAXPS     Y4, Y0, Y4
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y6, Y6, Y6
 	MOVQ       CX, BX
 	MOVQ       AX, SI
-	VMOVDQA64  Z17, Z18
+	VMOVDQA    Y2, Y3
 
 exponentials:
-	VMOVUPS       (SI), Z0
-	VPCMPUD       $0x01, Z16, Z18, K2
-	VSUBPS        Z19, Z0, Z0
-	VCMPPS        $0x1d, Z1, Z0, K3
-	VMINPS        Z2, Z0, Z0
-	VMULPS        Z3, Z0, Z12
-	VRNDSCALEPS   $0x00, Z12, Z12
-	VFNMADD231PS  Z4, Z12, Z0
-	VFNMADD231PS  Z5, Z12, Z0
-	VMOVAPS       Z7, Z13
-	VFMADD213PS   Z8, Z0, Z13
-	VFMADD213PS   Z9, Z0, Z13
-	VFMADD213PS   Z10, Z0, Z13
-	VFMADD213PS   Z11, Z0, Z13
-	VFMADD213PS   Z6, Z0, Z13
-	VFMADD213PS   Z6, Z0, Z13
-	VCVTPS2DQ     Z12, Z12
-	VPSLLD        $0x17, Z12, Z12
-	VPADDD.Z      Z12, Z13, K3, Z13
-	VMOVAPS.Z     Z13, K2, Z13
-	VADDPS        Z13, Z22, Z22
-	VMOVUPS       Z13, (SI)
-	VPADDD        Z15, Z18, Z18
-	ADDQ          $0x40, SI
-	ADDQ          $0x10, BX
-	CMPQ          BX, DX
-	JLT           exponentials
-	VMOVD         X19, AX
-	MOVL          AX, maximum+32(FP)
-	VEXTRACTF64X4 $0x01, Z22, Y0
-	VADDPS        Y0, Y22, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPSHUFD       $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPSHUFD       $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVD         X1, AX
-	MOVL          AX, sum+36(FP)
-	KMOVW         K1, AX
-	MOVL          AX, bad+40(FP)
+	VPCMPGTD     Y3, Y1, Y2
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y3, Y7
+	VPAND        Y7, Y2, Y2
+	VMOVUPS      (SI), Y7
+	VSUBPS       Y4, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMINPS       lanes_42b00000<>+0(SB), Y7, Y7
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y9
+	VROUNDPS     $0x00, Y9, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y10
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
+	VCVTPS2DQ    Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y10, Y10
+	VPAND        Y8, Y10, Y10
+	VPAND        Y2, Y10, Y10
+	VADDPS       Y10, Y0, Y0
+	VMOVUPS      Y10, (SI)
+	VPADDD       lanes_00000008<>+0(SB), Y3, Y3
+	VPCMPGTD     Y3, Y1, Y2
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y3, Y7
+	VPAND        Y7, Y2, Y2
+	VMOVUPS      32(SI), Y7
+	VSUBPS       Y4, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMINPS       lanes_42b00000<>+0(SB), Y7, Y7
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y9
+	VROUNDPS     $0x00, Y9, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y10
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
+	VCVTPS2DQ    Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y10, Y10
+	VPAND        Y8, Y10, Y10
+	VPAND        Y2, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VMOVUPS      Y10, 32(SI)
+	VPADDD       lanes_00000008<>+0(SB), Y3, Y3
+	ADDQ         $0x40, SI
+	ADDQ         $0x10, BX
+	CMPQ         BX, DX
+	JLT          exponentials
+	VMOVD        X4, AX
+	MOVL         AX, maximum+32(FP)
+	VADDPS       Y6, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, sum+36(FP)
+	VPMOVMSKB    Y5, BX
+	MOVL         BX, bad+40(FP)
 	VZEROUPPER
 	RET
 
-// func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
-// Requires: AVX, AVX512F, SSE
-TEXT ·fold_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         out+0(FP), AX
-	MOVQ         o+8(FP), CX
-	MOVQ         n+24(FP), DX
-	MOVSS        a+16(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        b+20(FP), X1
-	VBROADCASTSS X1, Z1
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z2
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z3
+DATA lanes_ff800000<>+0(SB)/4, $0xff800000
+DATA lanes_ff800000<>+4(SB)/4, $0xff800000
+DATA lanes_ff800000<>+8(SB)/4, $0xff800000
+DATA lanes_ff800000<>+12(SB)/4, $0xff800000
+DATA lanes_ff800000<>+16(SB)/4, $0xff800000
+DATA lanes_ff800000<>+20(SB)/4, $0xff800000
+DATA lanes_ff800000<>+24(SB)/4, $0xff800000
+DATA lanes_ff800000<>+28(SB)/4, $0xff800000
+GLOBL lanes_ff800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_ffffffff<>+0(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+4(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+8(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+12(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+16(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+20(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+24(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+28(SB)/4, $0xffffffff
+GLOBL lanes_ffffffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_00000008<>+0(SB)/4, $0x00000008
+DATA lanes_00000008<>+4(SB)/4, $0x00000008
+DATA lanes_00000008<>+8(SB)/4, $0x00000008
+DATA lanes_00000008<>+12(SB)/4, $0x00000008
+DATA lanes_00000008<>+16(SB)/4, $0x00000008
+DATA lanes_00000008<>+20(SB)/4, $0x00000008
+DATA lanes_00000008<>+24(SB)/4, $0x00000008
+DATA lanes_00000008<>+28(SB)/4, $0x00000008
+GLOBL lanes_00000008<>(SB), RODATA|NOPTR, $32
+
+// func toHalf_avx2(dst *uint16, x *float32, n int) (bad uint32)
+// Requires: AVX, AVX2, F16C
+TEXT ·toHalf_avx2(SB), NOSPLIT, $0-28
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  n+16(FP), DX
+	VPXOR Y0, Y0, Y0
 
 vector:
-	VMOVUPS     (AX), Z4
-	VMULPS      Z0, Z4, Z4
-	VFMADD231PS (CX), Z1, Z4
-	VPANDD      Z2, Z4, Z5
-	VPCMPUD     $0x05, Z3, Z5, K1
-	VMOVAPS.Z   Z4, K1, Z4
-	VMOVUPS     Z4, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JNZ         vector
-	VZEROUPPER
-	RET
-
-// func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
-// Requires: AVX, AVX512F, SSE
-TEXT ·divide_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         out+0(FP), AX
-	MOVQ         o+8(FP), CX
-	MOVQ         n+24(FP), DX
-	MOVSS        sum+16(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z1
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z2
-
-vector:
-	VMOVUPS   (CX), Z3
-	VDIVPS    Z0, Z3, Z3
-	VPANDD    Z1, Z3, Z4
-	VPCMPUD   $0x05, Z2, Z4, K1
-	VMOVAPS.Z Z3, K1, Z3
-	VMOVUPS   Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
+	VMOVUPS   (CX), Y1
+	VPAND     lanes_7fffffff<>+0(SB), Y1, Y2
+	VPCMPGTD  lanes_477fefff<>+0(SB), Y2, Y2
+	VPOR      Y2, Y0, Y0
+	VCVTPS2PH $0x00, Y1, (AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x10, AX
+	SUBQ      $0x08, DX
 	JNZ       vector
-	VZEROUPPER
-	RET
-
-// func floor_avx512vnni(x *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·floor_avx512vnni(SB), NOSPLIT, $0-16
-	MOVQ         x+0(FP), AX
-	MOVQ         n+8(FP), CX
-	MOVL         $0x7fffffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x2b800000, DX
-	VPBROADCASTD DX, Z1
-
-vector:
-	VMOVUPS   (AX), Z2
-	VPANDD    Z0, Z2, Z3
-	VPCMPUD   $0x05, Z1, Z3, K1
-	VMOVAPS.Z Z2, K1, Z2
-	VMOVUPS   Z2, (AX)
-	ADDQ      $0x40, AX
-	SUBQ      $0x10, CX
-	JNZ       vector
-	VZEROUPPER
-	RET
-
-// func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
-// Requires: AVX, AVX512F
-TEXT ·toHalf_avx512vnni(SB), NOSPLIT, $0-28
-	MOVQ         dst+0(FP), AX
-	MOVQ         x+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z0
-	MOVL         $0x477ff000, BX
-	VPBROADCASTD BX, Z1
-	KXORW        K1, K1, K1
-
-vector:
-	VMOVUPS   (CX), Z2
-	VPANDD    Z0, Z2, Z3
-	VPCMPUD   $0x05, Z1, Z3, K2
-	KORW      K2, K1, K1
-	VCVTPS2PH $0x00, Z2, (AX)
-	ADDQ      $0x40, CX
-	ADDQ      $0x20, AX
-	SUBQ      $0x10, DX
-	JNZ       vector
-	KMOVW     K1, AX
+	VPMOVMSKB Y0, AX
 	MOVL      AX, bad+24(FP)
 	VZEROUPPER
 	RET
 
-// func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·rotateHalves_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         x+0(FP), AX
-	MOVQ         cos+8(FP), CX
-	MOVQ         sin+16(FP), DX
-	MOVQ         n+24(FP), BX
-	LEAQ         (AX)(BX*4), SI
-	MOVL         $0x7fffffff, DI
-	VPBROADCASTD DI, Z0
-	MOVL         $0x2b800000, DI
-	VPBROADCASTD DI, Z1
-
-vector:
-	VMOVUPS   (AX), Z2
-	VMOVUPS   (SI), Z3
-	VMOVUPS   (CX), Z4
-	VMOVUPS   (DX), Z5
-	VMULPS    Z2, Z4, Z6
-	VMULPS    Z3, Z5, Z7
-	VSUBPS    Z7, Z6, Z6
-	VMULPS    Z2, Z5, Z5
-	VMULPS    Z3, Z4, Z4
-	VADDPS    Z4, Z5, Z5
-	VPANDD    Z0, Z6, Z2
-	VPCMPUD   $0x05, Z1, Z2, K1
-	VMOVAPS.Z Z6, K1, Z6
-	VPANDD    Z0, Z5, Z2
-	VPCMPUD   $0x05, Z1, Z2, K1
-	VMOVAPS.Z Z5, K1, Z5
-	VMOVUPS   Z6, (AX)
-	VMOVUPS   Z5, (SI)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, SI
-	ADDQ      $0x40, CX
-	ADDQ      $0x40, DX
-	SUBQ      $0x10, BX
-	JNZ       vector
-	VZEROUPPER
-	RET
-
-// func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·rotatePairs_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         x+0(FP), AX
-	MOVQ         cos+8(FP), CX
-	MOVQ         sin+16(FP), DX
-	MOVQ         n+24(FP), BX
-	MOVL         $0x7fffffff, SI
-	VPBROADCASTD SI, Z0
-	MOVL         $0x2b800000, SI
-	VPBROADCASTD SI, Z1
-	MOVQ         $0x0303020201010000, SI
-	VMOVQ        SI, X2
-	MOVQ         $0x0707060605050404, SI
-	VPINSRQ      $0x01, SI, X2, X2
-	VPMOVZXBD    X2, Z2
-	MOVQ         $0x0000000080000000, SI
-	VPBROADCASTQ SI, Z3
-
-pairs:
-	VMOVUPS   (AX), Z4
-	VMOVUPS   (CX), Y6
-	VMOVUPS   (DX), Y7
-	VPERMPS   Z6, Z2, Z6
-	VPERMPS   Z7, Z2, Z7
-	VPXORD    Z3, Z7, Z7
-	VPERMILPS $0xb1, Z4, Z5
-	VMULPS    Z6, Z4, Z4
-	VMULPS    Z7, Z5, Z5
-	VADDPS    Z5, Z4, Z4
-	VPANDD    Z0, Z4, Z5
-	VPCMPUD   $0x05, Z1, Z5, K1
-	VMOVAPS.Z Z4, K1, Z4
-	VMOVUPS   Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x20, CX
-	ADDQ      $0x20, DX
-	SUBQ      $0x08, BX
-	JNZ       pairs
-	VZEROUPPER
-	RET
+DATA lanes_477fefff<>+0(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+4(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+8(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+12(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+16(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+20(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+24(SB)/4, $0x477fefff
+DATA lanes_477fefff<>+28(SB)/4, $0x477fefff
+GLOBL lanes_477fefff<>(SB), RODATA|NOPTR, $32

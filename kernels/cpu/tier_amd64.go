@@ -99,8 +99,22 @@ func avx512WideTiles() map[quant.Type]tiles {
 
 func avx2Set() *kernelSet {
 	return &kernelSet{
-		tier:   AVX2,
-		matmul: matmulTable{avx2Tiles()},
+		tier:     AVX2,
+		matmul:   matmulTable{avx2Tiles()},
+		quantise: quantise_a8_avx2,
+		siluMul:  siluMul_avx2,
+		add:      add_avx2,
+		floor:    floor_avx2,
+		squares:  squares_avx2,
+		normMul:  normMul_avx2,
+		toHalf:   toHalf_avx2,
+		fold:     fold_avx2,
+		divide:   divide_avx2,
+		soften:   soften_avx2,
+		attn: [2]attnKernels{
+			kernels.KVF16: {scores_f16_avx2, weigh_f16_avx2},
+			kernels.KVF32: {scores_f32_avx2, weigh_f32_avx2},
+		},
 	}
 }
 

@@ -21,9 +21,6 @@ func attention512() {
 		weigh512(kv)
 	}
 	soften512()
-	fold512()
-	divide512()
-	floorRow512()
 	toHalf512()
 }
 
@@ -174,7 +171,7 @@ func soften512() {
 	scale, scalar := ZMM(), XMM()
 	Load(Param("scale"), scalar)
 	VBROADCASTSS(scalar, scale)
-	e, f, limit := newExp512(), newFloor512(), constant512(notFinite)
+	e, f, limit := avx512.exponential(), newFloor512(), constant512(notFinite)
 	sixteen := constant512(16)
 	// place - first < span selects the visible lanes.
 	span, first, start := ZMM(), lanesFrom(lo), GP64()
@@ -201,7 +198,7 @@ func soften512() {
 	}
 	rewind()
 	Label("largest")
-	v, abs, seen, over := load512(ptr), ZMM(), K(), K()
+	v, abs, seen, over := avx512.load(ptr), ZMM(), K(), K()
 	VPCMPUD(Imm(cmpLess), span, place, seen)
 	VMULPS(scale, v, v)
 	f.apply(v)
@@ -216,7 +213,7 @@ func soften512() {
 	VPXORD(sums, sums, sums)
 	rewind()
 	Label("exponentials")
-	x := load512(ptr)
+	x := avx512.load(ptr)
 	seen = K()
 	VPCMPUD(Imm(cmpLess), span, place, seen)
 	VSUBPS(top, x, x)
@@ -274,62 +271,24 @@ func greatestAcross(m VecVirtual) {
 	VMAXPS(m, t, m)
 }
 
-// tree512 sums the lanes in the contract's order into lane 0.
+// tree512 sums the lanes in the contract's order.
 func tree512(v VecVirtual) Register {
-	y, x := YMM(), XMM()
+	y := YMM()
 	VEXTRACTF64X4(Imm(1), v, y)
 	VADDPS(y, v.AsY(), y)
+	return tree256(y)
+}
+
+// tree256 is the rest of the tree, from 8 lanes on.
+func tree256(y VecVirtual) Register {
+	x, t := XMM(), XMM()
 	VEXTRACTF128(Imm(1), y, x)
 	VADDPS(x, y.AsX(), x)
-	t := XMM()
 	VPSHUFD(Imm(0x4e), x, t)
 	VADDPS(t, x, x)
 	VPSHUFD(Imm(0xb1), x, t)
 	VADDPS(t, x, x)
 	return x
-}
-
-func fold512() {
-	TEXT("fold_avx512vnni", attr.NOSPLIT, "func(out, o *float32, a, b float32, n int)")
-	Doc("out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.")
-	Pragma("noescape")
-	out, o, n := pointer("out"), pointer("o"), pointer("n")
-	a, b := argument512("a"), argument512("b")
-	f := newFloor512()
-	overVectors(n, func() {
-		v := load512(out)
-		VMULPS(a, v, v)
-		VFMADD231PS(Mem{Base: o}, b, v)
-		f.apply(v)
-		VMOVUPS(v, Mem{Base: out})
-	}, out, o)
-}
-
-func divide512() {
-	TEXT("divide_avx512vnni", attr.NOSPLIT, "func(out, o *float32, sum float32, n int)")
-	Doc("out = F(RN(o/sum)), n a multiple of 16; portable form: Device.divide.")
-	Pragma("noescape")
-	out, o, n := pointer("out"), pointer("o"), pointer("n")
-	sum, f := argument512("sum"), newFloor512()
-	overVectors(n, func() {
-		v := load512(o)
-		VDIVPS(sum, v, v)
-		f.apply(v)
-		VMOVUPS(v, Mem{Base: out})
-	}, out, o)
-}
-
-func floorRow512() {
-	TEXT("floor_avx512vnni", attr.NOSPLIT, "func(x *float32, n int)")
-	Doc("x = F(x), n a multiple of 16; portable form: arith.FloorAll.")
-	Pragma("noescape")
-	x, n := pointer("x"), pointer("n")
-	f := newFloor512()
-	overVectors(n, func() {
-		v := load512(x)
-		f.apply(v)
-		VMOVUPS(v, Mem{Base: x})
-	}, x)
 }
 
 // toHalf512 rounds to half precision; an infinity or NaN in the result shows
@@ -339,11 +298,10 @@ func toHalf512() {
 	Doc("Halves nearest to x, n a multiple of 16; bad is not 0 if one is not finite; portable form: arith.F32ToF16.")
 	Pragma("noescape")
 	dst, x, n := pointer("dst"), pointer("x"), pointer("n")
-	// From 65520 on a number rounds to an infinity.
-	abs, limit, bad := constant512(absMask), constant512(0x477ff000), K()
+	abs, limit, bad := constant512(absMask), constant512(halfOverflow), K()
 	KXORW(bad, bad, bad)
 	Label("vector")
-	v, t, over := load512(x), ZMM(), K()
+	v, t, over := avx512.load(x), ZMM(), K()
 	VPANDD(abs, v, t)
 	VPCMPUD(Imm(cmpGreaterEqual), limit, t, over)
 	KORW(over, bad, bad)
@@ -357,12 +315,4 @@ func toHalf512() {
 	Store(r, Return("bad"))
 	VZEROUPPER()
 	RET()
-}
-
-// argument512 broadcasts a float argument.
-func argument512(name string) VecVirtual {
-	x, z := XMM(), ZMM()
-	Load(Param(name), x)
-	VBROADCASTSS(x, z)
-	return z
 }

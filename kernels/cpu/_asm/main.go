@@ -18,11 +18,14 @@ func main() {
 	pause()
 	matmul512()
 	floatMatmul512()
-	matmulAVX2()
 	quantise512()
-	elementwise512()
+	elementwise(avx512)
 	attention512()
 	rotate512()
+	matmulAVX2()
+	quantise2()
+	elementwise(avx2)
+	attention2()
 	Generate()
 }
 
@@ -31,6 +34,8 @@ const (
 	absMask   = 0x7fffffff
 	tiny      = 0x2b800000 // 2^-40: smaller elements count as +0
 	notFinite = 0x7f800000 // the least pattern that is not finite
+	// halfOverflow is 65520, from which on a number rounds to an infinite half.
+	halfOverflow = 0x477ff000
 )
 
 // Comparison predicates of VPCMPUD and VCMPPS.

@@ -74,15 +74,21 @@ func maxAcross(m, t VecVirtual) {
 
 // storeSums writes all of the record that follows q.
 func storeSums(rec GPVirtual, lo, hi, ones, d Register) {
-	halves, second, total := XMM(), XMM(), XMM()
+	halves, second := XMM(), XMM()
 	VPXOR(halves, halves, halves)
 	VPXOR(second, second, second)
 	VPDPBUSD(lo, ones, halves)
 	VPDPBUSD(hi, ones, second)
 	VPHADDD(second, halves, halves)
-	VPHADDD(halves, halves, halves) // lanes 0 and 1: sums of both halves
-	VPHADDD(halves, halves, total)  // lane 0: sum of all
-	zero, v := XMM(), XMM()
+	VPHADDD(halves, halves, halves)
+	storeTerms(rec, halves, d)
+}
+
+// storeTerms writes d and what follows from the sums of both halves, which are
+// lanes 0 and 1.
+func storeTerms(rec GPVirtual, halves VecVirtual, d Register) {
+	total, zero, v := XMM(), XMM(), XMM()
+	VPHADDD(halves, halves, total) // lane 0: sum of all
 	VPXOR(zero, zero, zero)
 	VMOVD(d, Mem{Base: rec, Disp: recD})
 	VCVTDQ2PS(total, v)

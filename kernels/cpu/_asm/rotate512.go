@@ -20,8 +20,8 @@ func rotateHalves512() {
 	far := GP64()
 	LEAQ(Mem{Base: x, Index: n, Scale: 4}, far)
 	f := newFloor512()
-	overVectors(n, func() {
-		a, b, c, s := load512(x), load512(far), load512(cos), load512(sin)
+	avx512.overVectors(n, func() {
+		a, b, c, s := avx512.load(x), avx512.load(far), avx512.load(cos), avx512.load(sin)
 		ac, bs := ZMM(), ZMM()
 		VMULPS(a, c, ac)
 		VMULPS(b, s, bs)
@@ -49,7 +49,7 @@ func rotatePairs512() {
 	MOVQ(U64(0x0000000080000000), r)
 	VPBROADCASTQ(r, minus)
 	Label("pairs")
-	v, other, c, s := load512(x), ZMM(), ZMM(), ZMM()
+	v, other, c, s := avx512.load(x), ZMM(), ZMM(), ZMM()
 	VMOVUPS(Mem{Base: cos}, c.AsY())
 	VMOVUPS(Mem{Base: sin}, s.AsY())
 	VPERMPS(c, twice, c)
