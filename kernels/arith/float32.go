@@ -28,14 +28,25 @@ func FloorAll(x []float32) {
 
 // FMA is a*b+c with one rounding to float32, denormal results included.
 //
-// The product of two float32 is exact in float64. Its sum with c is rounded to
-// odd: the error of the addition, found exactly by TwoSum, moves an even
-// mantissa towards it. Rounding that to float32 equals rounding once, since
-// float64 has more than two bits beyond float32 (Boldo and Melquiond, 2008).
+// The product of two float32 is exact in float64. Rounding its sum with c to
+// float64 and then to float32 can differ from rounding once only where the
+// first rounding gives a midpoint of two float32, or a denormal.
 func FMA(a, b, c float32) float32 {
-	p := float64(float64(a) * float64(b))
-	z := float64(c)
+	p, z := float64(float64(a)*float64(b)), float64(c)
 	s := float64(p + z)
+	if u := math.Float64bits(s); u&0x1fffffff != 0x10000000 && u<<1 >= 897<<53 {
+		return float32(s)
+	}
+	return roundOdd(p, z, s)
+}
+
+// roundOdd gives p+z rounded once to float32; s is the sum in float64. The
+// error of the addition, found exactly by TwoSum, moves an even mantissa of s
+// towards it. Rounding that to float32 equals rounding once, since float64 has
+// more than two bits beyond float32 (Boldo and Melquiond, 2008).
+//
+//go:noinline
+func roundOdd(p, z, s float64) float32 {
 	t := float64(s - p)
 	e := float64(float64(p-float64(s-t)) + float64(z-t))
 	if e == 0 || e != e {

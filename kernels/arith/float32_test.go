@@ -58,6 +58,27 @@ func TestFMARoundsOnce(t *testing.T) {
 	}
 }
 
+// A tiny addend decides between two float32 when the product is their midpoint.
+func TestFMAIsNotFooledByMidpoints(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	seen := 0
+	for range 200000 {
+		a, b := f32(r.Uint32()&0x000fff00|0x3f800000), f32(r.Uint32()&0x000fff00|0x3f800000)
+		if p := float64(a) * float64(b); math.Float64bits(p)&0x1fffffff != 0x10000000 {
+			continue
+		}
+		seen++
+		for _, c := range []float32{1e-20, -1e-20, 1e-30, -1e-44, 0} {
+			if got, want := arith.FMA(a, b, c), exactFMA(a, b, c); got != want {
+				t.Fatalf("FMA(%x, %x, %x) = %x, want %x", a, b, c, got, want)
+			}
+		}
+	}
+	if seen < 50 {
+		t.Fatalf("only %d midpoints were met", seen)
+	}
+}
+
 func TestFMASpecialValues(t *testing.T) {
 	inf := float32(math.Inf(1))
 	negZero := float32(math.Copysign(0, -1))
