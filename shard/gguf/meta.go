@@ -144,7 +144,11 @@ func (m *Meta) Bools(key string) ([]bool, error) {
 
 // PerLayer is a value that a file gives once for all layers, as a number, or once a layer, as an array of n numbers
 // (llama.attention.head_count_kv and its like). n is how many there must be.
+// It may come from the file: it is refused before anything is allocated if it is absurd.
 func (m *Meta) PerLayer(key string, n int) ([]uint64, error) {
+	if n < 0 || n > MaxTensors {
+		return nil, fmt.Errorf("metadata %s: %d layers; at most %d are possible: %w", key, n, MaxTensors, ErrType)
+	}
 	if v, ok := m.vals[key]; ok && v.typ == Array {
 		if v.Len() != n {
 			return nil, fmt.Errorf("metadata %s: expected %d elements (one a layer), has %d: %w", key, n, v.Len(), ErrType)

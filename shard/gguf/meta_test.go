@@ -65,6 +65,9 @@ func TestGettersConvertWhatIsExactAndNameWhatIsNot(t *testing.T) {
 		"with default":    of(m.UintOr("i8", 4)),
 		"too few layers":  of(m.PerLayer("bytes", 4)),
 	}
+	if _, err := m.PerLayer("u8", 1<<30); !errors.Is(err, gguf.ErrType) {
+		t.Errorf("2^30 layers: %v", err)
+	}
 	for name, r := range bad {
 		if !errors.Is(r.err, gguf.ErrType) || !strings.Contains(r.err.Error(), "expected") {
 			t.Errorf("%s: %v, %v", name, r.v, r.err)

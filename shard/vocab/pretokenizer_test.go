@@ -64,7 +64,7 @@ func TestWordsTogetherAreTheText(t *testing.T) {
 }
 
 func TestNoTextTakesLongToCut(t *testing.T) {
-	n := 1 << 17
+	n := 1 << 16
 	if testing.Short() {
 		n = 1 << 14
 	}
