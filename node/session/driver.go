@@ -151,7 +151,7 @@ func (d *Driver) tryOpen(ctx context.Context) error {
 	}
 	err = d.path.decode.Send(&weftv1.Frame{Body: &weftv1.Frame_Open{Open: &weftv1.Open{
 		Session: d.id[:], Positions: uint32(d.spec.Positions), Salt: d.spec.Salt, Sampling: d.spec.Sampling,
-		NoPrefix: d.spec.NoPrefix, Held: uint32(len(tokens)), CreditPositions: uint32(d.s.p.Credit), Prompt: uint32(len(tokens)),
+		NoPrefix: d.spec.NoPrefix, CreditPositions: uint32(d.s.p.Credit), Prompt: uint32(len(tokens)),
 	}}}, payload)
 	if err == nil {
 		err = d.wait(ctx, d.opened)

@@ -1,0 +1,366 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/chat"
+	"github.com/weft-mesh/weft/node/session"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/shard/vocab"
+)
+
+// Defaults of sampling, where neither the request nor the model's metadata says.
+const (
+	defaultTemperature = 0.7
+	defaultTopP        = 0.9
+	penaltyWindow      = 64
+	// queueWait is how long a reply waits for room before it is refused.
+	queueWait = 30 * time.Second
+)
+
+// Generate implements api.Node: the way of a prompt.
+func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(api.Event) error) (api.Reply, error) {
+	begin := time.Now()
+	ctx, cancel := n.alive(ctx)
+	defer cancel()
+	progress := func(p api.Progress) { _ = emit(api.Event{Progress: &p}) }
+	m, err := n.lib.open(ctx, r.Model, progress)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	prompt, err := promptTokens(m, r, n.now)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	spec, err := replySpec(m, r, prompt)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	if err := n.store.MarkUsed(m.entry); err != nil {
+		n.log.Warn("last used model is not remembered", "error", err)
+	}
+	n.sessions.Add(1)
+	defer n.sessions.Add(-1)
+	a, err := n.plans.get(ctx, m, progress)
+	if err != nil {
+		return api.Reply{}, n.replyError(ctx, err)
+	}
+	g := &generation{n: n, m: m, r: r, a: a, emit: emit, prompt: prompt, seed: spec.Sampling.Seed}
+	return g.run(ctx, spec, begin)
+}
+
+// generation is one reply on its way.
+type generation struct {
+	n      *Node
+	m      *opened
+	r      api.GenerateRequest
+	a      *active
+	emit   func(api.Event) error
+	prompt []int32
+	seed   uint64
+
+	text  *session.Text
+	probs []api.Token
+	first time.Time
+}
+
+func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time) (api.Reply, error) {
+	g.text = session.NewText(g.m.vocab.NewDecoder(vocab.DecodeOptions{WholeText: false}), g.r.Stop)
+	spec.Started = func(held int) {
+		_ = g.emit(api.Event{Start: &api.Start{Model: g.m.entry.Name, PromptTokens: len(g.prompt), Seed: g.seed, Stages: g.n.stages(g.a)}})
+	}
+	spec.Tokens = g.tokens
+	spec.Progress = func(done, total int) {
+		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "prefill", Text: "reading the prompt", Done: int64(done), Total: int64(total), Unit: "tokens"}})
+	}
+	spec.Queued = func() {
+		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
+	}
+	ready := time.Now()
+	out, err := session.Drive(ctx, g.a.path, spec)
+	if err != nil {
+		return api.Reply{}, g.n.lostOrRefused(ctx, g.a, err)
+	}
+	if tail := g.text.Flush(); tail != "" && out.Finish != session.FinishCancelled {
+		if err := g.emit(api.Event{Text: tail}); err != nil {
+			out.Finish = session.FinishCancelled
+		}
+	}
+	if ctx.Err() != nil && g.n.ctx.Err() != nil {
+		return api.Reply{}, api.Errorf(api.KindUnavailable, "the node is shutting down")
+	}
+	return g.reply(out, begin, ready), nil
+}
+
+// tokens takes committed tokens: their text goes out unless it may be the
+// beginning of a stop string.
+func (g *generation) tokens(list []session.Token) (bool, error) {
+	if g.first.IsZero() {
+		g.first = time.Now()
+	}
+	ev := api.Event{}
+	stop := false
+	for _, t := range list {
+		tok := g.token(t)
+		ev.Tokens = append(ev.Tokens, tok)
+		if g.r.Logprobs > 0 {
+			g.probs = append(g.probs, tok)
+		}
+		if g.m.vocab.IsEOG(t.ID) && !g.r.IgnoreEOS {
+			continue
+		}
+		delta, stopped := g.text.Push(t.ID)
+		ev.Text += delta
+		if stopped {
+			stop = true
+			break
+		}
+	}
+	return stop, g.emit(ev)
+}
+
+func (g *generation) token(t session.Token) api.Token {
+	piece := g.m.vocab.Piece(t.ID)
+	tok := api.Token{ID: t.ID, Text: piece, Logprob: float64(t.Logprob)}
+	if g.r.Logprobs > 0 {
+		tok.Bytes = []byte(piece)
+		for _, c := range t.Top {
+			p := g.m.vocab.Piece(c.ID)
+			tok.Top = append(tok.Top, api.Token{ID: c.ID, Text: p, Bytes: []byte(p), Logprob: float64(c.Logprob)})
+		}
+	}
+	return tok
+}
+
+func (g *generation) reply(out session.Outcome, begin, ready time.Time) api.Reply {
+	rep := api.Reply{
+		Model: g.m.entry.Name, PromptTokens: g.prompt, Tokens: out.Tokens, Text: g.text.String(), Seed: g.seed, Cached: out.Held,
+		Plan:      api.ReplyPlan{Generation: g.a.spec.GetId().GetGeneration(), Stages: g.n.stages(g.a)},
+		StateHash: hex.EncodeToString(out.Hash), Logprobs: g.probs,
+	}
+	if rep.Tokens == nil {
+		rep.Tokens = []int32{}
+	}
+	switch out.Finish {
+	case session.FinishContext:
+		rep.FinishReason = "length"
+		rep.FinishDetail = fmt.Sprintf("the context of %d tokens is full; a model added with a larger --ctx holds more", g.context())
+	default:
+		rep.FinishReason = string(out.Finish)
+	}
+	end := time.Now()
+	rep.Timings.Totalms = millis(end.Sub(begin))
+	if !g.first.IsZero() {
+		rep.Timings.TTFTms = millis(g.first.Sub(begin))
+		if d := g.first.Sub(ready).Seconds(); d > 0 {
+			rep.Timings.PrefillTPS = float64(len(g.prompt)-out.Held) / d
+		}
+		if d := end.Sub(g.first).Seconds(); d > 0 && len(out.Tokens) > 1 {
+			rep.Timings.DecodeTPS = float64(len(out.Tokens)-1) / d
+		}
+	}
+	g.measured(out, end, ready)
+	return rep
+}
+
+// measured notes TTFT and TPOT beside the plan's predictions.
+func (g *generation) measured(out session.Outcome, end, ready time.Time) {
+	if g.first.IsZero() {
+		return
+	}
+	g.a.mu.Lock()
+	defer g.a.mu.Unlock()
+	g.a.ttft.add(millis(g.first.Sub(ready)))
+	if n := len(out.Tokens); n > 4 {
+		g.a.tpot.add(millis(end.Sub(g.first)) / float64(n-1))
+	}
+	g.n.generated.Add(int64(len(out.Tokens)))
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (g *generation) context() int {
+	if c := g.r.Context; c > 0 {
+		return min(c, g.m.entry.Profile.Context)
+	}
+	return g.m.entry.Profile.Context
+}
+
+// promptTokens makes the tokens of a request's prompt.
+func promptTokens(m *opened, r api.GenerateRequest, now func() time.Time) ([]int32, error) {
+	switch {
+	case len(r.Tokens) > 0:
+		for i, t := range r.Tokens {
+			if t < 0 || int(t) >= m.config.Vocab {
+				return nil, &api.Error{Kind: api.KindInvalid, Param: "prompt", Message: fmt.Sprintf("token %d of the prompt is %d; the vocabulary of %s has %d", i, t, m.entry.Name, m.config.Vocab)}
+			}
+		}
+		return r.Tokens, nil
+	case r.Prompt != nil:
+		ids := m.vocab.Encode(*r.Prompt, vocab.EncodeOptions{ParseSpecial: true, AddSpecial: true})
+		if len(ids) == 0 && m.vocab.BOS() != vocab.NoToken {
+			ids = append(ids, m.vocab.BOS())
+		}
+		return ids, nil
+	default:
+		return chatTokens(m, r, now)
+	}
+}
+
+func chatTokens(m *opened, r api.GenerateRequest, now func() time.Time) ([]int32, error) {
+	t, err := m.template()
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	text, err := t.Render(chat.Input{
+		Messages: r.Messages, Tools: r.Tools, AddGenerationPrompt: true, Extra: r.TemplateArgs, Now: now,
+		BOSToken: special(m.vocab, m.vocab.BOS()), EOSToken: special(m.vocab, m.vocab.EOS()),
+	})
+	if err != nil {
+		return nil, &api.Error{Kind: api.KindInvalid, Param: "messages", Message: err.Error()}
+	}
+	ids := m.vocab.Encode(text, vocab.EncodeOptions{ParseSpecial: true, AddSpecial: true})
+	// Many templates write BOS themselves.
+	if len(ids) > 1 && ids[0] == m.vocab.BOS() && ids[1] == ids[0] {
+		ids = ids[1:]
+	}
+	if n := len(ids); n > 0 && m.vocab.AddEOS() && ids[n-1] == m.vocab.EOS() {
+		ids = ids[:n-1] // the reply is still to come
+	}
+	return ids, nil
+}
+
+func special(v *vocab.Vocab, id int32) string {
+	if id == vocab.NoToken {
+		return ""
+	}
+	return v.Entry(id)
+}
+
+// replySpec turns a request into what a session needs.
+func replySpec(m *opened, r api.GenerateRequest, prompt []int32) (session.Spec, error) {
+	ctx := m.entry.Profile.Context
+	if r.Context < 0 || r.MaxTokens < 0 {
+		return session.Spec{}, &api.Error{Kind: api.KindInvalid, Param: "max_tokens", Message: "context and max tokens must not be negative"}
+	}
+	if r.Context > ctx {
+		return session.Spec{}, &api.Error{Kind: api.KindInvalid, Param: "context", Message: fmt.Sprintf("%s was added with a context of %d; %d is more: add it again under another name with --ctx %d", m.entry.Name, ctx, r.Context, r.Context)}
+	}
+	if r.Context > 0 {
+		ctx = r.Context
+	}
+	if len(prompt) == 0 {
+		return session.Spec{}, &api.Error{Kind: api.KindInvalid, Param: "prompt", Message: "the prompt is empty"}
+	}
+	if len(prompt) >= ctx {
+		return session.Spec{}, &api.Error{Kind: api.KindTooLarge, Param: "messages", Message: fmt.Sprintf("the prompt has %d tokens and the context of %s holds %d, the reply included: shorten it, or add the model with a larger --ctx", len(prompt), m.entry.Name, ctx)}
+	}
+	sampling, err := samplingOf(m, r)
+	if err != nil {
+		return session.Spec{}, err
+	}
+	// Without a limit of the caller's the context ends the reply, and says so.
+	most := r.MaxTokens
+	if most == 0 {
+		most = math.MaxInt32
+	}
+	eog := m.vocab.IsEOG
+	if r.IgnoreEOS {
+		eog = nil
+	}
+	return session.Spec{
+		Params:   session.Params{Prompt: prompt, MaxTokens: most, Context: ctx, EOG: eog, WantHash: r.StateHash},
+		Sampling: sampling, Salt: saltOf(r.Tenant), NoPrefix: r.NoPrefix, Positions: min(ctx, len(prompt)+most), QueueWait: queueWait,
+	}, nil
+}
+
+// samplingOf fills in what the request leaves open from the model's metadata.
+func samplingOf(m *opened, r api.GenerateRequest) (*weftv1.Sampling, error) {
+	s := &weftv1.Sampling{
+		Choice: uint32(r.Choice), Temperature: metaOr(m, "general.sampling.temp", defaultTemperature), TopP: metaOr(m, "general.sampling.top_p", defaultTopP),
+		RepeatPenalty: r.RepeatPenalty, PresencePenalty: r.PresencePenalty, FrequencyPenalty: r.FrequencyPenalty, PenaltyLastN: penaltyWindow,
+	}
+	if s.RepeatPenalty == 0 {
+		s.RepeatPenalty = 1
+	}
+	if r.Temperature != nil {
+		s.Temperature = *r.Temperature
+	}
+	if r.TopP != nil {
+		s.TopP = *r.TopP
+	}
+	if r.TopK != nil {
+		s.TopK = uint32(max(0, *r.TopK))
+	}
+	if r.MinP != nil {
+		s.MinP = *r.MinP
+	}
+	for _, c := range []struct {
+		param    string
+		value    float64
+		min, max float64
+	}{
+		{"temperature", s.Temperature, 0, 100}, {"top_p", s.TopP, 0, 1}, {"min_p", s.MinP, 0, 1}, {"repeat_penalty", s.RepeatPenalty, 0.01, 100},
+		{"presence_penalty", s.PresencePenalty, -100, 100}, {"frequency_penalty", s.FrequencyPenalty, -100, 100},
+	} {
+		if math.IsNaN(c.value) || c.value < c.min || c.value > c.max {
+			return nil, &api.Error{Kind: api.KindInvalid, Param: c.param, Message: fmt.Sprintf("%s is %v; it must be from %v to %v", c.param, c.value, c.min, c.max)}
+		}
+	}
+	if r.Logprobs > 0 {
+		s.WantLogprobs, s.Logprobs = true, uint32(min(r.Logprobs-1, 20))
+	}
+	for id, b := range r.LogitBias {
+		if id < 0 || id >= m.config.Vocab || math.IsNaN(b) || math.Abs(b) > 1000 {
+			return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias names token %d with %v; tokens are 0 to %d", id, b, m.config.Vocab-1)}
+		}
+		s.Bias = append(s.Bias, &weftv1.LogitBias{Token: uint32(id), Bias: b})
+	}
+	if r.Seed != nil {
+		s.Seed = *r.Seed
+	} else {
+		var b [8]byte
+		rand.Read(b[:])
+		s.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // fits a JSON number
+	}
+	return s, nil
+}
+
+func metaOr(m *opened, key string, def float64) float64 {
+	if v, err := m.manifest.Header.Meta.Float(key); err == nil && v >= 0 && !math.IsNaN(v) {
+		return v
+	}
+	return def
+}
+
+// lostOrRefused gives a driver's error its kind, and drops a plan that broke so
+// that the next prompt is planned anew.
+func (n *Node) lostOrRefused(ctx context.Context, a *active, err error) error {
+	var lost *session.LostError
+	var refused *session.RefusedError
+	switch {
+	case errors.As(err, &lost):
+		n.background(func() { n.plans.drop(a) })
+		return &api.Error{Kind: api.KindStageLost, Node: lost.Peer, Message: fmt.Sprintf("node %s, which computed a part of %s, was lost during the reply: %s; ask again, and the model is planned anew", n.nodeName(lost.Peer), a.model.entry.Name, lost.Reason)}
+	case errors.As(err, &refused) && refused.Busy:
+		return &api.Error{Kind: api.KindBusy, Node: refused.Peer, Message: fmt.Sprintf("node %s is full with other replies: %s; try again later, or ask with a smaller max_tokens", n.nodeName(refused.Peer), refused.Cause)}
+	case errors.As(err, &refused):
+		return &api.Error{Kind: api.KindNoCapacity, Node: refused.Peer, Message: fmt.Sprintf("node %s cannot hold this reply: %s", n.nodeName(refused.Peer), refused.Cause)}
+	}
+	return n.replyError(ctx, err)
+}
+
+func (n *Node) replyError(ctx context.Context, err error) error {
+	if n.ctx.Err() != nil {
+		return api.Errorf(api.KindUnavailable, "the node is shutting down")
+	}
+	return err
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/node/worker"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/shard"
+	"github.com/weft-mesh/weft/shard/kv"
+	"github.com/weft-mesh/weft/shard/model"
+	"github.com/weft-mesh/weft/shard/store"
+	"github.com/weft-mesh/weft/shard/store/manifest"
+)
+
+// maxRows is the widest batch of a step: room for a prefill chunk beside the
+// decode rows of many sessions.
+const maxRows = 256
+
+// loader brings stages into being: weights from the store, or from peers into
+// the store, onto this node's one device.
+type loader struct {
+	lib    *library
+	store  *store.Store
+	device kernels.Device
+	// fetch makes the store hold the tensors; nil without a mesh.
+	fetch func(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error
+
+	// mu is held around every use of the device.
+	mu sync.Mutex
+}
+
+func profileOf(p *weftv1.Profile) (model.Profile, error) {
+	out := model.Profile{Contract: int(p.GetContract()), Act: kernels.ActBits(p.GetActBits()), KV: kernels.KVType(p.GetKvType()), Context: int(p.GetContext())}
+	if p.GetActBits() > 255 || p.GetKvType() > 255 || p.GetContext() > 1<<30 {
+		return model.Profile{}, fmt.Errorf("numeric profile is out of range")
+	}
+	return out, out.Validate()
+}
+
+func profileProto(p model.Profile) *weftv1.Profile {
+	return &weftv1.Profile{Contract: uint32(p.Contract), ActBits: uint32(p.Act), KvType: uint32(p.KV), Context: uint32(p.Context)}
+}
+
+// open reads the header of the model that a stage belongs to, from the owner or
+// any holder when it is not here yet.
+func (l *loader) open(ctx context.Context, s worker.StageSpec) (*opened, model.Range, error) {
+	p, err := profileOf(s.Profile)
+	if err != nil {
+		return nil, model.Range{}, err
+	}
+	id := manifest.Hash(s.Model)
+	if _, err := l.store.Manifest(id); err != nil {
+		if l.lib.fetch == nil {
+			return nil, model.Range{}, err
+		}
+		b, err := l.lib.fetch(ctx, id)
+		if err != nil {
+			return nil, model.Range{}, fmt.Errorf("get the header of %s: %w", s.Name, err)
+		}
+		if _, err := l.store.Import(b, id, store.AddOptions{Name: s.Name, Profile: p}); err != nil {
+			return nil, model.Range{}, fmt.Errorf("enter %s: %w", s.Name, err)
+		}
+	}
+	o, err := l.lib.read(store.Entry{Name: s.Name, Model: id, Profile: p})
+	if err != nil {
+		return nil, model.Range{}, err
+	}
+	r := model.Range{First: s.First, End: s.Last + 1}
+	if s.Layers != o.config.Layers {
+		return nil, r, fmt.Errorf("the plan says that %s has %d layers, it has %d", s.Name, s.Layers, o.config.Layers)
+	}
+	return o, r, o.config.CheckRange(r)
+}
+
+// Needs implements worker.Loader.
+func (l *loader) Needs(ctx context.Context, s worker.StageSpec) (worker.Needs, error) {
+	o, r, err := l.open(ctx, s)
+	if err != nil {
+		return worker.Needs{}, err
+	}
+	p := o.entry.Profile
+	if s.KVPositions < p.Context {
+		return worker.Needs{}, fmt.Errorf("the plan reserves KV for %d positions, one session may need %d", s.KVPositions, p.Context)
+	}
+	return worker.Needs{
+		Weights:     uint64(o.sizes.Weights(r)),
+		KV:          uint64(o.config.KVBytes(p, r, s.KVPositions)),
+		Activations: uint64(o.config.WorkBytes(p, r, maxRows)),
+	}, nil
+}
+
+// Load implements worker.Loader.
+func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(worker.Phase, uint64, uint64)) (*worker.Loaded, error) {
+	o, r, err := l.open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	src, err := l.store.Model(o.entry)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.prepare(ctx, o, src, r, progress); err != nil {
+		_ = src.Close()
+		return nil, err
+	}
+	// The device is used by one goroutine at a time; nothing slow is left.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	blocks := (s.KVPositions + kernels.BlockPositions - 1) / kernels.BlockPositions
+	st, err := shard.New(ctx, shard.Options{
+		Model: o.config, ID: o.entry.Model, Profile: o.entry.Profile, Range: r, Source: src, Device: l.device,
+		Blocks: blocks, MaxRows: maxRows,
+	})
+	if err != nil {
+		_ = src.Close()
+		return nil, err
+	}
+	return &worker.Loaded{
+		Stage: st, Embd: o.config.Embd, Vocab: o.config.Vocab, Context: o.entry.Profile.Context, MaxRows: maxRows, Blocks: blocks,
+		KV: func() kv.Stats { return st.Stats().KV }, Device: &l.mu, Free: func() { _ = src.Close() },
+	}, nil
+}
+
+// prepare makes the range's tensors lie packed in the store: fetched from peers
+// where they are not here, packed where they were not used before.
+func (l *loader) prepare(ctx context.Context, o *opened, src *store.Model, r model.Range, progress func(worker.Phase, uint64, uint64)) error {
+	var names []string
+	for _, t := range o.config.Tensors(r) {
+		names = append(names, t.Name)
+	}
+	missing, err := src.Missing(names)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		if l.fetch == nil {
+			return fmt.Errorf("%s: %d tensors are not on this node and there is no mesh to get them from; pull or add the model again", o.entry.Ref(), len(missing))
+		}
+		if err := l.fetch(ctx, o, missing, func(done, total uint64) { progress(worker.Fetching, done, total) }); err != nil {
+			return err
+		}
+	}
+	return src.Prepare(ctx, names, func(done, total uint64) { progress(worker.Loading, done, total) })
+}

@@ -1,0 +1,340 @@
+package node
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/p2p/admission"
+	"github.com/weft-mesh/weft/scheduler"
+	"github.com/weft-mesh/weft/shard/model"
+	"github.com/weft-mesh/weft/shard/store"
+	"github.com/weft-mesh/weft/shard/store/hub"
+)
+
+// Models implements api.Node: the store's entries, then what only others hold.
+func (n *Node) Models(ctx context.Context) ([]api.Model, error) {
+	entries, err := n.store.List()
+	if err != nil {
+		return nil, err
+	}
+	remote := map[string]remoteModel{}
+	if n.lib.offered != nil {
+		for _, r := range n.lib.offered() {
+			remote[r.name+" "+slotOf(r.id, r.profile)] = r
+		}
+	}
+	last, lastErr := n.store.Resolve("")
+	var out []api.Model
+	for _, e := range entries {
+		m := n.modelOf(e)
+		m.Default = lastErr == nil && last.Name == e.Name && last.Model == e.Model
+		key := e.Name + " " + slotOf(e.Model, e.Profile)
+		if h, err := n.store.Held(e); err == nil && h.Bytes > 0 {
+			m.Holders = append(m.Holders, n.name())
+		}
+		m.Holders = append(m.Holders, remote[key].holders...)
+		delete(remote, key)
+		out = append(out, m)
+	}
+	var others []api.Model
+	for _, r := range remote {
+		others = append(others, api.Model{
+			Name: r.name, Hash: r.id.String(), Context: r.profile.Context, KV: kvName(r.profile.KV), ActBits: int(r.profile.Act),
+			Source: "peer", Holders: r.holders, Default: len(entries) == 0 && len(remote) == 1,
+		})
+	}
+	slices.SortFunc(others, func(a, b api.Model) int { return strings.Compare(a.Name+a.Hash, b.Name+b.Hash) })
+	return append(out, others...), nil
+}
+
+func kvName(t kernels.KVType) string {
+	if t == kernels.KVF32 {
+		return "f32"
+	}
+	return "f16"
+}
+
+// modelOf describes an entry; what its header does not tell stays empty.
+func (n *Node) modelOf(e store.Entry) api.Model {
+	m := api.Model{
+		Name: e.Name, Hash: e.Model.String(), Context: e.Profile.Context, KV: kvName(e.Profile.KV), ActBits: int(e.Profile.Act), Added: e.Added, Source: "pulled",
+	}
+	if len(e.Files) > 0 {
+		m.Source = e.Files[0].Path
+	}
+	for _, a := range n.plans.list() {
+		if a.model.entry.Model == e.Model && a.model.entry.Profile == e.Profile {
+			m.State = a.State()
+		}
+	}
+	o, err := n.lib.read(e)
+	if err != nil {
+		m.State = err.Error()
+		return m
+	}
+	m.Arch, m.Layers, m.TrainedCtx = o.config.Arch, o.config.Layers, o.config.TrainedCtx
+	m.FileBytes = int64(o.manifest.Size())
+	for i := range o.manifest.Tensors {
+		t := &o.manifest.Tensors[i]
+		m.Params += int64(t.Rows() * t.Cols())
+	}
+	return m
+}
+
+// profileWish turns a request's settings into a profile; zero fields take the
+// store's defaults.
+func profileWish(ctx int, kv string, act int) (model.Profile, error) {
+	p := model.Profile{Context: ctx, Act: kernels.ActBits(act)}
+	if ctx < 0 || act < 0 || act > 255 {
+		return p, api.Errorf(api.KindInvalid, "context %d and activations %d must not be negative", ctx, act)
+	}
+	if act != 0 && act != 8 && act != 16 {
+		return p, api.Errorf(api.KindInvalid, "activations are %d bits; 8 (fast) or 16 (closer to float) are possible", act)
+	}
+	switch kv {
+	case "", "f16":
+	case "f32":
+		p.KV = kernels.KVF32
+	default:
+		return p, api.Errorf(api.KindInvalid, "KV type %q is unknown; f16 or f32 are possible", kv)
+	}
+	return p, nil
+}
+
+// AddModel implements api.Node.
+func (n *Node) AddModel(ctx context.Context, r api.AddRequest, progress func(api.Progress)) (api.Model, error) {
+	p, err := profileWish(r.Context, r.KV, r.ActBits)
+	if err != nil {
+		return api.Model{}, err
+	}
+	e, err := n.store.Add(ctx, r.Path, store.AddOptions{Name: r.Name, Profile: p, Progress: func(done, total uint64) {
+		progress(api.Progress{Phase: "hash", Text: "reading " + filepath.Base(r.Path), Done: int64(done), Total: int64(total), Unit: "bytes"})
+	}})
+	if err != nil {
+		return api.Model{}, storeError(err)
+	}
+	return n.entered(e)
+}
+
+// entered opens a new entry, so that a model weft cannot run is refused now.
+func (n *Node) entered(e store.Entry) (api.Model, error) {
+	if _, err := n.lib.read(e); err != nil {
+		_, _ = n.store.Remove(e.Ref())
+		return api.Model{}, err
+	}
+	n.changed()
+	return n.modelOf(e), nil
+}
+
+// PullModel implements api.Node.
+func (n *Node) PullModel(ctx context.Context, r api.PullRequest, progress func(api.Progress)) (api.Model, error) {
+	p, err := profileWish(r.Context, r.KV, r.ActBits)
+	if err != nil {
+		return api.Model{}, err
+	}
+	o := hub.FromEnv(os.Getenv)
+	o.Logger, o.SpaceFactor = n.log, 2.1
+	c, err := hub.New(o)
+	if err != nil {
+		return api.Model{}, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	path, err := n.download(ctx, c, r, progress)
+	if err != nil {
+		return api.Model{}, err
+	}
+	e, err := n.store.Adopt(ctx, path, store.AddOptions{Name: r.Name, Profile: p, Progress: func(done, total uint64) {
+		progress(api.Progress{Phase: "pack", Text: "packing " + filepath.Base(path), Done: int64(done), Total: int64(total), Unit: "bytes"})
+	}})
+	if err != nil {
+		return api.Model{}, storeError(err)
+	}
+	return n.entered(e)
+}
+
+func (n *Node) download(ctx context.Context, c *hub.Client, r api.PullRequest, progress func(api.Progress)) (string, error) {
+	report := func(s hub.Status) {
+		progress(api.Progress{Phase: "download", Text: "downloading " + s.File, Done: int64(s.Done), Total: int64(s.Total), Unit: "bytes", Rate: s.Rate})
+	}
+	switch {
+	case hub.IsRef(r.Ref):
+		ref, err := hub.ParseRef(r.Ref)
+		if err != nil {
+			return "", api.Errorf(api.KindInvalid, "%w", err)
+		}
+		files, err := c.Pull(ctx, ref, n.store.DownloadDir(), report)
+		if err != nil {
+			return "", api.Errorf(api.KindUnavailable, "pull %s: %w", r.Ref, err)
+		}
+		return files[0], nil
+	case strings.HasPrefix(r.Ref, "https://"), strings.HasPrefix(r.Ref, "http://"):
+		path, err := c.PullURL(ctx, r.Ref, r.SHA256, n.store.DownloadDir(), report)
+		if err != nil {
+			return "", api.Errorf(api.KindUnavailable, "pull %s: %w", r.Ref, err)
+		}
+		return path, nil
+	}
+	return "", api.Errorf(api.KindInvalid, "%q cannot be pulled: write hf:owner/repo[:quant] or an http(s) address; a file of this machine is added with `weft add`", r.Ref)
+}
+
+// RemoveModel implements api.Node. A model in use is not removed.
+func (n *Node) RemoveModel(ctx context.Context, ref string) (api.Model, error) {
+	e, err := n.store.Resolve(ref)
+	if err != nil {
+		return api.Model{}, storeError(err)
+	}
+	for _, p := range n.worker.Stats().Plans {
+		if string(p.Plan.Id.Model) == string(e.Model[:]) && p.Sessions > 0 {
+			return api.Model{}, api.Errorf(api.KindConflict, "%s is answering %d replies; try again when they have ended", e.Ref(), p.Sessions)
+		}
+	}
+	m := n.modelOf(e)
+	for _, a := range n.plans.list() {
+		if a.model.entry.Model == e.Model {
+			n.plans.retire(a, "its model is removed")
+		}
+	}
+	removed, err := n.store.Remove(e.Ref())
+	if err != nil {
+		return api.Model{}, storeError(err)
+	}
+	m.DiskBytes = removed.Bytes
+	n.lib.forget(e)
+	n.changed()
+	return m, nil
+}
+
+// Plan implements api.Node.
+func (n *Node) Plan(ctx context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {
+	ctx, cancel := n.alive(ctx)
+	defer cancel()
+	m, err := n.lib.open(ctx, r.Model, progress)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	if r.Load {
+		a, err := n.plans.get(ctx, m, progress)
+		if err != nil {
+			return api.Plan{}, n.replyError(ctx, err)
+		}
+		return n.planOf(a), nil
+	}
+	for _, a := range n.plans.list() {
+		if a.model.entry.Model == m.entry.Model && a.model.entry.Profile == m.entry.Profile && a.State() == "ready" {
+			return n.planOf(a), nil
+		}
+	}
+	p, err := scheduler.Make(n.snapshot(m), shape(m))
+	if err != nil {
+		return api.Plan{}, api.Errorf(api.KindNoCapacity, "%w", err)
+	}
+	out := api.Plan{Model: m.entry.Name, State: "proposed", Head: n.name()}
+	fillPlan(&out, p)
+	return out, nil
+}
+
+// fillPlan writes the scheduler's predictions.
+func fillPlan(out *api.Plan, p scheduler.Plan) {
+	out.TTFTms, out.TPOTms, out.Why = millis(p.TTFT), millis(p.TPOT), p.Why
+	out.Stages = nil
+	for _, st := range p.Stages {
+		out.Stages = append(out.Stages, api.PlanStage{
+			Node: st.Node, Name: st.Name, First: st.First, Last: st.Last, Bytes: st.Bytes, KVBytes: st.KVBytes, StepMs: millis(st.Step), HopMs: millis(st.Hop),
+		})
+	}
+}
+
+// planOf is a plan of this head with what was measured.
+func (n *Node) planOf(a *active) api.Plan {
+	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out.Generation = a.spec.GetId().GetGeneration()
+	out.MeasTTFTms, out.MeasTPOTms = a.ttft.v, a.tpot.v
+	if len(a.plan.Stages) > 0 {
+		fillPlan(&out, a.plan)
+	} else {
+		out.Stages = n.stagesOf(a)
+		out.Why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
+	}
+	for _, p := range n.worker.Stats().Plans {
+		if p.Plan.Id.Generation == out.Generation && string(p.Plan.Id.Model) == string(a.model.entry.Model[:]) && p.Stage < len(out.Stages) && len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
+			out.Stages[p.Stage].MeasStep = millis(p.StepTimes[0].Time)
+		}
+	}
+	return out
+}
+
+// stages are a plan's stages for a reply.
+func (n *Node) stages(a *active) []api.PlanStage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return n.stagesOf(a)
+}
+
+func (n *Node) stagesOf(a *active) []api.PlanStage {
+	var out []api.PlanStage
+	for _, st := range a.spec.GetStages() {
+		name := st.Name
+		if name == "" {
+			name = n.nodeName(st.Peer)
+		}
+		out = append(out, api.PlanStage{Node: st.Peer, Name: name, First: int(st.First), Last: int(st.Last)})
+	}
+	return out
+}
+
+// invite makes an invitation; only an admitter can.
+func (m *mesh) invite(r api.InviteRequest) (api.Invite, error) {
+	if r.Uses == 0 {
+		r.Uses = 1
+	}
+	if r.Expires == 0 {
+		r.Expires = time.Hour
+	}
+	role := admission.Compute
+	if r.Role != "" {
+		var err error
+		if role, err = admission.ParseRole(r.Role); err != nil {
+			return api.Invite{}, api.Errorf(api.KindInvalid, "%w", err)
+		}
+	}
+	var addrs []ma.Multiaddr
+	addrs = append(addrs, m.host.DialAddrs()...)
+	t, err := m.service.Invite(role, r.Uses, r.Expires, addrs)
+	if err != nil {
+		return api.Invite{}, api.Errorf(api.KindForbidden, "invite: %w", err)
+	}
+	return api.Invite{Token: t.String(), Uses: r.Uses, Expires: t.Expires}, nil
+}
+
+// forget drops an entry's opened header.
+func (l *library) forget(e store.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.cache, slotOf(e.Model, e.Profile))
+}
+
+// retire gives a plan back that works: nobody needs it any more.
+func (p *planner) retire(a *active, reason string) {
+	p.forget(a)
+	select {
+	case <-a.ready:
+	default:
+		return // still in the making: it fails when its model is gone
+	}
+	if a.path == nil {
+		return
+	}
+	a.path.Close()
+	ctx, cancel := context.WithTimeout(p.ctx, farewell)
+	defer cancel()
+	p.release(ctx, a.spec, reason)
+}

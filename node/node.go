@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/node/speed"
+	"github.com/weft-mesh/weft/node/worker"
+	"github.com/weft-mesh/weft/shard/store"
+)
+
+// WireVersion numbers the protocols between nodes.
+const WireVersion = 1
+
+// Node is a running daemon; see Start.
+type Node struct {
+	cfg    api.Config
+	log    *slog.Logger
+	now    func() time.Time
+	begin  time.Time
+	store  *store.Store
+	lock   *store.HomeLock // nil for a run without a daemon
+	device kernels.Device
+	speed  speed.Speed
+	facts  machine.Info // at start
+	offer  int64        // bytes that stages may take
+	lib    *library
+	router *worker.Router
+	worker *worker.Worker
+	plans  *planner
+	mesh   *mesh // nil for a run without a daemon
+	front  *front
+
+	ctx    context.Context // ends when the node stops
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // background goroutines
+	done   chan struct{}  // closed when everything has ended
+
+	sessions  atomic.Int64 // replies of this head
+	generated atomic.Int64 // tokens of this head
+	stopOnce  sync.Once
+	stopErr   error
+}
+
+// Start starts a node and returns when it serves. It blocks while the machine's
+// speed is measured the first time, and while a mesh is joined.
+func Start(ctx context.Context, c api.Config, progress func(api.Progress)) (api.Running, error) {
+	if c.Home == "" {
+		return nil, errors.New("start node: no state directory")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if progress == nil {
+		progress = func(api.Progress) {}
+	}
+	if err := os.MkdirAll(c.Home, 0o700); err != nil {
+		return nil, fmt.Errorf("start node: %w; choose another directory with WEFT_HOME", err)
+	}
+	n := &Node{cfg: c, log: c.Log, now: time.Now, begin: time.Now(), done: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	if err := n.start(ctx, progress); err != nil {
+		n.stop(err)
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
+	var err error
+	if !n.cfg.Solo {
+		if n.lock, err = store.Lock(n.cfg.Home); err != nil {
+			return err
+		}
+	}
+	if n.store, err = store.Open(n.cfg.Home, store.Options{Logger: n.log}); err != nil {
+		return err
+	}
+	if err := n.startDevice(ctx, progress); err != nil {
+		return err
+	}
+	n.lib = &library{store: n.store, cache: map[string]*opened{}}
+	load := &loader{lib: n.lib, store: n.store, device: n.device}
+	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, ctx: n.ctx, plans: map[string]*active{}}
+	self := "solo"
+	if !n.cfg.Solo {
+		if n.mesh, err = n.startMesh(ctx, progress); err != nil {
+			return err
+		}
+		self = n.mesh.host.ID().String()
+		n.lib.fetch, n.lib.offered = n.mesh.fetchManifest, n.mesh.models
+		load.fetch = n.mesh.fetchTensors
+	}
+	if err := n.startWorker(self, load); err != nil {
+		return err
+	}
+	n.plans.self, n.plans.asker, n.plans.opener = self, n, n
+	if n.mesh != nil {
+		n.mesh.serve()
+		n.wg.Go(n.publish)
+	}
+	if n.front, err = n.startFront(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// startDevice opens the compute device and finds out how fast it is.
+func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) error {
+	n.facts = machine.Facts(ctx, n.cfg.Home)
+	threads := n.cfg.Threads
+	if threads == 0 {
+		threads = n.facts.Cores
+	}
+	if threads < 0 || threads > 1024 {
+		return api.Errorf(api.KindInvalid, "%d threads were asked for; this machine has %d cores", threads, n.facts.Cores)
+	}
+	dev, err := cpu.New(cpu.Options{Threads: threads, Tier: n.cfg.Tier})
+	if err != nil {
+		return fmt.Errorf("start device: %w", err)
+	}
+	n.device = dev
+	n.offer = n.cfg.Memory
+	switch {
+	case n.offer < 0:
+		n.offer = 0
+	case n.offer == 0:
+		n.offer = n.facts.MemFree / 4 * 3
+	}
+	if n.cfg.Solo || n.offer == 0 {
+		// Nobody plans with its speed; any figure serves the one-node plan.
+		n.speed = speed.Speed{DecodeBps: 20e9, PrefillOps: 100e9}
+		return nil
+	}
+	progress(api.Progress{Phase: "measure", Text: "measuring this machine's speed"})
+	key := fmt.Sprintf("%s|%s|%d|%s|%s", n.facts.CPU, dev.Name(), threads, n.cfg.Version, runtime.Version())
+	n.speed, err = speed.Cached(n.cfg.Home, key, dev)
+	return err
+}
+
+func (n *Node) startWorker(self string, load *loader) error {
+	rc := worker.RouterConfig{Self: self, OpenStream: n.openRun, DropPeer: n.dropPeer, Log: n.log}
+	n.router = worker.NewRouter(rc)
+	var err error
+	n.worker, err = worker.New(worker.Config{
+		Router: n.router, Loader: load, Offered: func() uint64 { return uint64(n.offer) },
+		Alive: n.peerAlive, Changed: n.changed, Log: n.log,
+	})
+	return err
+}
+
+// alive gives a context that ends with ctx or with the node.
+func (n *Node) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(n.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// background runs f on a goroutine that Close waits for.
+func (n *Node) background(f func()) {
+	if n.ctx.Err() == nil {
+		n.wg.Go(f)
+	}
+}
+
+// Node implements api.Running.
+func (n *Node) Node() api.Node { return n }
+
+// Socket implements api.Running.
+func (n *Node) Socket() string { return filepath.Join(n.cfg.Home, "weft.sock") }
+
+// HTTPAddr implements api.Running.
+func (n *Node) HTTPAddr() string { return n.front.addr() }
+
+// Done implements api.Running.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err implements api.Running.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.stopErr
+	default:
+		return nil
+	}
+}
+
+// Close implements api.Running: it ends replies, gives stages back, says
+// goodbye to the mesh and waits for all goroutines.
+func (n *Node) Close() error {
+	n.stop(nil)
+	<-n.done
+	return n.stopErr
+}
+
+// stop ends everything once, in the order of who uses whom.
+func (n *Node) stop(cause error) {
+	n.stopOnce.Do(func() {
+		defer close(n.done)
+		n.stopErr = cause
+		n.cancel(cause)
+		if n.front != nil {
+			n.front.close()
+		}
+		if n.plans != nil {
+			n.plans.close()
+		}
+		if n.worker != nil {
+			n.worker.Close()
+		}
+		if n.mesh != nil {
+			n.mesh.close()
+		}
+		if n.router != nil {
+			n.router.Close()
+		}
+		n.wg.Wait()
+		if n.device != nil {
+			n.stopErr = errors.Join(n.stopErr, n.device.Close())
+		}
+		if n.lock != nil {
+			n.stopErr = errors.Join(n.stopErr, n.lock.Unlock())
+		}
+	})
+}

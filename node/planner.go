@@ -1,0 +1,386 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/session"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+// Bounds of making a plan ready.
+const (
+	planTries  = 4                // proposals before giving up
+	askTimeout = 20 * time.Second // one request to a stage
+	probeTime  = 30 * time.Second // for a probe token to cross the stages
+	pollEvery  = 150 * time.Millisecond
+)
+
+// stageAsker sends one request of the plan protocol to a node, itself included.
+type stageAsker interface {
+	Ask(ctx context.Context, peer string, req *weftv1.PlanRequest, progress func(*weftv1.PlanReply)) (*weftv1.PlanReply, error)
+}
+
+// pathOpener opens both chains of a plan.
+type pathOpener interface {
+	OpenPath(ctx context.Context, spec *weftv1.PlanSpec) (*session.Path, error)
+}
+
+// active is one model's plan as this head uses it, or the making of one.
+type active struct {
+	model *opened
+	ready chan struct{} // closed when path or err is set
+
+	// mu guards everything below.
+	mu       sync.Mutex
+	state    string // as users see it
+	note     api.Progress
+	spec     *weftv1.PlanSpec
+	plan     scheduler.Plan
+	path     *session.Path
+	err      error
+	ttft     ema
+	tpot     ema
+	lastUsed time.Time
+}
+
+// ema is a moving average of milliseconds.
+type ema struct{ v float64 }
+
+func (e *ema) add(ms float64) {
+	if e.v == 0 {
+		e.v = ms
+		return
+	}
+	e.v += 0.3 * (ms - e.v)
+}
+
+// planner makes plans ready and keeps them while they are.
+type planner struct {
+	self     string
+	asker    stageAsker
+	opener   pathOpener
+	snapshot func(m *opened) scheduler.Snapshot
+	// known lists the plans of a model that the mesh has, by any node's record.
+	known func(m *opened) []knownPlan
+	name  func(peer string) string
+
+	ctx context.Context // ends with the node
+	wg  sync.WaitGroup
+
+	// mu guards everything below.
+	mu         sync.Mutex
+	plans      map[string]*active
+	generation uint64
+	closed     bool
+}
+
+// knownPlan is a plan that a record speaks of.
+type knownPlan struct {
+	generation uint64
+	holder     string // a node that takes part in it
+	ready      bool
+}
+
+// get gives a model's ready plan, making it if need be. Waiting ends with ctx;
+// the making goes on for those who come later.
+func (p *planner) get(ctx context.Context, m *opened, progress func(api.Progress)) (*active, error) {
+	for {
+		a, err := p.enter(m)
+		if err != nil {
+			return nil, err
+		}
+		if err := a.wait(ctx, progress); err != nil {
+			return nil, err
+		}
+		if a.path.Err() == nil {
+			a.mu.Lock()
+			a.lastUsed = time.Now()
+			a.mu.Unlock()
+			return a, nil
+		}
+		p.drop(a)
+	}
+}
+
+// enter finds the plan of a model or begins to make one.
+func (p *planner) enter(m *opened) (*active, error) {
+	key := slotOf(m.entry.Model, m.entry.Profile)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, api.Errorf(api.KindUnavailable, "the node is shutting down")
+	}
+	if a := p.plans[key]; a != nil {
+		return a, nil
+	}
+	a := &active{model: m, ready: make(chan struct{}), state: "planning"}
+	p.plans[key] = a
+	p.wg.Go(func() { p.build(a) })
+	return a, nil
+}
+
+// wait waits until the plan is ready or has failed, reporting what happens.
+func (a *active) wait(ctx context.Context, progress func(api.Progress)) error {
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
+	var last api.Progress
+	for {
+		select {
+		case <-a.ready:
+			return a.err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			a.mu.Lock()
+			note := a.note
+			a.mu.Unlock()
+			if note != last && note.Text != "" {
+				last = note
+				progress(note)
+			}
+		}
+	}
+}
+
+func (a *active) report(state string, pr api.Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state, a.note = state, pr
+}
+
+// State is the plan's state as users see it.
+func (a *active) State() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.path != nil {
+		if err := a.path.Err(); err != nil {
+			return "degraded: " + err.Error()
+		}
+	}
+	return a.state
+}
+
+// build makes a plan ready or fails it; a failed one is forgotten.
+func (p *planner) build(a *active) {
+	path, err := p.make(p.ctx, a)
+	a.mu.Lock()
+	if err == nil {
+		a.path, a.state = path, "ready"
+	} else {
+		a.err, a.state = err, "failed: "+err.Error()
+	}
+	a.mu.Unlock()
+	close(a.ready)
+	if err != nil {
+		p.forget(a)
+	}
+}
+
+func (p *planner) forget(a *active) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := slotOf(a.model.entry.Model, a.model.entry.Profile)
+	if p.plans[key] == a {
+		delete(p.plans, key)
+	}
+}
+
+// drop forgets a plan that broke and tells its surviving stages, so that the
+// next prompt is planned anew.
+func (p *planner) drop(a *active) {
+	p.forget(a)
+	a.mu.Lock()
+	path, spec := a.path, a.spec
+	a.mu.Unlock()
+	if path == nil {
+		return
+	}
+	reason := "a stage was lost"
+	if err := path.Err(); err != nil {
+		reason = err.Error()
+	}
+	path.Close()
+	ctx, cancel := context.WithTimeout(p.ctx, 3*time.Second)
+	defer cancel()
+	p.release(ctx, spec, reason)
+}
+
+// release gives every stage of a plan back; the dead ones do not answer.
+func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason string) {
+	var wg sync.WaitGroup
+	for _, st := range spec.Stages {
+		wg.Go(func() {
+			_, _ = p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Release{Release: &weftv1.Release{Id: spec.Id, Reason: reason}}}, nil)
+		})
+	}
+	wg.Wait()
+}
+
+// make finds a plan of the mesh or proposes one, loads it, and probes it.
+func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
+	var last error
+	short := map[string]int64{} // what nodes turned out to have less than their records say
+	for try := range planTries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(try) * 300 * time.Millisecond):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		spec, err := p.adopt(ctx, a)
+		if err == nil && spec == nil {
+			spec, err = p.propose(ctx, a, short)
+		}
+		if err != nil {
+			var room *scheduler.NoRoomError
+			if errors.As(err, &room) {
+				return nil, api.Errorf(api.KindNoCapacity, "%w", err)
+			}
+			last = err
+			continue
+		}
+		path, err := p.connect(ctx, a, spec)
+		if err == nil {
+			return path, nil
+		}
+		last = err
+		if spec.Id.Owner == p.self {
+			p.release(ctx, spec, "its probe failed")
+		}
+	}
+	return nil, api.Errorf(api.KindUnavailable, "no plan of %s became ready: %w", a.model.entry.Name, last)
+}
+
+// adopt finds the plan that stands in the mesh for a model, waiting for one
+// that is being loaded; nil when there is none.
+func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error) {
+	for _, k := range p.known(a.model) {
+		spec, err := p.await(ctx, a, k.holder)
+		if err != nil {
+			return nil, err
+		}
+		if spec != nil {
+			return spec, nil
+		}
+	}
+	return nil, nil
+}
+
+// await asks a node for the plan it takes part in until that is ready; nil when
+// the node has none (any more).
+func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.PlanSpec, error) {
+	for {
+		actx, cancel := context.WithTimeout(ctx, askTimeout)
+		r, err := p.asker.Ask(actx, holder, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{
+			Model: a.model.entry.Model[:], Profile: profileProto(a.model.entry.Profile),
+		}}}, nil)
+		cancel()
+		if err != nil {
+			return nil, nil // gone: its record will be, too
+		}
+		spec := r.Existing
+		switch r.State {
+		case weftv1.PlanReply_READY:
+			if err := p.check(a.model, spec); err != nil {
+				return nil, err
+			}
+			a.set(spec)
+			return spec, nil
+		case weftv1.PlanReply_RESERVED, weftv1.PlanReply_FETCHING, weftv1.PlanReply_LOADING:
+			a.report("loading", api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(spec.GetId().GetOwner()), Node: holder, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
+		default:
+			return nil, nil
+		}
+		select {
+		case <-time.After(2 * pollEvery):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// check holds a plan that another node told of against the model.
+func (p *planner) check(m *opened, spec *weftv1.PlanSpec) error {
+	id := spec.GetId()
+	if id == nil || !bytes.Equal(id.Model, m.entry.Model[:]) || !proto.Equal(id.Profile, profileProto(m.entry.Profile)) {
+		return fmt.Errorf("a node told of a plan for another model")
+	}
+	next := uint32(0)
+	for _, st := range spec.Stages {
+		if st.First != next || st.Last < st.First {
+			return fmt.Errorf("a node told of a plan with a gap at layer %d", next)
+		}
+		next = st.Last + 1
+	}
+	if int(next) != m.config.Layers || int(spec.Layers) != m.config.Layers {
+		return fmt.Errorf("a node told of a plan for %d layers, the model has %d", next, m.config.Layers)
+	}
+	return nil
+}
+
+func (a *active) set(spec *weftv1.PlanSpec) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.spec = spec
+}
+
+// connect opens the chains and sends a probe token across all stages.
+func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec) (*session.Path, error) {
+	a.report("probing", api.Progress{Phase: "probe", Text: "sending a probe token through the stages"})
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	path, err := p.opener.OpenPath(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	out, err := session.Drive(ctx, path, session.Spec{
+		Params:    session.Params{Prompt: []int32{0}, MaxTokens: 1, Context: 2},
+		Sampling:  &weftv1.Sampling{},
+		NoPrefix:  true,
+		Positions: 2,
+		QueueWait: probeTime,
+	})
+	if err == nil && len(out.Tokens) != 1 {
+		err = fmt.Errorf("the probe did not come back: %w", context.Cause(ctx))
+	}
+	if err != nil {
+		path.Close()
+		return nil, fmt.Errorf("probe the plan: %w", err)
+	}
+	return path, nil
+}
+
+// list gives the plans of this head.
+func (p *planner) list() []*active {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*active
+	for _, a := range p.plans {
+		out = append(out, a)
+	}
+	return out
+}
+
+// close ends all paths and waits for plans in the making. The node's context
+// has ended by then.
+func (p *planner) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.wg.Wait()
+	for _, a := range p.list() {
+		if a.path != nil {
+			a.path.Close()
+		}
+	}
+}

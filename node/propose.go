@@ -1,0 +1,188 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weft-mesh/weft/node/api"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+// propose plans a model, reserves its stages and loads them; the plan is ready
+// but for its probe. short is filled with what nodes turned out to lack.
+func (p *planner) propose(ctx context.Context, a *active, short map[string]int64) (*weftv1.PlanSpec, error) {
+	a.report("planning", api.Progress{Phase: "plan", Text: "planning " + a.model.entry.Name})
+	s := p.snapshot(a.model)
+	for i := range s.Nodes {
+		s.Nodes[i].MemFree -= short[s.Nodes[i].ID]
+	}
+	plan, err := scheduler.Make(s, shape(a.model))
+	if err != nil {
+		return nil, err
+	}
+	spec := p.spec(a.model, plan)
+	a.mu.Lock()
+	a.plan, a.spec = plan, spec
+	a.mu.Unlock()
+	if err := p.reserve(ctx, a, spec, short); err != nil {
+		var won *supersededError
+		if errors.As(err, &won) {
+			return p.yield(ctx, a, spec, won)
+		}
+		p.release(ctx, spec, "not all stages could be reserved")
+		return nil, err
+	}
+	if err := p.load(ctx, a, spec); err != nil {
+		p.release(ctx, spec, "not all stages could be loaded")
+		var won *supersededError
+		if errors.As(err, &won) {
+			return p.yield(ctx, a, spec, won)
+		}
+		return nil, err
+	}
+	return spec, nil
+}
+
+// spec writes a plan as the message that its stages get.
+func (p *planner) spec(m *opened, plan scheduler.Plan) *weftv1.PlanSpec {
+	spec := &weftv1.PlanSpec{
+		Id:     &weftv1.PlanID{Model: m.entry.Model[:], Profile: profileProto(m.entry.Profile), Generation: p.nextGeneration(m), Owner: p.self},
+		Layers: uint32(m.config.Layers), Name: m.entry.Name,
+	}
+	for _, st := range plan.Stages {
+		spec.Stages = append(spec.Stages, &weftv1.StageSpec{
+			Peer: st.Node, Name: st.Name, First: uint32(st.First), Last: uint32(st.Last), KvPositions: uint64(st.KVPositions),
+		})
+	}
+	return spec
+}
+
+// nextGeneration is higher than every generation that is known.
+func (p *planner) nextGeneration(m *opened) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.known(m) {
+		p.generation = max(p.generation, k.generation)
+	}
+	p.generation++
+	return p.generation
+}
+
+// supersededError is another head's plan that stands in the way.
+type supersededError struct {
+	by     *weftv1.PlanSpec
+	holder string
+}
+
+func (e *supersededError) Error() string {
+	return fmt.Sprintf("the plan of %s came first", e.by.GetId().GetOwner())
+}
+
+// yield gives this head's own plan up for the one that came first.
+func (p *planner) yield(ctx context.Context, a *active, own *weftv1.PlanSpec, won *supersededError) (*weftv1.PlanSpec, error) {
+	p.release(ctx, own, "another head's plan came first")
+	spec, err := p.await(ctx, a, won.holder)
+	if err == nil && spec == nil {
+		err = fmt.Errorf("%w, and was given up", won)
+	}
+	return spec, err
+}
+
+// each asks all stages at once and gives the first error, a superseding plan
+// before others.
+func each(spec *weftv1.PlanSpec, f func(i int, st *weftv1.StageSpec) error) error {
+	errs := make([]error, len(spec.Stages))
+	var wg sync.WaitGroup
+	for i, st := range spec.Stages {
+		wg.Go(func() { errs[i] = f(i, st) })
+	}
+	wg.Wait()
+	var first error
+	for _, err := range errs {
+		var won *supersededError
+		if errors.As(err, &won) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// reserve is phase one.
+func (p *planner) reserve(ctx context.Context, a *active, spec *weftv1.PlanSpec, short map[string]int64) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var mu sync.Mutex // guards short
+	return each(spec, func(i int, st *weftv1.StageSpec) error {
+		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Reserve{Reserve: &weftv1.Reserve{Plan: spec, Stage: uint32(i)}}}, nil)
+		if err != nil {
+			return fmt.Errorf("reserve layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
+		}
+		if r.MissingBytes > 0 {
+			mu.Lock()
+			short[st.Peer] += int64(r.MissingBytes)
+			mu.Unlock()
+		}
+		return outcome(r, st, spec, weftv1.PlanReply_RESERVED)
+	})
+}
+
+// load is phase two: every stage fetches what it lacks and loads.
+func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec) error {
+	return each(spec, func(i int, st *weftv1.StageSpec) error {
+		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Commit{Commit: &weftv1.Commit{Id: spec.Id}}}, func(r *weftv1.PlanReply) {
+			pr := api.Progress{Phase: "load", Text: fmt.Sprintf("loading layers %d-%d on %s", st.First, st.Last, st.Name), Node: st.Name, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"}
+			state := "loading"
+			if r.State == weftv1.PlanReply_FETCHING {
+				pr.Phase, pr.Text = "fetch", fmt.Sprintf("%s fetches layers %d-%d", st.Name, st.First, st.Last)
+				state = "fetching"
+			}
+			if r.BytesTotal > 0 {
+				state += fmt.Sprintf(" %d%%", 100*r.BytesDone/r.BytesTotal)
+			}
+			a.report(state, pr)
+		})
+		if err != nil {
+			return fmt.Errorf("load layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
+		}
+		return outcome(r, st, spec, weftv1.PlanReply_READY)
+	})
+}
+
+// outcome is the error that a stage's reply means, if it is not the wanted one.
+func outcome(r *weftv1.PlanReply, st *weftv1.StageSpec, spec *weftv1.PlanSpec, want weftv1.PlanReply_State) error {
+	switch {
+	case r.State == want, r.State == weftv1.PlanReply_READY:
+		return nil
+	case r.State == weftv1.PlanReply_CONFLICT && r.Existing != nil && !proto.Equal(r.Existing.Id, spec.Id):
+		return &supersededError{by: r.Existing, holder: st.Peer}
+	case r.Error != "":
+		return fmt.Errorf("%s cannot take layers %d to %d: %s", st.Name, st.First, st.Last, r.Error)
+	default:
+		return fmt.Errorf("%s cannot take layers %d to %d: it answered %s", st.Name, st.First, st.Last, r.State)
+	}
+}
+
+// shape is what the scheduler needs to know of a model.
+func shape(m *opened) scheduler.Model {
+	c, p := m.config, m.entry.Profile
+	s := scheduler.Model{
+		Name: m.entry.Name, LayerBytes: m.sizes.Layers, EmbedBytes: m.sizes.Embed, HeadBytes: m.sizes.Head, Tied: c.Tied,
+		KVBytes:     c.KVLayout(p, c.All()).BlockBytes() / int64(c.Layers) / 16,
+		StepBytes:   c.WorkBytes(p, c.All(), maxRows) + m.sizes.Shared,
+		HiddenBytes: int64(4 * c.Embd),
+		Context:     p.Context,
+	}
+	attn := 2 * int64(c.Embd) * int64(c.HeadDim) * int64(c.Heads+c.KVHeads)
+	for range c.Layers {
+		s.LayerMacs = append(s.LayerMacs, attn+3*int64(c.Embd)*int64(c.FFN))
+	}
+	return s
+}

@@ -1,0 +1,217 @@
+package node
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/p2p/admission"
+	"github.com/weft-mesh/weft/p2p/gossip"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+// Times of the capacity record.
+const (
+	recordEvery = 5 * time.Second
+	recordStale = 30 * time.Second // a record that is older is marked
+)
+
+// publish keeps this node's capacity record up to date until the node stops.
+func (n *Node) publish() {
+	t := time.NewTicker(recordEvery)
+	defer t.Stop()
+	for {
+		n.changed()
+		select {
+		case <-t.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// changed publishes the record now; gossip bounds how often it goes out.
+func (n *Node) changed() {
+	if n.mesh == nil || n.worker == nil {
+		return
+	}
+	if err := n.mesh.gossip.SetRecord(n.record()); err != nil {
+		n.log.Warn("capacity record is not published", "error", err)
+	}
+}
+
+// record says what this node is, has, holds and does.
+func (n *Node) record() gossip.Record {
+	f := machine.Facts(n.ctx, n.cfg.Home)
+	w := n.worker.Stats()
+	r := gossip.Record{
+		Name: n.name(), Software: "weft " + n.cfg.Version, Wire: WireVersion, Contract: kernels.ContractVersion,
+		OS: f.OS, Arch: f.Arch, DiskFree: uint64(f.DiskFree), Stamp: n.now(),
+		CPU:    gossip.CPU{Model: f.CPU, Cores: f.Cores, Threads: f.Threads, Tier: n.device.Name()},
+		Memory: gossip.Memory{Total: uint64(f.MemTotal), Offered: uint64(n.offer), Free: uint64(n.free(f.MemFree))},
+		Load:   gossip.Load{ActiveSessions: int(n.sessions.Load())},
+	}
+	if n.offer > 0 {
+		r.Speeds = []gossip.KernelSpeed{{Threads: n.facts.Cores, Kind: "Q4_0", DecodeBytesPerSecond: n.speed.DecodeBps, PrefillOpsPerSecond: 2 * n.speed.PrefillOps}}
+	}
+	for _, g := range f.GPUs {
+		r.GPUs = append(r.GPUs, gossip.GPU{Name: g.Name, Vendor: g.Vendor, VRAMTotal: uint64(g.VRAMTotal), VRAMFree: uint64(g.VRAMFree), Reason: machine.NotUsed})
+	}
+	for _, p := range w.Plans {
+		r.Load.WeightBytes += p.Needs.Weights
+		r.Load.KVBytes += p.Needs.KV
+		g := gossip.Generation{Generation: p.Plan.Id.Generation, State: stateWord(p.State)}
+		copy(g.Model[:], p.Plan.Id.Model)
+		for _, st := range p.Plan.Stages {
+			if id, err := peer.Decode(st.Peer); err == nil {
+				g.Stages = append(g.Stages, id)
+			}
+		}
+		r.Plans = append(r.Plans, g)
+	}
+	r.Models = n.heldModels()
+	return r
+}
+
+// free is what stages may still take: the offer less what plans in use have,
+// within what the machine has. Idle plans give way, so they do not count.
+func (n *Node) free(machineFree int64) int64 {
+	used := int64(0)
+	for _, p := range n.worker.Stats().Plans {
+		if p.Sessions > 0 || p.Chains > 0 || p.State != weftv1.PlanReply_READY {
+			used += int64(p.Needs.Total())
+		}
+	}
+	return max(0, min(n.offer-used, max(machineFree, 0)))
+}
+
+// heldModels lists the models of which this node has tensors.
+func (n *Node) heldModels() []gossip.HeldModel {
+	entries, err := n.store.List()
+	if err != nil {
+		n.log.Warn("models cannot be listed", "error", err)
+		return nil
+	}
+	var out []gossip.HeldModel
+	for _, e := range entries {
+		h, err := n.store.Held(e)
+		if err != nil || h.Bytes == 0 {
+			continue
+		}
+		m := gossip.HeldModel{Manifest: e.Model, Name: e.Name, Profile: e.Profile.String(), LayerCount: h.Layers, Complete: h.Complete, Bytes: h.Bytes}
+		for _, r := range h.Ranges {
+			m.Layers = append(m.Layers, gossip.LayerRange{First: r.First, End: r.End})
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// stateWord is a plan's state in one word.
+func stateWord(s weftv1.PlanReply_State) string {
+	switch s {
+	case weftv1.PlanReply_RESERVED:
+		return "reserved"
+	case weftv1.PlanReply_FETCHING:
+		return "fetching"
+	case weftv1.PlanReply_LOADING:
+		return "loading"
+	case weftv1.PlanReply_READY:
+		return "ready"
+	default:
+		return "failed"
+	}
+}
+
+// snapshot is what the planner gets to know: every live node with its record.
+func (n *Node) snapshot(m *opened) scheduler.Snapshot {
+	s := scheduler.Snapshot{Head: n.plans.self, Links: map[[2]string]scheduler.Link{}}
+	own := scheduler.Node{
+		ID: n.plans.self, Name: n.name(), MemFree: n.free(machine.Facts(n.ctx, n.cfg.Home).MemFree),
+		DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps,
+	}
+	if n.mesh != nil {
+		if self, err := n.mesh.admission.Self(); err == nil && self.Role < admission.Compute {
+			own.Excluded = "it joined as a client"
+		}
+	}
+	s.Nodes = append(s.Nodes, own)
+	for _, mem := range n.members() {
+		s.Nodes = append(s.Nodes, n.planNode(mem))
+		link := scheduler.Link{RTT: mem.RTT, Bandwidth: float64(mem.BytesPerSecond)}
+		if link.RTT > 0 {
+			s.Links[pair(n.plans.self, mem.ID.String())] = link
+		}
+		if mem.Record == nil {
+			continue
+		}
+		for _, l := range mem.Record.Links {
+			k := pair(l.Peer.String(), mem.ID.String())
+			if _, ok := s.Links[k]; !ok && l.RTT > 0 {
+				s.Links[k] = scheduler.Link{RTT: l.RTT, Bandwidth: float64(l.BytesPerSecond)}
+			}
+		}
+	}
+	return s
+}
+
+// planNode is another node as the scheduler sees it.
+func (n *Node) planNode(mem gossip.Member) scheduler.Node {
+	out := scheduler.Node{ID: mem.ID.String(), Name: n.nodeName(mem.ID.String())}
+	r := mem.Record
+	if r == nil {
+		out.Excluded = "it has not told yet what it can do"
+		return out
+	}
+	if hm, ok := n.mesh.host.Member(mem.ID); ok && hm.Role < admission.Compute {
+		out.Excluded = "it joined as a client"
+	}
+	if r.Wire != WireVersion || r.Contract != kernels.ContractVersion {
+		out.Excluded = versionGap(r)
+	}
+	out.MemFree = int64(r.Memory.Free)
+	for _, sp := range r.Speeds {
+		out.DecodeBps, out.PrefillOps = sp.DecodeBytesPerSecond, sp.PrefillOpsPerSecond/2
+	}
+	return out
+}
+
+// versionGap explains why a node of another version is not planned with.
+func versionGap(r *gossip.Record) string {
+	if r.Contract != kernels.ContractVersion {
+		return "its arithmetic contract differs, so its bits would: run the same weft version on both"
+	}
+	return "it speaks another version of the protocols: run the same weft version on both"
+}
+
+func pair(a, b string) [2]string {
+	if a > b {
+		a, b = b, a
+	}
+	return [2]string{a, b}
+}
+
+// known lists the plans of a model that live nodes speak of, ready ones first,
+// higher generations before lower ones.
+func (n *Node) known(m *opened) []knownPlan {
+	var out []knownPlan
+	for _, p := range n.worker.Stats().Plans {
+		if string(p.Plan.Id.Model) == string(m.entry.Model[:]) && p.State == weftv1.PlanReply_READY {
+			out = append(out, knownPlan{generation: p.Plan.Id.Generation, holder: n.plans.self, ready: true})
+		}
+	}
+	for _, mem := range n.members() {
+		if mem.Record == nil {
+			continue
+		}
+		for _, g := range mem.Record.Plans {
+			if g.Model == m.entry.Model && g.State != "failed" && g.State != "reserved" {
+				out = append(out, knownPlan{generation: g.Generation, holder: mem.ID.String(), ready: g.State == "ready"})
+			}
+		}
+	}
+	return out
+}
