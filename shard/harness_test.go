@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/kernels/quant"
 	"github.com/weft-mesh/weft/shard"
 	"github.com/weft-mesh/weft/shard/gguf"
@@ -366,6 +367,20 @@ func realModel(t testing.TB) string {
 	}
 	return path
 }
+
+// long asks for every test in full, also those that take minutes; without it a part of the same cases is run.
+func long() bool { return os.Getenv("WEFT_TEST_LONG") != "" }
+
+// fastKernels skips a test on the real model where only portable kernels are there.
+func fastKernels(t testing.TB) {
+	t.Helper()
+	if cpu.Tiers()[0] == portable && !long() {
+		t.Skip("not run: portable kernels take minutes on the real model; set WEFT_TEST_LONG to run it")
+	}
+}
+
+// portable is the tier of plain Go.
+var portable = cpu.Tiers()[len(cpu.Tiers())-1]
 
 // difference compares log-probabilities with a reference, over the entries that both have among their ten most likely,
 // up to the first token that differs.

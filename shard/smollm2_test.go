@@ -3,18 +3,27 @@ package shard_test
 import (
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/shard/model"
+	"github.com/weft-mesh/weft/shard/sample"
 )
+
+func smolCases(t *testing.T) recorded {
+	return readRecorded(t, filepath.Join(shared, "reference", "greedy_smollm2_dequantF32.json"))
+}
 
 func TestExactSmolLM2MatchesTheFloatReference(t *testing.T) {
 	w := open(t, realModel(t))
-	cases := readRecorded(t, filepath.Join(shared, "reference", "greedy_smollm2_dequantF32.json")).Cases
 	p := newPipe(t, w, pipeOptions{profile: f32Profile(w.cfg, 2048), device: exactDevice, blocks: 300})
 	var d difference
 	done := 0
-	for i, c := range cases {
+	for i, c := range smolCases(t).Cases {
 		n := len(c.Tokens)
-		if testing.Short() {
-			if done == 4 || len(c.Prompt) > 60 {
+		if !long() {
+			if done == 4 || len(c.Prompt) > 60 || testing.Short() && done == 1 {
 				continue
 			}
 			n = min(n, 16)
@@ -35,13 +44,13 @@ func TestExactSmolLM2MatchesTheFloatReference(t *testing.T) {
 
 func TestQuantisedSmolLM2StaysNearTheFloatReference(t *testing.T) {
 	w := open(t, realModel(t))
-	cases := readRecorded(t, filepath.Join(shared, "reference", "greedy_smollm2_dequantF32.json")).Cases
+	fastKernels(t)
 	p := newPipe(t, w, pipeOptions{profile: f32Profile(w.cfg, 2048), device: cpuDevice, blocks: 300})
 	var d difference
-	for i, c := range cases {
+	for i, c := range smolCases(t).Cases {
 		n := len(c.Tokens)
-		if testing.Short() {
-			if len(c.Prompt) > 100 {
+		if !long() {
+			if len(c.Prompt) > 100 && c.Name != "raw_long_1" || testing.Short() && i > 3 {
 				continue
 			}
 			n = min(n, 16)
@@ -57,5 +66,32 @@ func TestQuantisedSmolLM2StaysNearTheFloatReference(t *testing.T) {
 	}
 	if d.crossed > 0.6 {
 		t.Errorf("a token differs where the margin is %.3f; at most 0.6 is explained by quantised activations", d.crossed)
+	}
+}
+
+func TestSmolLM2RepliesAreTheSameInListedSettings(t *testing.T) {
+	w := open(t, realModel(t))
+	fastKernels(t)
+	c := smolCases(t).Cases[12] // a chat of several turns
+	const n = 16
+	best := cpu.Tiers()[0]
+	profile := model.DefaultProfile(w.cfg)
+	for _, params := range []sample.Params{{}, {Temperature: 0.8, TopP: 0.9, Seed: 11}} {
+		want := compute(t, w, profile, setting{chunk: 1000, threads: 1, tier: best, drafts: "none", maxRows: 512}, c.Prompt, params, n, nil)
+		known := make([]int32, n)
+		for i, tok := range want.Tokens {
+			known[i] = tok.ID
+		}
+		settings := []setting{
+			{cuts: []int{15}, chunk: 1000, threads: 2, tier: best, drafts: "good", maxRows: 512},
+			{cuts: []int{7, 22}, chunk: 16, threads: 1, tier: best, drafts: "mixed", others: 2, maxRows: 128, warm: true},
+			{cuts: []int{1, 10, 20, 29}, chunk: 23, threads: 2, tier: best, drafts: "bad", others: 1, maxRows: 512},
+			{chunk: 31, threads: 2, tier: cpu.Tiers()[(len(cpu.Tiers())-1)/2], drafts: "mixed", maxRows: 512, warm: true},
+		}
+		for _, s := range settings {
+			if diff := cmp.Diff(want, compute(t, w, profile, s, c.Prompt, params, n, known)); diff != "" {
+				t.Fatalf("%+v (-plain +this):\n%s", s, diff)
+			}
+		}
 	}
 }

@@ -1,0 +1,184 @@
+package shard_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/quant"
+	"github.com/weft-mesh/weft/shard"
+	"github.com/weft-mesh/weft/shard/sample"
+)
+
+// idleDevice computes nothing: every value it gives is 0. It counts what it has handed out, and can be lost or full.
+type idleDevice struct {
+	made, freed int
+	room        int   // handles it can still make
+	lost        error // of the next Sync or Read
+	logits      error // of the next read of logits
+	vocab       int
+}
+
+type idleHandle struct {
+	d          *idleDevice
+	rows, cols int
+	layout     kernels.KVLayout
+}
+
+func (h idleHandle) Shape() (rows, cols int)  { return h.rows, h.cols }
+func (h idleHandle) Len() int                 { return h.cols }
+func (h idleHandle) Layout() kernels.KVLayout { return h.layout }
+func (h idleHandle) Blocks() int              { return h.rows }
+func (h idleHandle) Positions() int           { return h.rows }
+func (h idleHandle) Dims() int                { return h.cols }
+func (h idleHandle) Close() error             { h.d.freed++; return nil }
+
+var errFull = errors.New("device is full")
+
+func (d *idleDevice) handle(rows, cols int) (*idleHandle, error) {
+	if d.room == 0 {
+		return nil, errFull
+	}
+	d.room--
+	d.made++
+	return &idleHandle{d: d, rows: rows, cols: cols}, nil
+}
+
+func (d *idleDevice) Name() string { return "idle" }
+func (d *idleDevice) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
+	return d.handle(p.Rows, p.Cols)
+}
+func (d *idleDevice) NewVector(v []float32) (kernels.Vector, error)       { return d.handle(1, len(v)) }
+func (d *idleDevice) NewBuffer(rows, cols int) (kernels.Buffer, error)    { return d.handle(rows, cols) }
+func (d *idleDevice) NewKV(_ kernels.KVLayout, n int) (kernels.KV, error) { return d.handle(n, 0) }
+func (d *idleDevice) NewActs(rows, cols int, _ kernels.ActBits) (kernels.Acts, error) {
+	return d.handle(rows, cols)
+}
+func (d *idleDevice) NewRope(_, _ []float32, positions, dims int) (kernels.Rope, error) {
+	return d.handle(positions, dims)
+}
+func (d *idleDevice) Free(any)                             { d.freed++ }
+func (d *idleDevice) Write(kernels.Buffer, int, []float32) {}
+func (d *idleDevice) Read(dst []float32, src kernels.Buffer, _ int) error {
+	clear(dst)
+	if _, cols := src.Shape(); cols == d.vocab && d.logits != nil {
+		return d.logits
+	}
+	return d.lost
+}
+func (d *idleDevice) Embed(*kernels.Batch, kernels.Buffer, kernels.Matrix, []int32)                {}
+func (d *idleDevice) Norm(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Vector, float32) {}
+func (d *idleDevice) Prepare(*kernels.Batch, kernels.Acts, kernels.Buffer)                         {}
+func (d *idleDevice) MatMul(*kernels.Batch, kernels.Buffer, kernels.Matrix, kernels.Acts)          {}
+func (d *idleDevice) AddVector(*kernels.Batch, kernels.Buffer, kernels.Vector)                     {}
+func (d *idleDevice) Rotate(*kernels.Batch, kernels.Buffer, int, kernels.Rope, kernels.RopeMode)   {}
+func (d *idleDevice) StoreKV(*kernels.Batch, kernels.KV, int, kernels.Buffer, kernels.Buffer)      {}
+func (d *idleDevice) Attention(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.KV, int, kernels.AttnParams) {
+}
+func (d *idleDevice) SiLUMul(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Buffer) {}
+func (d *idleDevice) Add(*kernels.Batch, kernels.Buffer, kernels.Buffer)                     {}
+func (d *idleDevice) Gather(kernels.Buffer, kernels.Buffer, []int32)                         {}
+func (d *idleDevice) CheckFinite(*kernels.Batch, kernels.Buffer)                             {}
+func (d *idleDevice) Sync() error                                                            { return d.lost }
+func (d *idleDevice) Close() error                                                           { return nil }
+
+// idleStage is a stage of the tiny model on an idle device.
+func idleStage(t *testing.T, d *idleDevice) (*shard.Stage, error) {
+	t.Helper()
+	w := open(t, tiny)
+	d.vocab = w.cfg.Vocab
+	return shard.New(context.Background(), shard.Options{
+		Model: w.cfg, Profile: f32Profile(w.cfg, 2048), Range: w.cfg.All(), Source: w, Device: d, Blocks: 1024,
+	})
+}
+
+func TestSteadyDecodeAllocatesNothing(t *testing.T) {
+	s, err := idleStage(t, &idleDevice{room: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var runs []shard.Run
+	for i := range 3 {
+		id := shard.SessionID{byte(i)}
+		params := sample.Params{
+			Temperature: 0.8, TopP: 0.9, TopK: 50, Repeat: 1.1, Logprobs: true, TopLogprobs: 5, Seed: uint64(i),
+		}
+		if _, err := s.Open(shard.SessionSpec{ID: id, Positions: 1000, Sampling: params}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(id, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, shard.Run{Session: id, Tokens: []int32{int32(40 + i)}, Sample: shard.SampleAll, States: true})
+	}
+	decode := func() {
+		res, err := s.Step(runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range res {
+			if res[i].Err != nil {
+				t.Fatal(res[i].Err)
+			}
+			runs[i].Base++
+			runs[i].Tokens[0] = res[i].Tokens[0].ID
+		}
+	}
+	for range 10 {
+		decode()
+	}
+	if n := testing.AllocsPerRun(500, decode); n != 0 {
+		t.Errorf("%v allocations a step; want none", n)
+	}
+}
+
+func TestLostDeviceEndsTheStage(t *testing.T) {
+	lost := errors.New("device fell off the bus")
+	for name, lose := range map[string]func(*idleDevice){
+		"in the layers": func(d *idleDevice) { d.lost = lost },
+		"in the logits": func(d *idleDevice) { d.logits = lost },
+	} {
+		d := &idleDevice{room: 1000}
+		s, err := idleStage(t, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := opened(t, s, 1)
+		lose(d)
+		run := shard.Run{Session: id, Tokens: []int32{1}, Sample: shard.SampleLast}
+		if _, err := s.Step([]shard.Run{run}); !errors.Is(err, lost) || !strings.Contains(err.Error(), "layers 0 to 1") {
+			t.Errorf("%s: %v; want the device's error with the stage's layers", name, err)
+		}
+		d.lost, d.logits = nil, nil
+		_, err = s.Step([]shard.Run{run})
+		wantErr(t, err, lost)
+		_, err = s.Open(shard.SessionSpec{ID: shard.SessionID{2}, Positions: 1})
+		wantErr(t, err, lost)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if d.freed != d.made {
+			t.Errorf("%s: %d of %d handles were given back", name, d.freed, d.made)
+		}
+	}
+}
+
+func TestFullDeviceGetsEverythingBack(t *testing.T) {
+	for room := 0; ; room++ {
+		d := &idleDevice{room: room}
+		s, err := idleStage(t, d)
+		if err == nil {
+			if err := s.Close(); err != nil || d.freed != d.made || room < 30 {
+				t.Errorf("with room for %d handles: %v, %d of %d given back", room, err, d.freed, d.made)
+			}
+			return
+		}
+		wantErr(t, err, errFull)
+		if s != nil || d.freed != d.made {
+			t.Errorf("with room for %d handles: %d of %d given back", room, d.freed, d.made)
+		}
+	}
+}
