@@ -34,7 +34,7 @@ func (s *Store) Add(ctx context.Context, path string, o AddOptions) (Entry, erro
 	return e, nil
 }
 
-// Adopt enters the model in a file that belongs to the store, packs all its tensors, and then removes the files: it is
+// Adopt enters the model in a file under DownloadDir, which belongs to the store, packs all its tensors, and then removes the files: it is
 // kept packed only. When it fails the files are still there, and calling it again goes on.
 func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, error) {
 	e, m, err := s.identify(ctx, path, o)
@@ -42,6 +42,11 @@ func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, er
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
 	files := e.Files
+	for _, f := range files {
+		if !s.ownsFile(f.Path) {
+			return Entry{}, fmt.Errorf("adopt %s: only files under %s are the store's to delete", path, s.DownloadDir())
+		}
+	}
 	if err := s.enter(&e, m); err != nil {
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
@@ -54,7 +59,7 @@ func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, er
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
 	for _, f := range files {
-		if err := os.Remove(f.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := s.removeDownload(f.Path); err != nil {
 			return e, fmt.Errorf("the model is in the store, but its download cannot be removed: %w", err)
 		}
 	}

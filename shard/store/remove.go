@@ -45,10 +45,8 @@ func (s *Store) Remove(ref string) (Removed, error) {
 		return Removed{}, fmt.Errorf("remove %s: %w", e.Ref(), err)
 	}
 	for _, f := range e.Files {
-		if filepath.Dir(f.Path) == s.DownloadDir() { // its own download, whose packing was cut short
-			if os.Remove(f.Path) == nil {
-				out.Bytes += f.Size
-			}
+		if s.ownsFile(f.Path) && s.removeDownload(f.Path) == nil { // a download whose packing was cut short
+			out.Bytes += f.Size
 		}
 	}
 	n, err := s.collect(func(string) bool { return false })
@@ -57,6 +55,23 @@ func (s *Store) Remove(ref string) (Removed, error) {
 		return out, fmt.Errorf("remove %s: %w", e.Ref(), err)
 	}
 	return out, nil
+}
+
+// ownsFile reports whether a file is a download of the store's own.
+func (s *Store) ownsFile(path string) bool {
+	rel, err := filepath.Rel(s.DownloadDir(), path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// removeDownload deletes a download, and the directory that was made for it.
+func (s *Store) removeDownload(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if dir := filepath.Dir(path); dir != s.DownloadDir() {
+		_ = os.Remove(dir) // fails as long as anything is in it
+	}
+	return nil
 }
 
 // Sweep deletes what no entry needs and what a crash left half-written, and gives the number of bytes. Only the holder of

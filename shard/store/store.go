@@ -65,6 +65,10 @@ type place struct {
 // Open opens the store of a home, creating it if it is not there. It reads nothing but the directory.
 func Open(home string, opt Options) (*Store, error) {
 	opt.ensureDefaults()
+	home, err := filepath.Abs(home)
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
 	dir := filepath.Join(home, "models")
 	s := &Store{
 		opt: opt, dir: dir, packed: filepath.Join(dir, "packed"), slots: make(chan struct{}, opt.Workers),
