@@ -2,6 +2,7 @@ package admission
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -222,8 +223,11 @@ func redeemStatus(err error) weftv1.JoinStatus {
 func cleanReason(s string) string { return Printable(s, maxReason) }
 
 func send(s network.Stream, m proto.Message) error {
-	_, err := protodelim.MarshalTo(s, m)
-	if err != nil {
+	var b bytes.Buffer // one write: length and message are one frame
+	if _, err := protodelim.MarshalTo(&b, m); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if _, err := s.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	return nil

@@ -79,19 +79,21 @@ func checksum(b []byte) []byte {
 	return h[:checksumSize]
 }
 
-// ParseToken decodes a token. Surrounding space and letter case are ignored.
+// ParseToken decodes a token. White space and letter case are ignored.
 // It does not look at the clock.
 func ParseToken(text string) (*Token, error) {
 	if len(text) > maxTokenText {
 		return nil, fmt.Errorf("%w: %d characters are too many", ErrTokenForm, len(text))
 	}
-	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(text)), tokenPrefix)
+	// A mail program may have broken the line.
+	rest, ok := strings.CutPrefix(strings.ToLower(strings.Join(strings.Fields(text), "")), tokenPrefix)
 	if !ok {
 		return nil, fmt.Errorf("%w: it must begin with %s", ErrTokenForm, tokenPrefix)
 	}
 	b, err := tokenEncoding.DecodeString(strings.ToUpper(rest))
-	if err != nil {
-		return nil, fmt.Errorf("%w: copy it again, whole: %w", ErrTokenChecksum, err)
+	// The last character has spare bits; only zeros are a token's.
+	if err != nil || tokenEncoding.EncodeToString(b) != strings.ToUpper(rest) {
+		return nil, fmt.Errorf("%w: copy it again, whole", ErrTokenChecksum)
 	}
 	const fixed = 1 + 32 + 32 + invitationSize + secretSize + 8 + 1
 	if len(b) < fixed+checksumSize {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,27 +31,29 @@ func (h *Host) Dial(ctx context.Context, to peer.AddrInfo) error {
 // Connect connects to a member: it returns nil once both sides have accepted
 // each other's certificates on some connection.
 func (h *Host) Connect(ctx context.Context, to peer.AddrInfo) error {
+	start := time.Now()
 	if err := h.Dial(ctx, to); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*helloTimeout)
 	defer cancel()
-	if err := h.awaitMember(ctx, to.ID); err != nil {
+	if err := h.awaitMember(ctx, to.ID, start); err != nil {
 		return fmt.Errorf("connect to %s: %w", to.ID, err)
 	}
 	return nil
 }
 
 // awaitMember blocks until a connected peer is a member, beginning a hello
-// where none is under way.
-func (h *Host) awaitMember(ctx context.Context, id peer.ID) error {
+// where none is under way. A failure since start counts as the answer.
+func (h *Host) awaitMember(ctx context.Context, id peer.ID, start time.Time) error {
 	conns := h.lib.Network().ConnsToPeer(id)
 	h.mu.Lock()
 	st := h.peers[id]
 	switch {
 	case st == nil || len(conns) == 0:
+		err := h.gone(id, start)
 		h.mu.Unlock()
-		return errGone
+		return err
 	case st.member == nil && st.hellos == 0:
 		h.startHello(st, best(conns))
 	}
@@ -73,7 +76,7 @@ func (h *Host) awaitMember(ctx context.Context, id peer.ID) error {
 	case st.err != nil:
 		return st.err
 	}
-	return errGone
+	return h.gone(id, start)
 }
 
 // OpenStream opens a stream to a member, connecting first where needed, over

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ func (h *Host) startHello(st *peerState, c network.Conn) {
 		st.hellos--
 		if err != nil {
 			st.err = err
+			h.noteFailure(c.RemotePeer(), err)
 		}
 		st.notify()
 		h.mu.Unlock()
@@ -54,6 +56,32 @@ func (h *Host) startHello(st *peerState, c network.Conn) {
 			_ = c.Close()
 		}
 	})
+}
+
+// failure is why a hello failed; it outlives the connection, so that whoever
+// asked for the connection learns it however fast that was closed.
+type failure struct {
+	err error
+	at  time.Time
+}
+
+const maxFailures = 256
+
+// noteFailure keeps a failure. Callers hold mu.
+func (h *Host) noteFailure(id peer.ID, err error) {
+	if len(h.failures) >= maxFailures {
+		clear(h.failures)
+	}
+	h.failures[id] = failure{err, time.Now()}
+}
+
+// gone returns why a peer that was connected after since is no longer.
+// Callers hold mu.
+func (h *Host) gone(id peer.ID, since time.Time) error {
+	if f, ok := h.failures[id]; ok && !f.at.Before(since) {
+		return f.err
+	}
+	return errGone
 }
 
 // hello shows this node's certificate and checks the other's.
@@ -67,7 +95,7 @@ func (h *Host) hello(c network.Conn) error {
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	if _, err := protodelim.MarshalTo(s, h.introduction()); err != nil {
+	if err := writeHello(s, h.introduction()); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	var answer weftv1.Hello
@@ -104,7 +132,9 @@ func (h *Host) serveHello(s network.Stream) {
 		h.log.Warn("stranger refused", "peer", who.String(), "addr", s.Conn().RemoteMultiaddr().String(), "error", err)
 		answer = &weftv1.Hello{Refusal: admission.Printable(err.Error(), maxRefusal)}
 	}
-	_, _ = protodelim.MarshalTo(s, answer)
+	if err := writeHello(s, answer); err != nil {
+		_ = s.Reset()
+	}
 }
 
 func (h *Host) introduction() *weftv1.Hello {
@@ -133,6 +163,16 @@ func (h *Host) accept(who peer.ID, m *weftv1.Hello) error {
 		Software: admission.Printable(m.GetSoftware(), maxSoftware),
 	}, m.GetCredential())
 	return nil
+}
+
+// writeHello sends length and message in one write.
+func writeHello(s network.Stream, m *weftv1.Hello) error {
+	var b bytes.Buffer
+	if _, err := protodelim.MarshalTo(&b, m); err != nil {
+		return err
+	}
+	_, err := s.Write(b.Bytes())
+	return err
 }
 
 func readHello(s network.Stream, m *weftv1.Hello) error {

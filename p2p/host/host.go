@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -97,9 +98,10 @@ type Host struct {
 
 	events *feed.Feed[Event]
 
-	mu     sync.Mutex // guards closed and peers
-	closed bool
-	peers  map[peer.ID]*peerState
+	mu       sync.Mutex // guards all below
+	closed   bool
+	peers    map[peer.ID]*peerState
+	failures map[peer.ID]failure // of recent hellos; bounded
 }
 
 // New starts a host. The context bounds the start only; Close ends the host.
@@ -125,7 +127,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger, self: self,
 		helloS: make(chan struct{}, maxHellos),
 		events: feed.New[Event](),
-		peers:  make(map[peer.ID]*peerState),
+		peers:  make(map[peer.ID]*peerState), failures: make(map[peer.ID]failure),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.lib, err = newLibp2p(h, addrs); err != nil {
@@ -144,6 +146,10 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	h.wg.Go(h.sweepLoop)
 	return h, nil
 }
+
+// localDialTimeout bounds a dial on the local network. A QUIC dial to a
+// machine that is not there always takes all of it.
+const localDialTimeout = 3 * time.Second
 
 // newLibp2p makes the libp2p host, which does not listen yet: nothing may
 // come in before the handlers stand.
@@ -165,6 +171,7 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
 		libp2p.ConnectionGater((*gate)(h)),
 		libp2p.DialRanker(rankDials),
+		libp2p.SwarmOpts(swarm.WithDialTimeoutLocal(localDialTimeout)),
 		libp2p.Ping(false),
 		libp2p.UserAgent("weft"),
 	}

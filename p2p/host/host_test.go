@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
 	"github.com/weft-mesh/weft/p2p/admission"
@@ -142,5 +145,282 @@ func TestAStrangerIsResetBeforeAnythingIsRead(t *testing.T) {
 	}
 	if ran {
 		t.Error("the handler ran for a stranger")
+	}
+}
+
+func TestEventsTellWhoComesAndGoes(t *testing.T) {
+	a := founder(t)
+	b := start(t)
+	b.enlist(t, a, admission.Client)
+	events, stop := a.Watch()
+	defer stop()
+	if err := b.Connect(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Kind != host.Connected || e.Member.ID != b.ID() || e.Member.Role != admission.Client {
+		t.Errorf("first %+v", e)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Kind != host.Disconnected || e.Member.ID != b.ID() {
+		t.Errorf("second %+v", e)
+	}
+	if len(a.Members()) != 0 || len(a.Admitters()) != 0 {
+		t.Errorf("members %v", a.Members())
+	}
+}
+
+func TestSimultaneousDialsEndInMembership(t *testing.T) {
+	a := founder(t)
+	b := start(t)
+	b.enlist(t, a, admission.Compute)
+	errs := make(chan error, 2)
+	go func() { errs <- a.Connect(ctx5(t), b.info()) }()
+	go func() { errs <- b.Connect(ctx5(t), a.info()) }()
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAnExpiredOrRevokedMemberIsDisconnected(t *testing.T) {
+	auth := &changing{}
+	a := founder(t, func(c *host.Config) { auth.Authority = c.Authority; c.Authority = auth })
+	b := start(t)
+	b.enlist(t, a, admission.Compute)
+	if err := b.Connect(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	a.Recheck()
+	if _, ok := a.Member(b.ID()); !ok {
+		t.Fatal("a good member was disconnected")
+	}
+	auth.refuse.Store(true)
+	a.Recheck()
+	wait(t, "disconnection", func() bool { _, ok := a.Member(b.ID()); return !ok })
+	if err := b.Connect(ctx5(t), a.info()); !errors.Is(err, host.ErrRefused) {
+		t.Errorf("connect again: %v", err)
+	}
+}
+
+// changing is an authority that turns against everybody.
+type changing struct {
+	host.Authority
+	refuse atomic.Bool
+}
+
+func (c *changing) Verify(id peer.ID, credential []byte) (admission.Member, error) {
+	if c.refuse.Load() {
+		return admission.Member{}, errors.New("revoked")
+	}
+	return c.Authority.Verify(id, credential)
+}
+
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestASilentStrangerIsDisconnected(t *testing.T) {
+	a := founder(t, func(c *host.Config) { c.StrangerTime = 50 * time.Millisecond })
+	s := start(t) // belongs to no mesh, so it says no hello
+	if err := s.Dial(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "disconnection", func() bool { return s.Connections() == 0 })
+}
+
+func TestStrangersAreBounded(t *testing.T) {
+	a := founder(t, func(c *host.Config) { c.MaxStrangers = 2 })
+	for range 2 {
+		if err := start(t).Dial(ctx5(t), a.info()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "both are in", func() bool { return a.Connections() == 2 })
+	third := start(t)
+	if err := third.Dial(ctx5(t), a.info()); err == nil {
+		wait(t, "the third is turned away", func() bool { return third.Connections() == 0 })
+	}
+	if n := a.Connections(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestANodeWithoutAMeshAcceptsNobody(t *testing.T) {
+	a, b := start(t), founder(t)
+	if err := b.Connect(ctx5(t), a.info()); err == nil {
+		t.Error("connected")
+	}
+}
+
+func TestQUICReachesWhereTCPDoesNot(t *testing.T) {
+	a := founder(t, func(c *host.Config) { c.NoTCP = true })
+	b := start(t)
+	b.enlist(t, a, admission.Compute)
+	a.Handle("/test/echo/1", echo)
+	if err := b.Connect(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.OpenStream(ctx5(t), a.ID(), "/test/echo/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	if addr := s.Conn().RemoteMultiaddr().String(); !strings.Contains(addr, "quic") {
+		t.Errorf("over %s", addr)
+	}
+}
+
+func TestAStreamPrefersTCP(t *testing.T) {
+	a := founder(t)
+	b := start(t)
+	b.enlist(t, a, admission.Compute)
+	a.Handle("/test/echo/1", echo)
+	var quic peer.AddrInfo
+	quic.ID = a.ID()
+	for _, addr := range a.DialAddrs() {
+		if strings.Contains(addr.String(), "quic") {
+			quic.Addrs = append(quic.Addrs, addr)
+		}
+	}
+	if err := b.Connect(ctx5(t), quic); err != nil {
+		t.Fatal(err)
+	}
+	b.enlist(t, a, admission.Compute)
+	if err := a.Connect(ctx5(t), b.info()); err != nil { // already connected: reuses it
+		t.Fatal(err)
+	}
+	s, err := b.OpenStream(ctx5(t), a.ID(), "/test/echo/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Reset()
+	other := start(t)
+	other.enlist(t, a, admission.Compute)
+	if s, err = other.openWith(t, a); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	if addr := s.Conn().RemoteMultiaddr().String(); !strings.Contains(addr, "/tcp/") {
+		t.Errorf("over %s", addr)
+	}
+}
+
+func (n *node) openWith(t *testing.T, to *node) (network.Stream, error) {
+	n.AddAddrs(to.ID(), to.DialAddrs(), time.Minute)
+	return n.OpenStream(ctx5(t), to.ID(), "/test/echo/1")
+}
+
+func TestErrorsOfStreamsNameProtocolAndPeer(t *testing.T) {
+	a := founder(t)
+	b := start(t)
+	b.enlist(t, a, admission.Compute)
+	if _, err := b.OpenStream(ctx5(t), a.ID(), "/test/none/1"); err == nil || !strings.Contains(err.Error(), "/test/none/1") {
+		t.Errorf("no address: %v", err)
+	}
+	if _, err := b.OpenStranger(ctx5(t), a.ID(), "/test/none/1"); !errors.Is(err, network.ErrNoConn) {
+		t.Errorf("no connection: %v", err)
+	}
+	if err := b.Connect(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.OpenStream(ctx5(t), a.ID(), "/test/none/1"); err == nil || !strings.Contains(err.Error(), a.ID().String()) {
+		t.Errorf("unknown protocol: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.OpenStream(ctx, a.ID(), "/test/none/1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if err := b.Connect(ctx5(t), b.info()); err == nil {
+		t.Error("connected to itself")
+	}
+}
+
+func TestAHostileHelloHarmsNothing(t *testing.T) {
+	a := founder(t)
+	for name, bytes := range map[string][]byte{
+		"huge length": {0xff, 0xff, 0xff, 0xff, 0x7f}, "garbage": {4, 0xff, 0xff, 0xff, 0xff}, "nothing": nil, "empty": {0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			if err := s.Dial(ctx5(t), a.info()); err != nil {
+				t.Fatal(err)
+			}
+			st, err := s.OpenStranger(ctx5(t), a.ID(), "/weft/hello/1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = st.Write(bytes)
+			_ = st.CloseWrite()
+			_, _ = io.ReadAll(st)
+			if _, ok := a.Member(s.ID()); ok {
+				t.Error("became a member")
+			}
+		})
+	}
+}
+
+func TestTwoHostsCannotShareAPort(t *testing.T) {
+	a := start(t)
+	port, err := a.DialAddrs()[0].ValueForProtocol(ma.P_TCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := host.LoadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = host.New(t.Context(), host.Config{Key: key, Authority: a.mesh, Listen: "127.0.0.1:" + port})
+	if !errors.Is(err, host.ErrPortInUse) || !strings.Contains(err.Error(), port) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAHostNeedsItsConfig(t *testing.T) {
+	key, err := host.LoadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh, err := admission.Open(admission.Config{Dir: t.TempDir(), Identity: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, cfg := range map[string]host.Config{
+		"key": {Authority: mesh}, "authority": {Key: key}, "transport": {Key: key, Authority: mesh, NoQUIC: true, NoTCP: true},
+		"listen": {Key: key, Authority: mesh}, "context": {Key: key, Authority: mesh, Listen: "127.0.0.1:0"},
+	} {
+		if h, err := host.New(cancelled, cfg); err == nil {
+			_ = h.Close()
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestFullAddressesNameThePeer(t *testing.T) {
+	a := founder(t)
+	for _, addr := range a.Addrs() {
+		info, err := peer.AddrInfoFromP2pAddr(addr)
+		if err != nil || info.ID != a.ID() || len(info.Addrs) != 1 {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if len(a.Addrs()) != 2 {
+		t.Errorf("addresses %v", a.Addrs())
+	}
+	if self, err := a.Self(); err != nil || self.Role != admission.Admitter {
+		t.Errorf("self %+v, %v", self, err)
+	}
+	if _, err := start(t).Self(); !errors.Is(err, admission.ErrNoMesh) {
+		t.Errorf("self of a stranger: %v", err)
 	}
 }
