@@ -30,7 +30,8 @@ type RopeParams struct {
 	// rope_freqs.weight, or longrope's long or short list): Dims/2, or none.
 	Factors []float32
 	// AttnFactor multiplies cosines and sines; 0 counts as 1. Longrope models
-	// declare it. With YaRN it comes on top of 1+0.1*log(Factor).
+	// declare it. With YaRN it comes on top of 1+0.1*log(Factor), which is
+	// taken for factors over 1.
 	AttnFactor float64
 
 	// The rest is YaRN's. ExtFactor weighs the plain frequencies; 0 counts as
@@ -113,7 +114,10 @@ func (p RopeParams) Frequencies() (freqs []float64, magnitude float64) {
 	}
 	if p.Scaling == ScalingYarn {
 		p.mixYarn(freqs, scale)
-		return freqs, float64(magnitude * (1 + float64(0.1*Log64(1/scale))))
+		if scale < 1 {
+			magnitude = float64(magnitude * (1 + float64(0.1*Log64(1/scale))))
+		}
+		return freqs, magnitude
 	}
 	for i := range freqs {
 		freqs[i] = float64(freqs[i] * scale)

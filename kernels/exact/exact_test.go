@@ -358,3 +358,24 @@ func TestWrongShapesPanicAndWrongSizesAreErrors(t *testing.T) {
 		t.Error("acts misreport their shape")
 	}
 }
+
+func BenchmarkMatMul(b *testing.B) {
+	const rows, cols = 1536, 576
+	p := must(quant.New(quant.Q4_1, rows, cols))
+	if err := p.Pack(weights(random(1), quant.Q4_1, rows, cols), 0, p.Groups()); err != nil {
+		b.Fatal(err)
+	}
+	for _, cache := range []int64{0, 1 << 30} {
+		for _, n := range []int{1, 32} {
+			b.Run(fmt.Sprintf("cache=%v/rows=%d", cache > 0, n), func(b *testing.B) {
+				d := device(b, exact.Options{CacheBytes: cache})
+				m, a, out := must(d.NewMatrix(p)), must(d.NewActs(n, cols, kernels.Act8)), must(d.NewBuffer(n, rows))
+				d.Prepare(batch(n), a, write(d, n, normal(random(2), n*cols)))
+				b.SetBytes(2 * rows * cols * int64(n)) // operations
+				for b.Loop() {
+					d.MatMul(batch(n), out, m, a)
+				}
+			})
+		}
+	}
+}

@@ -134,48 +134,46 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	})
 }
 
-// dot sums w*x over four chains, element k in chain k mod 4.
+// dot sums w*x in two chains, of even and of odd elements.
 func dot(w []float32, x []float64) float64 {
 	x = x[:len(w)]
-	var a, b, c, d float64
+	var a, b float64
 	k := 0
-	for ; k+4 <= len(w); k += 4 {
+	for ; k+2 <= len(w); k += 2 {
 		a += float64(float64(w[k]) * x[k])
 		b += float64(float64(w[k+1]) * x[k+1])
-		c += float64(float64(w[k+2]) * x[k+2])
-		d += float64(float64(w[k+3]) * x[k+3])
 	}
-	for ; k < len(w); k++ {
+	if k < len(w) {
 		a += float64(float64(w[k]) * x[k])
 	}
-	return (a + b) + (c + d)
+	return a + b
 }
 
 // dot4 is dot for four rows of x that lie behind one another, with the same
-// chains: a row's result does not depend on its neighbours.
-func dot4(w []float32, x []float64) (s [4]float64) {
+// chains: a row's result does not depend on its neighbours. Eight sums are what
+// fits in registers.
+func dot4(w []float32, x []float64) [4]float64 {
 	n := len(w)
 	x0, x1, x2, x3 := x[:n], x[n:2*n], x[2*n:3*n], x[3*n:4*n]
-	var acc [4][4]float64
+	var a0, a1, a2, a3, b0, b1, b2, b3 float64
 	k := 0
-	for ; k+4 <= n; k += 4 {
-		for j := range 4 {
-			v := float64(w[k+j])
-			acc[0][j] += float64(v * x0[k+j])
-			acc[1][j] += float64(v * x1[k+j])
-			acc[2][j] += float64(v * x2[k+j])
-			acc[3][j] += float64(v * x3[k+j])
-		}
+	for ; k+2 <= n; k += 2 {
+		v, u := float64(w[k]), float64(w[k+1])
+		a0 += float64(v * x0[k])
+		b0 += float64(u * x0[k+1])
+		a1 += float64(v * x1[k])
+		b1 += float64(u * x1[k+1])
+		a2 += float64(v * x2[k])
+		b2 += float64(u * x2[k+1])
+		a3 += float64(v * x3[k])
+		b3 += float64(u * x3[k+1])
 	}
-	for ; k < n; k++ {
+	if k < n {
 		v := float64(w[k])
-		acc[0][0] += float64(v * x0[k])
-		acc[1][0] += float64(v * x1[k])
-		acc[2][0] += float64(v * x2[k])
-		acc[3][0] += float64(v * x3[k])
+		a0 += float64(v * x0[k])
+		a1 += float64(v * x1[k])
+		a2 += float64(v * x2[k])
+		a3 += float64(v * x3[k])
 	}
-	for i := range s {
-		s[i] = (acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3])
-	}
-	return s
+	return [4]float64{a0 + b0, a1 + b1, a2 + b2, a3 + b3}
 }

@@ -69,26 +69,35 @@ func (p *Packed) floatRow(row int, dst []float32) {
 	}
 }
 
-// stored reads the unsigned quant k of a block of 32 columns of row r.
-func (t Type) stored(block []byte, r, k int) byte {
-	h, j, i := k/16, k%16/4, k%4
-	at := 4*r + i
-	switch t {
-	case Q8_0:
-		return block[64*(k/4)+at] ^ 0x80
-	case Q2_K:
-		return block[64*h+at] >> (2 * j) & 3
-	case Q3_K:
-		return block[64*h+at]>>(2*j)&3 | block[128+at]>>(4*h+j)&1<<2
-	}
-	low := block[64*j+at] >> (4 * h) & 15
-	switch t.vectors() {
+// stored reads the unsigned quants of row r of a block of 32 columns.
+func (t Type) stored(block []byte, r int, q *[32]byte) {
+	word := func(vector int) uint32 { return le.Uint32(block[64*vector+4*r:]) }
+	var bits, first, second uint32 // planes of high bits
+	vectors := t.vectors()
+	switch vectors {
+	case 8:
+		for j := range 8 {
+			le.PutUint32(q[4*j:], word(j)^0x80808080)
+		}
+		return
+	case 2, 3:
+		if vectors == 3 {
+			bits = word(2)
+		}
+		for j := range 8 {
+			le.PutUint32(q[4*j:], word(j/4)>>(2*(j%4))&twos|bits>>j&ones<<2)
+		}
+		return
 	case 5:
-		return low | block[256+at]>>(4*h+j)&1<<4
+		bits = word(4)
 	case 6:
-		return low | block[256+64*h+at]>>(2*j)&3<<4
+		first, second = word(4), word(5)
 	}
-	return low
+	for j := range 4 {
+		w := word(j)
+		le.PutUint32(q[4*j:], w&nibble|bits>>j&ones<<4|first>>(2*j)&twos<<4)
+		le.PutUint32(q[16+4*j:], w>>4&nibble|bits>>(4+j)&ones<<4|second>>(2*j)&twos<<4)
+	}
 }
 
 // weight is the integer that a stored quant stands for.
@@ -112,16 +121,30 @@ func (t Type) weight(q byte) int16 {
 	return int16(q)
 }
 
+// tables hold weight for every quant of every type.
+var tables = func() map[Type]*[256]int16 {
+	m := map[Type]*[256]int16{}
+	for _, t := range Types() {
+		m[t] = new([256]int16)
+		for q := range m[t] {
+			m[t][q] = t.weight(byte(q))
+		}
+	}
+	return m
+}()
+
 func (p *Packed) weights(row int, dst []int16) {
 	qs, _ := strides(p.Type, p.Cols)
-	q, r := p.Quants[row/GroupRows*qs:], row%GroupRows
+	plane, r := p.Quants[row/GroupRows*qs:], row%GroupRows
 	size := 64 * p.Type.vectors()
-	var lut [256]int16
-	for i := range lut {
-		lut[i] = p.Type.weight(byte(i))
-	}
-	for k := range dst {
-		dst[k] = lut[p.Type.stored(q[k/32*size:(k/32+1)*size], r, k%32)]
+	table := tables[p.Type]
+	var q [32]byte
+	for b := range len(dst) / 32 {
+		p.Type.stored(plane[b*size:(b+1)*size], r, &q)
+		out := dst[32*b : 32*b+32]
+		for k := range out {
+			out[k] = table[q[k]]
+		}
 	}
 }
 
