@@ -1,0 +1,495 @@
+package wire_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weft-mesh/weft/p2p/wire"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(base uint32) *weftv1.Frame {
+	return &weftv1.Frame{Body: &weftv1.Frame_Run{Run: &weftv1.Run{Session: make([]byte, 16), Base: base, Tokens: []uint32{1, 2, 3}}}}
+}
+
+// ends are the two links of one stream, of any kind.
+type ends struct{ a, b wire.Link }
+
+func (e ends) close(t *testing.T) {
+	t.Helper()
+	e.a.Close(nil)
+	e.b.Close(nil)
+	for _, l := range []wire.Link{e.a, e.b} {
+		select {
+		case <-l.Done():
+		case <-time.After(5 * time.Second):
+			t.Error("link did not end")
+		}
+	}
+}
+
+// links joins two ends by each kind of stream.
+func links(t *testing.T, cfg wire.Config, test func(*testing.T, ends)) {
+	t.Run("pipe", func(t *testing.T) {
+		a, b := wire.Pipe("a", "b", cfg)
+		test(t, ends{a, b})
+	})
+	t.Run("libp2p", func(t *testing.T) {
+		sa, sb := hosts(t)
+		test(t, ends{wire.NewLink(sa, "b", cfg), wire.NewLink(sb, "a", cfg)})
+	})
+}
+
+func TestFramesArriveWholeAndInOrder(t *testing.T) {
+	links(t, wire.Config{}, func(t *testing.T, e ends) {
+		if e.a.Peer() != "b" || e.b.Peer() != "a" {
+			t.Errorf("peers %s and %s", e.a.Peer(), e.b.Peer())
+		}
+		const n = 60
+		sizes := func(i int) int { return i * i * i * 2 }
+		var wg sync.WaitGroup
+		for _, l := range []wire.Link{e.a, e.b} {
+			wg.Go(func() { // both ways at once
+				buf := make([]byte, 0, 1<<20)
+				for i := range n {
+					buf = append(buf[:0], bytes.Repeat([]byte{byte(i)}, sizes(i))...)
+					if err := l.Send(run(uint32(i)), buf); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				for i := range n {
+					f, p, err := l.Recv()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if !proto.Equal(f, run(uint32(i))) || len(p) != sizes(i) || bytes.Count(p, []byte{byte(i)}) != len(p) {
+						t.Errorf("frame %d: %v with %d bytes", i, f, len(p))
+					}
+				}
+			})
+		}
+		wg.Wait()
+		s := e.a.Stats()
+		if s.Peer != "b" || s.FramesReceived < n || s.FramesSent < n || s.BytesSent < 1<<20 || s.QueueTime <= 0 || s.QueuedBytes != 0 || s.QueuedPeak == 0 {
+			t.Errorf("stats %+v", s)
+		}
+		e.close(t)
+		if err := e.a.Err(); !errors.Is(err, wire.ErrClosed) {
+			t.Errorf("ended with %v", err)
+		}
+		if err := e.a.Send(run(0), nil); !errors.Is(err, wire.ErrClosed) {
+			t.Errorf("send after close: %v", err)
+		}
+		if _, _, err := e.a.Recv(); !errors.Is(err, wire.ErrClosed) {
+			t.Errorf("receive after close: %v", err)
+		}
+	})
+}
+
+func TestCloseSendsWhatIsQueued(t *testing.T) {
+	links(t, wire.Config{}, func(t *testing.T, e ends) {
+		const n = 30
+		for i := range n {
+			if err := e.a.Send(run(uint32(i)), make([]byte, 100_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.a.Close(nil)
+		for i := range n {
+			f, p, err := e.b.Recv()
+			if err != nil || f.GetRun().GetBase() != uint32(i) || len(p) != 100_000 {
+				t.Fatalf("frame %d: %v", i, err)
+			}
+		}
+		if _, _, err := e.b.Recv(); !errors.Is(err, io.EOF) {
+			t.Errorf("at the end: %v", err)
+		}
+		e.close(t)
+	})
+}
+
+func TestAResetEndsBothSidesAtOnce(t *testing.T) {
+	links(t, wire.Config{}, func(t *testing.T, e ends) {
+		reason := errors.New("no more")
+		done := make(chan error)
+		go func() {
+			_, _, err := e.b.Recv()
+			done <- err
+		}()
+		start := time.Now()
+		e.a.Close(reason)
+		if err := <-done; err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("the other side got %v", err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("known after %s", took)
+		}
+		if e.a.Err() != reason {
+			t.Errorf("reason %v", e.a.Err())
+		}
+		e.close(t)
+	})
+}
+
+func TestASenderDoesNotWaitForASlowPeerAndIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	links(t, wire.Config{QueueBytes: 1 << 20, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, e ends) {
+		start := time.Now()
+		var err error
+		for i := 0; err == nil && i < 1000; i++ { // nobody receives
+			err = e.a.Send(run(0), make([]byte, 200_000))
+		}
+		if !errors.Is(err, wire.ErrQueueFull) {
+			t.Errorf("error %v", err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("sending took %s", took)
+		}
+		if _, _, err := e.a.Recv(); !errors.Is(err, wire.ErrQueueFull) {
+			t.Errorf("receive: %v", err)
+		}
+		if !strings.Contains(log.String(), "queue is full") {
+			t.Errorf("log %q", log.String())
+		}
+		e.close(t)
+	})
+}
+
+func TestAFlushToADeafPeerIsGivenUp(t *testing.T) {
+	links(t, wire.Config{FlushTimeout: 100 * time.Millisecond}, func(t *testing.T, e ends) {
+		for range 500 {
+			if err := e.a.Send(run(0), make([]byte, 200_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.a.Close(nil)
+		select {
+		case <-e.a.Done():
+		case <-time.After(3 * time.Second):
+			t.Error("still flushing")
+		}
+		e.close(t)
+	})
+}
+
+func TestTooMuchIsRefusedBeforeItIsSent(t *testing.T) {
+	a, b := wire.Pipe("a", "b", wire.Config{MaxPayload: 1000})
+	if err := a.Send(run(0), make([]byte, 1001)); !errors.Is(err, wire.ErrTooLong) {
+		t.Errorf("payload: %v", err)
+	}
+	big := &weftv1.Frame{Body: &weftv1.Frame_Lost{Lost: &weftv1.Lost{Reason: strings.Repeat("x", wire.MaxFrame)}}}
+	if err := a.Send(big, nil); !errors.Is(err, wire.ErrTooLong) {
+		t.Errorf("header: %v", err)
+	}
+	if err := a.Send(run(5), nil); err != nil { // the link is as good as before
+		t.Fatal(err)
+	}
+	if f, _, err := b.Recv(); err != nil || f.GetRun().GetBase() != 5 {
+		t.Error(f, err)
+	}
+	ends{a, b}.close(t)
+}
+
+func TestAMalformedFrameEndsTheLinkWithALogLine(t *testing.T) {
+	var log bytes.Buffer
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: -1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	go func() { _, _ = far.Write(bytes.Repeat([]byte{0xff}, 100)) }()
+	if _, _, err := l.Recv(); !errors.Is(err, wire.ErrFrame) {
+		t.Errorf("error %v", err)
+	}
+	<-l.Done()
+	if !strings.Contains(log.String(), "link ended") || !strings.Contains(log.String(), "peer=b") {
+		t.Errorf("log %q", log.String())
+	}
+}
+
+func TestAHungPeerIsGivenUpWithinASecond(t *testing.T) {
+	near, far := wire.PipeStream()
+	var dropped atomic.Value
+	l := wire.NewLink(near, "b", wire.Config{OnHung: func(peer string) { dropped.Store(peer) }})
+	go func() { _, _, _ = l.Recv() }()
+	time.Sleep(700 * time.Millisecond)
+	if l.Err() != nil {
+		t.Fatal("a link that is not in use was given up")
+	}
+	l.Busy(+1)
+	start := time.Now()
+	select {
+	case <-l.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("still waiting")
+	}
+	if took := time.Since(start); took < 400*time.Millisecond || took > 1500*time.Millisecond {
+		t.Errorf("given up after %s", took)
+	}
+	if !errors.Is(l.Err(), wire.ErrHung) || dropped.Load() != "b" {
+		t.Errorf("%v, dropped %v", l.Err(), dropped.Load())
+	}
+	_ = far.Reset()
+}
+
+func TestAPeerThatAnswersIsMeasuredAndKept(t *testing.T) {
+	sa, sb := wire.PipeStream()
+	cfg := wire.Config{Beat: 10 * time.Millisecond}
+	e := ends{wire.NewLink(sa, "b", cfg), wire.NewLink(sb, "a", cfg)}
+	for _, l := range []wire.Link{e.a, e.b} {
+		go func() { _, _, _ = l.Recv() }()
+	}
+	e.a.Busy(+1)
+	e.a.Busy(+1)
+	e.a.Busy(-1)
+	time.Sleep(300 * time.Millisecond)
+	if e.a.Err() != nil || e.b.Err() != nil {
+		t.Fatal(e.a.Err(), e.b.Err())
+	}
+	if rtt := e.a.Stats().RTT; rtt <= 0 || rtt > 100*time.Millisecond {
+		t.Errorf("round trip %s", rtt)
+	}
+	e.a.Busy(-1)
+	time.Sleep(30 * time.Millisecond)
+	n := e.a.Stats().FramesSent
+	time.Sleep(50 * time.Millisecond)
+	if got := e.a.Stats().FramesSent; got > n+1 {
+		t.Errorf("%d beats while not in use", got-n)
+	}
+	e.close(t)
+}
+
+func TestOneLinksTrafficKeepsAnotherToTheSamePeer(t *testing.T) {
+	var alive atomic.Uint64
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: 10 * time.Millisecond, Alive: &alive})
+	l.Busy(+1)
+	for range 40 {
+		alive.Add(1)
+		time.Sleep(5 * time.Millisecond)
+	}
+	if l.Err() != nil {
+		t.Error(l.Err())
+	}
+	<-l.Done() // and once that has stopped, it is given up
+	if !errors.Is(l.Err(), wire.ErrHung) {
+		t.Error(l.Err())
+	}
+	_ = far.Reset()
+}
+
+func TestBeatsOvertakeABacklog(t *testing.T) {
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: 20 * time.Millisecond})
+	for range 100 {
+		if err := l.Send(run(0), make([]byte, 50_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Busy(+1)
+	time.Sleep(30 * time.Millisecond)
+	r := wire.NewLink(far, "a", wire.Config{Beat: -1})
+	go func() { // it answers beats while the backlog drains
+		for {
+			if _, _, err := r.Recv(); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	go func() { _, _, _ = l.Recv() }()
+	time.Sleep(500 * time.Millisecond)
+	if l.Err() != nil {
+		t.Errorf("given up: %v", l.Err())
+	}
+	if l.Stats().RTT == 0 {
+		t.Error("no beat came through")
+	}
+	ends{l, r}.close(t)
+}
+
+func TestAFloodOfBeatsIsAnsweredWithinBounds(t *testing.T) {
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: -1})
+	go func() { _, _, _ = l.Recv() }()
+	beat, err := proto.Marshal(&weftv1.Frame{Body: &weftv1.Frame_Beat{Beat: &weftv1.Beat{Seq: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := append(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(len(beat)+1)), uint64(len(beat))), beat...)
+	flood := bytes.Repeat(frame, 10_000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10 { // nobody takes the answers
+		if _, err := far.Write(flood); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 16<<20 {
+		t.Errorf("%d bytes in use", grown)
+	}
+	_ = far.Reset()
+	<-l.Done()
+}
+
+func TestReleasingALinkTooOftenPanics(t *testing.T) {
+	a, b := wire.Pipe("a", "b", wire.Config{})
+	defer ends{a, b}.close(t)
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	a.Busy(-1)
+}
+
+func TestSendingAllocatesNothing(t *testing.T) {
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: -1})
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, far)
+	}()
+	f, payload := run(1), make([]byte, 16<<10)
+	for range 100 {
+		if err := l.Send(f, payload); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Microsecond)
+	}
+	n := testing.AllocsPerRun(200, func() {
+		_ = l.Send(f, payload)
+		for l.Stats().QueuedBytes > 0 {
+			runtime.Gosched()
+		}
+	})
+	if n >= 1 {
+		t.Errorf("%.1f allocations a frame", n)
+	}
+	l.Close(nil)
+	<-l.Done()
+	<-drained
+}
+
+func TestAnExchangeCarriesMessagesAndBytes(t *testing.T) {
+	for name, streams := range map[string]func(*testing.T) (wire.Stream, wire.Stream){
+		"pipe":   func(*testing.T) (wire.Stream, wire.Stream) { return wire.PipeStream() },
+		"libp2p": hosts,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := streams(t)
+			ctx := context.Background()
+			x, y := wire.NewExchange(ctx, a, 5*time.Second), wire.NewExchange(ctx, b, 5*time.Second)
+			ask := &weftv1.WeightsRequest{Body: &weftv1.WeightsRequest_Manifest{Manifest: &weftv1.ManifestRequest{Model: []byte{1}}}}
+			done := make(chan error, 1)
+			go func() {
+				var got weftv1.WeightsRequest
+				err := y.Receive(&got)
+				if err == nil && !proto.Equal(&got, ask) {
+					err = errors.New("another request")
+				}
+				err = errors.Join(err, y.Send(&weftv1.WeightsReply{Size: 300_000}), y.SendRaw(make([]byte, 300_000)), y.Close())
+				done <- err
+			}()
+			if err := x.Send(ask); err != nil {
+				t.Fatal(err)
+			}
+			var reply weftv1.WeightsReply
+			if err := x.Receive(&reply); err != nil || reply.Size != 300_000 {
+				t.Fatal(&reply, err)
+			}
+			if err := x.ReceiveRaw(make([]byte, 300_000)); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.Receive(&reply); err != io.EOF {
+				t.Errorf("at the end: %v", err)
+			}
+			if err := x.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAnExchangeEndsWithItsDeadlineAndItsContext(t *testing.T) {
+	a, b := wire.PipeStream()
+	x := wire.NewExchange(context.Background(), a, 20*time.Millisecond)
+	if err := x.Receive(&weftv1.PlanReply{}); err == nil {
+		t.Error("received from nobody")
+	}
+	x.Abort()
+	_ = b.Reset()
+
+	a, b = wire.PipeStream()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	x = wire.NewExchange(ctx, a, time.Minute)
+	time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("enough")) })
+	if err := x.Receive(&weftv1.PlanReply{}); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("error %v", err)
+	}
+	if x.Release() {
+		t.Error("a stream whose context has ended was given back")
+	}
+	x.Abort()
+	_ = b.Reset()
+
+	a, b = wire.PipeStream()
+	x = wire.NewExchange(context.Background(), a, 50*time.Millisecond)
+	for i := range 100 { // the peer takes nothing
+		if err := x.SendRaw(make([]byte, 1<<16)); err != nil {
+			break
+		} else if i == 99 {
+			t.Error("a deaf peer was sent everything")
+		}
+	}
+	if err := x.Send(&weftv1.PlanReply{Error: strings.Repeat("x", wire.MaxMessage)}); !errors.Is(err, wire.ErrTooLong) {
+		t.Errorf("long message: %v", err)
+	}
+	x.Abort()
+	_ = b.Close()
+}
+
+func FuzzExchange(f *testing.F) {
+	m, _ := proto.Marshal(&weftv1.WeightsReply{Size: 3})
+	f.Add(append([]byte{byte(len(m))}, m...))
+	f.Add(binary.AppendUvarint(nil, wire.MaxMessage+1))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 200_000 {
+			return
+		}
+		near, far := wire.PipeStream()
+		if _, err := far.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		_ = far.Close()
+		x := wire.NewExchange(context.Background(), near, time.Second)
+		for {
+			var r weftv1.WeightsReply
+			if err := x.Receive(&r); err != nil {
+				break
+			}
+		}
+		x.Abort()
+	})
+}
