@@ -2,12 +2,15 @@ package gossip_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/goleak"
 
 	"github.com/weft-mesh/weft/p2p/admission"
@@ -166,7 +169,7 @@ func TestAnInvitedNodeSeesAllOthersAndTheirRecords(t *testing.T) {
 	}
 }
 
-func TestADeadNodeIsNoticedAndReturns(t *testing.T) {
+func TestADeadNodeIsNoticed(t *testing.T) {
 	a := founder(t)
 	b := join(t, a, "b")
 	c := join(t, a, "c")
@@ -196,4 +199,179 @@ func TestANodeThatLeavesIsGoneAtOnce(t *testing.T) {
 			t.Fatal("no event")
 		}
 	}
+}
+
+func TestAKilledNodeThatReturnsIsSeenAgain(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	c := join(t, a, "c")
+	eventually(t, "three nodes know each other", complete(a, b, c))
+	b.silence(t)
+	eventually(t, "the death is known", func() bool { return len(a.Members()) == 1 && len(c.Members()) == 1 })
+	b.gossip(t, "b2")
+	eventually(t, "the return is known", func() bool {
+		if !complete(a, b, c)() {
+			return false
+		}
+		m, _ := a.Member(b.host.ID())
+		return m.Record.Name == "b2"
+	})
+}
+
+// silence stops gossip as a hung process would, with its connections open.
+func (n *node) silence(t *testing.T) {
+	t.Helper()
+	if err := n.Halt(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALostConnectionIsMadeAgain(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	for range 3 {
+		if err := a.host.ClosePeer(b.host.ID()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "connected again", func() bool {
+			_, ab := a.host.Member(b.host.ID())
+			_, ba := b.host.Member(a.host.ID())
+			return ab && ba && complete(a, b)()
+		})
+	}
+}
+
+func TestNewRecordsReachEverybody(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	c := join(t, a, "c")
+	eventually(t, "three nodes know each other", complete(a, b, c))
+	events, stop := c.Watch()
+	defer stop()
+	for i := range 5 {
+		if err := b.SetRecord(gossip.Record{Name: "b", Load: gossip.Load{ActiveSessions: i + 1}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	eventually(t, "the last load is known", func() bool {
+		for _, n := range []*node{a, c} {
+			if m, _ := n.Member(b.host.ID()); m.Record == nil || m.Record.Load.ActiveSessions != 5 {
+				return false
+			}
+		}
+		return true
+	})
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == gossip.Update && e.Member.ID == b.host.ID() && e.Member.Record.Load.ActiveSessions == 5 {
+				return
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("no event told the last load")
+		}
+	}
+}
+
+func TestARecordThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
+	a := founder(t)
+	big := gossip.Record{Models: make([]gossip.HeldModel, 10_000)}
+	if err := a.SetRecord(big); err == nil {
+		t.Error("accepted")
+	}
+	if self := a.Self(); self.Name != "founder" || self.Role != "admitter" || self.Peer != a.host.ID() {
+		t.Errorf("self %+v", self)
+	}
+}
+
+func TestHearsayListsNobody(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	a.CheckClaims(t)
+}
+
+func TestTwoMeshesOnOneMachineDoNotMix(t *testing.T) {
+	a, x := founder(t), founder(t)
+	b, y := join(t, a, "b"), join(t, x, "y")
+	eventually(t, "each mesh is complete", func() bool { return complete(a, b)() && complete(x, y)() })
+	if err := a.Reach(t.Context(), x.info()); err == nil {
+		t.Error("a node of another mesh was reached")
+	}
+	if err := y.Reach(t.Context(), b.info()); err == nil {
+		t.Error("a node of another mesh was reached")
+	}
+	time.Sleep(300 * time.Millisecond)
+	if !complete(a, b)() || !complete(x, y)() {
+		t.Error("the meshes have changed")
+	}
+}
+
+// TestStrangersAreRefusedOnEveryProtocol holds every protocol of gossip and
+// admission against a node of another mesh.
+func TestStrangersAreRefusedOnEveryProtocol(t *testing.T) {
+	a := founder(t)
+	for _, id := range []protocol.ID{
+		"/weft/member/packet/1", "/weft/member/stream/1", "/weft/record/1", "/weft/ping/1", "/weft/probe/1", "/weft/renew/1",
+	} {
+		s := bare(t, "stranger", "127.0.0.1:0")
+		if err := s.host.Dial(t.Context(), a.info()); err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.host.OpenStranger(t.Context(), a.host.ID(), id)
+		if err != nil {
+			continue // reset while the protocol was agreed on
+		}
+		_, _ = st.Write(make([]byte, 16))
+		_ = st.SetReadDeadline(time.Now().Add(5 * time.Second))
+		n, err := st.Read(make([]byte, 16))
+		if n != 0 || err == nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: read %d bytes, %v", id, n, err)
+		}
+		_ = st.Reset()
+	}
+}
+
+func TestGossipNeedsAMembership(t *testing.T) {
+	n := bare(t, "blank", "127.0.0.1:0")
+	if _, err := gossip.New(gossip.Config{Host: n.host}); !errors.Is(err, admission.ErrNoMesh) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := gossip.New(gossip.Config{}); err == nil {
+		t.Error("started without a host")
+	}
+}
+
+func TestPingsOfOneMemberAreLimited(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	for range 60 {
+		if _, err := b.Ping(t.Context(), a.host.ID()); err != nil {
+			return
+		}
+	}
+	t.Error("60 pings in a row were answered")
+}
+
+func TestTenNodesKnowEachOther(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: short")
+	}
+	nodes := []*node{founder(t)}
+	for i := range 9 {
+		nodes = append(nodes, join(t, nodes[0], string(rune('b'+i))))
+	}
+	eventually(t, "ten nodes know each other", complete(nodes...))
+	nodes[9].kill()
+	eventually(t, "a death is known to nine", func() bool {
+		for _, n := range nodes[:9] {
+			if len(n.Members()) != 8 {
+				return false
+			}
+		}
+		return true
+	})
 }
