@@ -134,7 +134,7 @@ func (s *attnScratch) sized(n, dim int) {
 
 func (t *attnTask) unit(worker, u int) {
 	tile, kvHead := t.tiles[u/t.kv.layout.Heads], u%t.kv.layout.Heads
-	s := &t.d.attnScratch[worker]
+	s := &t.d.scratch[worker].attn
 	n, dim := tile.rows*t.shared, t.kv.layout.HeadDim
 	s.sized(n, dim)
 	c := attnTileRun{attnTask: t, s: s, n: n, dim: dim, kvHead: kvHead}

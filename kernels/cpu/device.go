@@ -31,17 +31,26 @@ type Device struct {
 
 	// The tasks of the operations, kept so that handing one to the pool
 	// allocates nothing.
-	embedTask    embedTask
-	normTask     normTask
-	prepareTask  prepareTask
-	matmulTask   matmulTask
-	mapTask      mapTask
-	rotateTask   rotateTask
-	storeTask    storeTask
-	attnTask     attnTask
-	finiteTask   finiteTask
-	attnScratch  []attnScratch
-	panelScratch []panel
+	embedTask   embedTask
+	normTask    normTask
+	prepareTask prepareTask
+	matmulTask  matmulTask
+	mapTask     mapTask
+	rotateTask  rotateTask
+	storeTask   storeTask
+	attnTask    attnTask
+	finiteTask  finiteTask
+
+	scratch []scratch // by worker
+}
+
+// scratch is one worker's memory, kept between operations: what kernels are
+// given by address would otherwise be allocated at each call.
+type scratch struct {
+	panel  panel
+	lanes  [16]float32
+	halves [64]uint16
+	attn   attnScratch
 }
 
 // closer is a handle of this device that holds memory.
@@ -63,11 +72,10 @@ func New(o Options) (kernels.Device, error) {
 		return nil, fmt.Errorf("cpu device with %d threads: choose 1 to %d, or 0 for one per processor", o.Threads, maxThreads)
 	}
 	return &Device{
-		set:          set,
-		pool:         newPool(threads),
-		live:         map[closer]struct{}{},
-		attnScratch:  make([]attnScratch, threads),
-		panelScratch: make([]panel, threads),
+		set:     set,
+		pool:    newPool(threads),
+		live:    map[closer]struct{}{},
+		scratch: make([]scratch, threads),
 	}, nil
 }
 

@@ -46,7 +46,7 @@ func (t *embedTask) unit(worker, i int) {
 		}
 		return
 	}
-	p := &t.d.panelScratch[worker]
+	p := &t.d.scratch[worker].panel
 	width := 32 / t.w.format.halves
 	for b := range t.w.cols / 32 {
 		t.w.unpack(p, g, b)

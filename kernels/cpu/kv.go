@@ -120,7 +120,7 @@ func (d *Device) StoreKV(b *kernels.Batch, kv kernels.KV, layer int, k, v kernel
 	d.report(b, "kv")
 }
 
-func (t *storeTask) unit(_, i int) {
+func (t *storeTask) unit(worker, i int) {
 	r := t.b.Rows[i]
 	block := t.b.Seqs[r.Seq][r.Pos/kernels.BlockPositions]
 	slot := int(r.Pos % kernels.BlockPositions)
@@ -132,7 +132,7 @@ func (t *storeTask) unit(_, i int) {
 		if t.kv.layout.Type == kernels.KVF32 {
 			ok = storeF32(floats(keys)[slot:], floats(values)[slot*dim:], k, v) && ok
 		} else {
-			ok = t.d.storeF16(halves(keys)[slot:], halves(values)[slot*dim:], k, v) && ok
+			ok = t.d.storeF16(&t.d.scratch[worker].halves, halves(keys)[slot:], halves(values)[slot*dim:], k, v) && ok
 		}
 	}
 	if !ok {
@@ -149,13 +149,12 @@ func storeF32(keys, values, k, v []float32) bool {
 	return !bad
 }
 
-func (d *Device) storeF16(keys, values []uint16, k, v []float32) bool {
+func (d *Device) storeF16(some *[64]uint16, keys, values []uint16, k, v []float32) bool {
 	toHalf := d.set.toHalf
 	if toHalf == nil || len(v)%16 != 0 {
 		return storeF16Portable(keys, values, k, v)
 	}
 	bad := toHalf(&values[0], &v[0], len(v))
-	var some [64]uint16
 	for at := 0; at < len(k); at += len(some) {
 		n := min(len(some), len(k)-at)
 		bad |= toHalf(&some[0], &k[at], n)

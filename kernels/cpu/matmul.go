@@ -86,7 +86,7 @@ func (t *matmulTask) unit(worker, u int) {
 		}
 	default:
 		for g := first; g < last; g++ {
-			t.portable(&t.d.panelScratch[worker], g)
+			t.portable(&t.d.scratch[worker].panel, g)
 		}
 	}
 }

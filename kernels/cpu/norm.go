@@ -30,10 +30,10 @@ func (d *Device) Norm(b *kernels.Batch, dst, x kernels.Buffer, w kernels.Vector,
 	d.report(b, "norm")
 }
 
-func (t *normTask) unit(_, i int) {
+func (t *normTask) unit(worker, i int) {
 	x, y, n := t.x.row(i), t.dst.row(i), t.w.n
 	for at := 0; at < len(x); at += n {
-		if !t.d.norm(y[at:at+n], x[at:at+n], t.w.data, t.eps) {
+		if !t.d.norm(&t.d.scratch[worker].lanes, y[at:at+n], x[at:at+n], t.w.data, t.eps) {
 			t.d.markBad(i)
 		}
 	}
@@ -41,19 +41,19 @@ func (t *normTask) unit(_, i int) {
 
 // norm normalises one run; false means that its sum is not finite, and y is
 // left as it is then.
-func (d *Device) norm(y, x, w []float32, eps float32) bool {
-	var lanes [16]float32
+func (d *Device) norm(lanes *[16]float32, y, x, w []float32, eps float32) bool {
+	*lanes = [16]float32{}
 	whole := 0
 	if d.set.squares != nil {
 		whole = len(x) &^ 15
 		if whole > 0 {
-			d.set.squares(&x[0], &lanes, whole)
+			d.set.squares(&x[0], lanes, whole)
 		}
 	}
 	for i := whole; i < len(x); i++ {
 		lanes[i&15] = arith.FMA(x[i], x[i], lanes[i&15])
 	}
-	sum := arith.Tree16(&lanes)
+	sum := arith.Tree16(lanes)
 	if !arith.Finite(sum) {
 		return false
 	}

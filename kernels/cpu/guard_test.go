@@ -1,0 +1,303 @@
+//go:build linux
+
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/quant"
+)
+
+// guarded gives size bytes between two pages that fault when touched: flush
+// with the one behind, or with the one before.
+func guarded(tb testing.TB, size int, behind bool) []byte {
+	tb.Helper()
+	page := syscall.Getpagesize()
+	room := (size + page - 1) / page * page
+	m, err := syscall.Mmap(-1, 0, room+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := syscall.Munmap(m); err != nil {
+			tb.Error(err)
+		}
+	})
+	for _, g := range [][]byte{m[:page], m[page+room:]} {
+		if err := syscall.Mprotect(g, syscall.PROT_NONE); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	at := page
+	if behind {
+		at += room - size
+	}
+	return m[at : at+size : at+size]
+}
+
+// bench runs one test for both ends, with operands from guarded memory.
+type bench struct {
+	testing.TB
+	r      *rand.Rand
+	behind bool
+}
+
+func eachEnd(t *testing.T, run func(b bench)) {
+	for _, behind := range []bool{true, false} {
+		t.Run(fmt.Sprintf("behind=%t", behind), func(t *testing.T) {
+			run(bench{t, rand.New(rand.NewPCG(3, 4)), behind})
+		})
+	}
+}
+
+func (b bench) floats(n int) []float32 {
+	x := floats(guarded(b, 4*n, b.behind))
+	for i := range x {
+		x[i] = float32(b.r.NormFloat64())
+		switch b.r.IntN(9) {
+		case 0:
+			x[i] = float32(math.Copysign(0x1p-40, float64(x[i])))
+		case 1:
+			x[i] *= 40
+		}
+	}
+	return x
+}
+
+func (b bench) copyOf(x []float32) []float32 {
+	y := floats(guarded(b, 4*len(x), b.behind))
+	copy(y, x)
+	return y
+}
+
+func (b bench) same(what string, got, want []float32) {
+	b.Helper()
+	for i := range want {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			b.Fatalf("%s: element %d is %g, portable Go gives %g", what, i, got[i], want[i])
+		}
+	}
+}
+
+// eachSet runs a test for each tier that has assembly.
+func eachSet(t *testing.T, run func(t *testing.T, set *kernelSet)) {
+	for _, set := range machineSets() {
+		t.Run(set.tier, func(t *testing.T) { run(t, set) })
+	}
+}
+
+var plain = &Device{set: &kernelSet{tier: Portable}}
+
+func TestProductKernelsStayInsideTheirOperands(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		for lines, byType := range set.matmul {
+			for kind, kernels := range byType {
+				for i := range kernels {
+					k := &kernels[i]
+					t.Run(fmt.Sprintf("%s/a%d/g%dt%d", kind, 8*(lines+1), k.groups, k.tokens), func(t *testing.T) {
+						eachEnd(t, func(b bench) {
+							for _, cols := range []int{256, 768} {
+								b.product(kind, k, lines+1, cols)
+							}
+							if info, _ := kind.Info(); info.BlockElems == 32 {
+								b.product(kind, k, lines+1, 32)
+								b.product(kind, k, lines+1, 288)
+							} else if kind.Float() {
+								b.product(kind, k, lines+1, 1)
+								b.product(kind, k, lines+1, 259)
+							}
+						})
+					})
+				}
+			}
+		}
+	})
+}
+
+// product compares one kernel with portable Go at exactly its own shape.
+func (b bench) product(kind quant.Type, k *tile, lines, cols int) {
+	m := &matrix{kind: kind, format: formats[kind], rows: 16 * k.groups, cols: cols, groups: k.groups}
+	m.qStride, m.sStride = m.format.strides(kind, cols)
+	m.quants, m.scales = guarded(b, k.groups*m.qStride, b.behind), guarded(b, k.groups*m.sStride, b.behind)
+	b.fill(m)
+	a := &acts{rows: k.tokens, cols: cols, lines: lines, top: 127, n: k.tokens, bad: make([]uint32, k.tokens)}
+	if lines == 2 {
+		a.top = 16319
+	}
+	a.stride = recordBytes * lines * a.blocks()
+	a.recs = guarded(b, k.tokens*a.stride, b.behind)
+	stride := cols // float kernels read no padding
+	a.source = &buffer{rows: k.tokens, cols: cols, stride: stride, data: b.floats(k.tokens * stride)}
+	if !kind.Float() {
+		t := prepareTask{d: plain, a: a}
+		for i := range k.tokens {
+			t.unit(0, i)
+		}
+	}
+	run := func(call func(t *matmulTask)) []float32 {
+		dst := &buffer{rows: k.tokens, cols: m.rows, stride: m.rows, data: b.floats(k.tokens * m.rows)}
+		call(&matmulTask{d: plain, w: m, a: a, dst: dst, n: k.tokens})
+		return dst.data
+	}
+	got := run(func(t *matmulTask) { t.call(k, 0, 0) })
+	want := run(func(t *matmulTask) {
+		for g := range k.groups {
+			if kind.Float() {
+				t.portableFloat(g)
+			} else {
+				t.portable(new(panel), g)
+			}
+		}
+	})
+	b.same(fmt.Sprintf("%s of %d columns", kind, cols), got, want)
+}
+
+// fill gives a matrix random quants and scales of moderate size.
+func (b bench) fill(m *matrix) {
+	for i := range m.quants {
+		m.quants[i] = byte(b.r.Uint32())
+		if m.kind.Float() && i%2 == 1 {
+			m.quants[i] = m.quants[i]&0x81 | 0x30
+		}
+	}
+	for i := range m.scales {
+		m.scales[i] = byte(b.r.Uint32())
+		if m.kind == quant.MXFP4 {
+			m.scales[i] = 100 + m.scales[i]%32
+		} else if i%2 == 1 {
+			m.scales[i] = m.scales[i]&0x81 | 0x20
+		}
+	}
+}
+
+func TestRowKernelsStayInsideTheirOperands(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		d := &Device{set: set}
+		eachEnd(t, func(b bench) {
+			for _, n := range []int{16, 48, 576} {
+				b.rowKernels(d, n)
+			}
+		})
+	})
+}
+
+func (b bench) rowKernels(d *Device, n int) {
+	x, y := b.floats(n), b.floats(n)
+	binary := func(what string, run func(d *Device, dst, x, y []float32)) {
+		b.Helper()
+		got, want := b.floats(n), b.floats(n)
+		run(d, got, x, y)
+		run(plain, want, x, y)
+		b.same(what, got, want)
+	}
+	binary("add", (*Device).addRow)
+	binary("silu", (*Device).siluRow)
+	binary("norm", func(d *Device, dst, x, w []float32) { d.norm(new([16]float32), dst, x, w, 1e-5) })
+	binary("floor", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.floorAll(dst) })
+	binary("divide", func(d *Device, dst, x, _ []float32) { d.divide(dst, x, 1.7) })
+	binary("fold", func(d *Device, dst, x, y []float32) {
+		copy(dst, x)
+		d.fold(&partial{m: 1, s: 2, any: true, o: dst}, &partial{m: 1.5, s: 3, any: true, o: y})
+	})
+	cos, sin := b.floats(n/2), b.floats(n/2)
+	binary("rotate pairs", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.rotatePairs(dst, cos, sin) })
+	binary("rotate halves", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.rotateHalves(dst, cos, sin) })
+	binary("half precision", func(d *Device, dst, x, y []float32) {
+		keys := halves(guarded(b, 2*kernels.BlockPositions*(n-1)+2, b.behind))
+		values := halves(guarded(b, 2*n, b.behind))
+		d.storeF16(new([64]uint16), keys, values, x, y)
+		for i := range dst {
+			dst[i] = float32(keys[16*i]) + float32(values[i])/65536
+		}
+	})
+}
+
+func TestQuantiserStaysInsideItsOperands(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		eachEnd(t, func(b bench) {
+			x := b.floats(32 * 7)
+			clear(x[32:64])
+			x[70] = float32(math.Inf(-1))
+			x[100] = float32(math.NaN())
+			x[160] = 0x1p-41
+			run := func(d *Device) []byte {
+				a := &acts{rows: 1, cols: len(x), lines: 1, top: 127, n: 1, bad: make([]uint32, 1), stride: recordBytes * 7}
+				a.recs = guarded(b, a.stride, b.behind)
+				a.source = &buffer{rows: 1, cols: len(x), stride: len(x), data: x}
+				(&prepareTask{d: d, a: a}).unit(0, 0)
+				if a.bad[0] == 0 {
+					b.Fatalf("%s: infinity and NaN were not found", d.set.tier)
+				}
+				return a.recs
+			}
+			got, want := run(&Device{set: set}), run(plain)
+			for i := range want {
+				if got[i] != want[i] {
+					b.Fatalf("byte %d of record %d is %#x, portable Go gives %#x", i%recordBytes, i/recordBytes, got[i], want[i])
+				}
+			}
+		})
+	})
+}
+
+func TestAttentionKernelsStayInsideTheirOperands(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		eachEnd(t, func(b bench) {
+			for _, kv := range []kernels.KVType{kernels.KVF16, kernels.KVF32} {
+				for _, dim := range []int{16, 64, 80, 96} {
+					for _, n := range []int{1, 2, 3, 7, 13} {
+						b.attention(set, kv, n, dim)
+					}
+				}
+			}
+			for _, span := range [][2]int{{0, 256}, {0, 1}, {255, 256}, {17, 31}, {3, 100}, {240, 250}} {
+				b.soften(set, span[0], span[1])
+			}
+		})
+	})
+}
+
+// attention compares scores and weighted sums of n queries over one block.
+func (b bench) attention(set *kernelSet, kv kernels.KVType, n, dim int) {
+	arena := &kvArena{layout: kernels.KVLayout{Type: kv, Layers: 1, Heads: 1, HeadDim: dim}, element: 2 + 2*int(kv)}
+	keys, values := guarded(b, arena.element*16*dim, b.behind), guarded(b, arena.element*16*dim, b.behind)
+	for i := range 16 * dim {
+		if kv == kernels.KVF16 {
+			halves(keys)[i], halves(values)[i] = uint16(b.r.Uint32())&0xbfff, uint16(b.r.Uint32())&0xbfff
+		} else {
+			floats(keys)[i], floats(values)[i] = b.r.Float32(), -b.r.Float32()
+		}
+	}
+	q := b.floats(n * dim)
+	run := func(d *Device) (scores, o []float32) {
+		s := &attnScratch{q: q, scores: floats(guarded(b, 4*((n-1)*chunkPositions+16), b.behind)), o: floats(guarded(b, 4*n*dim, b.behind))}
+		c := attnTileRun{attnTask: &attnTask{d: d, kv: arena}, s: s, n: n, dim: dim}
+		c.score(keys, 0)
+		c.weigh(0, n, values, 3, 13, 3)
+		return s.scores, s.o
+	}
+	gotScores, gotSums := run(&Device{set: set})
+	wantScores, wantSums := run(plain)
+	b.same(fmt.Sprintf("scores of %d queries of %d", n, dim), gotScores, wantScores)
+	b.same(fmt.Sprintf("sums of %d queries of %d", n, dim), gotSums, wantSums)
+}
+
+func (b bench) soften(set *kernelSet, lo, hi int) {
+	got := b.floats(chunkPositions)
+	want := (*[chunkPositions]float32)(b.copyOf(got))
+	m, sum, bad := set.soften(&got[0], lo, hi, 0.125)
+	wantM, wantSum, ok := softenScores(want, lo, hi, kernels.AttnParams{Scale: 0.125})
+	if m != wantM || sum != wantSum || (bad == 0) != ok {
+		b.Fatalf("soften %d..%d: %g %g %d, portable Go gives %g %g %t", lo, hi, m, sum, bad, wantM, wantSum, ok)
+	}
+	b.same("exponentials", got[lo:hi], want[lo:hi])
+	got[lo] = float32(math.NaN())
+	if _, _, bad = set.soften(&got[0], lo, hi, 1); bad == 0 {
+		b.Fatalf("soften %d..%d: NaN was not found", lo, hi)
+	}
+}

@@ -1,0 +1,158 @@
+package cpu
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// kernelText is one function of an assembly file.
+type kernelText struct {
+	name  string
+	needs []string // instruction sets that its instructions need
+	lines []string
+}
+
+var (
+	textLine     = regexp.MustCompile(`^TEXT ·(\w+)\(SB\)`)
+	requiresLine = regexp.MustCompile(`^// Requires: (.*)$`)
+	// wideRegister matches what only AVX-512 has: Z and K registers, and X and
+	// Y registers from 16 on.
+	wideRegister = regexp.MustCompile(`\b(Z\d+|K[0-7]|[XY](1[6-9]|2\d|3[01]))\b`)
+	// wideMnemonic matches instructions that AVX2 lacks whatever the register.
+	wideMnemonic = regexp.MustCompile(`^(VPDP|VPTERNLOG|VPCMPU|VPMOV[DQW][BDW]\b|VRNDSCALE|VREDUCE|VP(AND|XOR|OR|ANDN)[DQ]\b|VMOVDQ[AU](8|16|32|64)\b|VEXTRACT[FI](32|64)|VSHUF[FI]|VBROADCAST[FI](32|64)|VP?COMPRESS|VP?EXPAND|VPERM[IT]2|VPERM[BW]\b|K[A-Z]+[BWDQ]\b)`)
+)
+
+// readKernels parses the package's assembly.
+func readKernels(t *testing.T) (kernels []kernelText) {
+	t.Helper()
+	files, err := filepath.Glob("*.s")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("assembly files: %v, %v", files, err)
+	}
+	for _, name := range files {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var needs []string
+		for line := range strings.SplitSeq(string(src), "\n") {
+			if m := requiresLine.FindStringSubmatch(line); m != nil {
+				needs = strings.Split(m[1], ", ")
+			} else if m := textLine.FindStringSubmatch(line); m != nil {
+				kernels = append(kernels, kernelText{name: m[1], needs: needs})
+				needs = nil
+			} else if strings.HasPrefix(line, "\t") && len(kernels) > 0 {
+				k := &kernels[len(kernels)-1]
+				k.lines = append(k.lines, strings.TrimSpace(line))
+			}
+		}
+	}
+	return kernels
+}
+
+// promises lists what a kernel with the name's ending may need, and what the
+// gate of its tier asks of the processor (machineSets).
+var promises = map[string][]string{
+	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE"},
+	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
+}
+
+// setOf gives the instruction set that a kernel's name ends in.
+func setOf(name string) string { return name[strings.LastIndexByte(name, '_')+1:] }
+
+func TestKernelsUseOnlyTheInstructionSetOfTheirName(t *testing.T) {
+	for _, k := range readKernels(t) {
+		if k.name == "pause" {
+			continue
+		}
+		allowed, ok := promises[setOf(k.name)]
+		if !ok {
+			t.Errorf("%s: the name ends in no instruction set", k.name)
+			continue
+		}
+		for _, n := range k.needs {
+			if !slices.Contains(allowed, n) {
+				t.Errorf("%s needs %s, which its tier does not ask for", k.name, n)
+			}
+		}
+		if setOf(k.name) == AVX2 {
+			for _, line := range k.lines {
+				if beyondAVX2(line) {
+					t.Errorf("%s uses %q, which AVX2 does not have", k.name, line)
+				}
+			}
+		}
+	}
+}
+
+func beyondAVX2(line string) bool {
+	return wideRegister.MatchString(line) || wideMnemonic.MatchString(line) || strings.Contains(strings.Fields(line)[0], ".")
+}
+
+func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
+	for _, line := range []string{"VADDPS Z1, Z2, Z3", "VADDPS Y16, Y2, Y3", "KMOVW K1, AX", "VPXORD Y1, Y2, Y3", "VPDPBUSD Y1, Y2, Y3", "VMULPS.BCST (AX), Y1, Y2", "VMOVDQU64 (AX), Y1", "VRNDSCALEPS $0x00, Y1, Y1"} {
+		if !beyondAVX2(line) {
+			t.Errorf("%q passes as AVX2", line)
+		}
+	}
+	for _, line := range []string{"VADDPS Y1, Y2, Y3", "VPXOR Y1, Y2, Y3", "VMOVDQU (AX), Y15", "VPMOVZXBD (AX), Y1", "JMP block0", "VPANDN Y1, Y2, Y3"} {
+		if beyondAVX2(line) {
+			t.Errorf("%q does not pass as AVX2", line)
+		}
+	}
+}
+
+// gates are the functions of tier_amd64.go that may name kernels, with the
+// instruction set of each.
+var gates = map[string]string{
+	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
+	"avx2Set": AVX2, "avx2Tiles": AVX2,
+}
+
+func TestEveryKernelIsReachedBehindItsGateAlone(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{"pause": true}
+	names := map[string]bool{}
+	for _, k := range readKernels(t) {
+		names[k.name] = true
+	}
+	fset := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || name == "kernels_amd64.go" {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			fn, _ := decl.(*ast.FuncDecl)
+			ast.Inspect(decl, func(n ast.Node) bool {
+				id, ok := n.(*ast.Ident)
+				if !ok || id.Name == "pause" || !names[id.Name] {
+					return true
+				}
+				used[id.Name] = true
+				if fn == nil || gates[fn.Name.Name] != setOf(id.Name) {
+					t.Errorf("%s: %s is named outside its gate", fset.Position(id.Pos()), id.Name)
+				}
+				return true
+			})
+		}
+	}
+	for name := range names {
+		if !used[name] {
+			t.Errorf("%s is never used", name)
+		}
+	}
+}
