@@ -157,6 +157,27 @@ func misuse(s *suite) {
 		if err := w.Close(); err != nil {
 			s.tb.Errorf("close matrix: %v", err)
 		}
+		s.refusals(d)
+	}
+}
+
+// refusals: what comes from a file is an error, not a panic.
+func (s *suite) refusals(d kernels.Device) {
+	whole := packed(quant.Q4_K, 20, 256, make([]byte, 20*144))
+	for name, change := range map[string]func(*quant.Packed){
+		"short quants":  func(p *quant.Packed) { p.Quants = p.Quants[:len(p.Quants)-64] },
+		"short scales":  func(p *quant.Packed) { p.Scales = p.Scales[:len(p.Scales)-64] },
+		"unknown type":  func(p *quant.Packed) { p.Type = 99 },
+		"half a block":  func(p *quant.Packed) { p.Cols = 128 },
+		"no rows":       func(p *quant.Packed) { p.Rows = 0 },
+		"too many rows": func(p *quant.Packed) { p.Rows = quant.MaxDim },
+	} {
+		p := *whole
+		change(&p)
+		var err error
+		if panics(func() { _, err = d.NewMatrix(&p) }) || err == nil {
+			s.tb.Errorf("%s: a matrix with %s is no error", d.Name(), name)
+		}
 	}
 }
 

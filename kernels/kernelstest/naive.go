@@ -68,8 +68,12 @@ func (naive) Close() error { return nil }
 func (naive) Free(any)     {}
 
 func (naive) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
-	if _, err := p.Type.Bytes(p.Rows, p.Cols); err != nil {
+	q, s, err := quant.PackedSize(p.Type, p.Rows, p.Cols)
+	if err != nil {
 		return nil, err
+	}
+	if int64(len(p.Quants)) < q || int64(len(p.Scales)) < s {
+		return nil, fmt.Errorf("planes of %d and %d bytes; want %d and %d", len(p.Quants), len(p.Scales), q, s)
 	}
 	m := &matrix{cols: p.Cols, rows: make([]quant.Row, p.Rows)}
 	for i := range m.rows {

@@ -122,11 +122,18 @@ func PackedSize(t Type, rows, cols int) (quants, scales int64, err error) {
 	return groups * int64(q), groups * int64(s), nil
 }
 
-// New makes a packed matrix of zero bytes in fresh memory.
+// maxNew bounds New: no machine that weft knows has as much memory.
+const maxNew = 1 << 42
+
+// New makes a packed matrix of zero bytes in fresh memory. Callers hold sizes
+// from foreign files to the file's own size first.
 func New(t Type, rows, cols int) (*Packed, error) {
 	q, s, err := PackedSize(t, rows, cols)
 	if err != nil {
 		return nil, err
+	}
+	if q+s > maxNew {
+		return nil, fmt.Errorf("%w: packed %s of %d by %d would take %d bytes of memory", ErrShape, t, rows, cols, q+s)
 	}
 	b := make([]byte, q+s+64)
 	off := int64(-uintptr(unsafe.Pointer(&b[0])) & 63)

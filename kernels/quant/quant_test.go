@@ -298,6 +298,8 @@ func TestShapesAndSizesAreChecked(t *testing.T) {
 	bad("negative columns", err)
 	_, _, err = quant.PackedSize(quant.F32, quant.MaxDim+1, 1)
 	bad("too many rows", err)
+	_, err = quant.New(quant.F32, quant.MaxDim, quant.MaxDim)
+	bad("more than memory", err)
 	p, err := quant.New(quant.Q4_0, 20, 64)
 	if err != nil {
 		t.Fatal(err)
