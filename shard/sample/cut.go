@@ -9,11 +9,8 @@ import (
 // buckets is how many there are: one for each bit length of a weight (0 to 41) and its next four bits.
 const buckets = 42 << 4
 
-// histogram counts and sums candidates by buckets of ascending weight, so that a cut needs to sort one bucket only.
-type histogram struct {
-	count [buckets]int
-	sum   [buckets]uint64
-}
+// histogram sums candidates by buckets of ascending weight, so that a cut needs to sort one bucket only.
+type histogram [buckets]uint64
 
 // bucket grows with the weight.
 func bucket(w uint64) int {
@@ -24,30 +21,24 @@ func bucket(w uint64) int {
 	return n<<4 | int(w<<(5-n)&15)
 }
 
-// cut keeps the heaviest candidates, ties to the lower id: as few as make up count tokens or the sum need, whichever comes
-// first. total is the sum of all. It gives the sum of what is left.
-func (s *Sampler) cut(total uint64, count int, need uint64) uint64 {
-	if len(s.cands) <= count && total < need {
-		return total
-	}
+// cut keeps the heaviest candidates, ties to the lower id: as few as make up the sum need, which must not be above that of
+// all. It gives the sum of what is left.
+func (s *Sampler) cut(need uint64) uint64 {
 	s.hist = histogram{}
 	for _, c := range s.cands {
-		b := bucket(c.weight)
-		s.hist.count[b]++
-		s.hist.sum[b] += c.weight
+		s.hist[bucket(c.weight)] += c.weight
 	}
-	n, sum, b := 0, uint64(0), buckets-1
-	for b > 0 && n+s.hist.count[b] < count && sum+s.hist.sum[b] < need {
-		n += s.hist.count[b]
-		sum += s.hist.sum[b]
+	sum, b := uint64(0), buckets-1
+	for b > 0 && sum+s.hist[b] < need {
+		sum += s.hist[b]
 		b--
 	}
-	last := s.last(b, count-n, need-sum)
+	last := s.last(b, need-sum)
 	return s.filter(func(c candidate) bool { return heavier(c, last) <= 0 })
 }
 
-// last finds the candidate in bucket b with which count or need are reached.
-func (s *Sampler) last(b, count int, need uint64) candidate {
+// last finds the candidate in bucket b with which need is reached.
+func (s *Sampler) last(b int, need uint64) candidate {
 	s.edge = s.edge[:0]
 	for _, c := range s.cands {
 		if bucket(c.weight) == b {
@@ -55,14 +46,12 @@ func (s *Sampler) last(b, count int, need uint64) candidate {
 		}
 	}
 	slices.SortFunc(s.edge, heavier)
-	sum := uint64(0)
-	for i, c := range s.edge {
-		sum += c.weight
-		if i+1 >= count || sum >= need {
-			return c
-		}
+	i, sum := 0, s.edge[0].weight
+	for sum < need {
+		i++
+		sum += s.edge[i].weight
 	}
-	return candidate{} // keeps everything
+	return s.edge[i]
 }
 
 // heavier orders candidates: heavier first, then lower ids.

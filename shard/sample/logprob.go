@@ -15,7 +15,7 @@ func logNorm(logits []float32) float64 {
 	}
 	sum := uint64(0)
 	for _, l := range logits {
-		sum += fixed(arith.Exp(float32(l - best)))
+		sum += weight(float64(l) - float64(best))
 	}
 	return float64(best) + arith.Log64(float64(sum)/one)
 }

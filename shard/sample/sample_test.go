@@ -1,6 +1,7 @@
 package sample
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -194,13 +195,20 @@ func TestLogprobsAreOfTheRawLogits(t *testing.T) {
 func slow(logits []float32, p Params) []int32 {
 	best := slices.Max(logits)
 	var all []candidate
-	s := New(len(logits))
-	s.weigh(logits, best, p.Temperature, nil)
-	all = slices.Clone(s.cands)
-	slices.SortStableFunc(all, heavier)
-	if p.TopK > 0 {
-		all = all[:min(p.TopK, len(all))]
+	order := make([]int32, len(logits))
+	for i := range order {
+		order[i] = int32(i)
 	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(logits[b], logits[a]) })
+	if p.TopK > 0 {
+		order = order[:min(p.TopK, len(order))]
+	}
+	for _, id := range order {
+		if w := weight(float64(logits[id]-best) / float64(p.Temperature)); w > 0 {
+			all = append(all, candidate{w, id})
+		}
+	}
+	slices.SortFunc(all, heavier)
 	if p.TopP > 0 && p.TopP < 1 {
 		total := uint64(0)
 		for _, c := range all {
@@ -267,6 +275,35 @@ func TestExtremeLogitsDrawSomething(t *testing.T) {
 	}
 }
 
+func TestWeightsAreExponentials(t *testing.T) {
+	for i := range 27001 {
+		x := -float64(i) / 1000
+		want := math.Exp(x) * one
+		if got := float64(weight(x)); math.Abs(got-want) > 0.5+want*0x1p-44 {
+			t.Fatalf("weight(%v) = %v; want %v", x, got, want)
+		}
+	}
+	if weight(0) != one || weight(-27.001) != 0 || weight(math.Inf(-1)) != 0 || weight(math.NaN()) != 0 {
+		t.Error("the ends are wrong")
+	}
+}
+
+func TestRanksFollowLogits(t *testing.T) {
+	logits := []float32{-math.MaxFloat32, -3, -1e-40, float32(math.Copysign(0, -1)), 0, 1e-40, 2, 2, math.MaxFloat32}
+	s := New(len(logits))
+	for k, want := range []int32{8, 6, 7, 5, 3, 4, 2, 1, 0} {
+		if got := s.kth(logits, nil, k+1); got.id != want {
+			t.Errorf("place %d is token %d's; want %d", k, got.id, want)
+		}
+	}
+	if got := s.kth(logits, []uint64{0b11}, 3); got != lowest {
+		t.Errorf("the third of two allowed tokens is %v; want none", got)
+	}
+	if got := s.kth(logits, []uint64{0b11}, 2); got.id != 0 {
+		t.Errorf("the second of two allowed tokens is %d; want 0", got.id)
+	}
+}
+
 func TestDrawAllocatesNothing(t *testing.T) {
 	const vocab = 5000
 	s, logits := New(vocab), make([]float32, vocab)
@@ -308,5 +345,37 @@ func TestValidateNamesTheField(t *testing.T) {
 	good := Params{Temperature: 1, TopP: 0.9, Repeat: 1.1, LastN: -1, Bias: []Bias{{9, -100}}}
 	if err := good.Validate(10); err != nil {
 		t.Error(err)
+	}
+}
+
+func BenchmarkDraw(b *testing.B) {
+	const vocab = 151936
+	s, logits := New(vocab), make([]float32, vocab)
+	x := uint32(1)
+	for i := range logits { // roughly normal around 0, standard deviation 3
+		sum := float32(0)
+		for range 4 {
+			x = x*1664525 + 1013904223
+			sum += float32(x>>8)/(1<<24) - 0.5
+		}
+		logits[i] = sum * 5
+	}
+	for i := range 20 {
+		logits[i*5000] += 12 + float32(i%7)
+	}
+	for name, p := range map[string]Params{
+		"greedy":      {},
+		"temperature": {Temperature: 0.8},
+		"top_p":       {Temperature: 0.7, TopP: 0.9},
+		"top_k":       {Temperature: 0.7, TopK: 40, TopP: 0.9},
+		"logprobs":    {Logprobs: true, TopLogprobs: 10},
+	} {
+		b.Run(name, func(b *testing.B) {
+			in := Input{Logits: logits, Top: make([]Logprob, 0, 20)}
+			for b.Loop() {
+				s.Draw(&p, in)
+				in.Position++
+			}
+		})
 	}
 }

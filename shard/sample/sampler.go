@@ -1,31 +1,27 @@
 package sample
 
 import (
-	"math"
 	"math/bits"
-
-	"github.com/weft-mesh/weft/kernels/arith"
 )
-
-// one is probability 1 as an integer. Probabilities become integers before any sum, so sums are free of order.
-const one = 1 << 40
 
 // clampLogit keeps logits finite under penalties.
 const clampLogit = 1e38
 
 // candidate is a token that can still be drawn. Candidates are kept in ascending order of ids.
 type candidate struct {
-	weight uint64 // RN(p * 2^40), with p = 1 for the most likely token
+	weight uint64 // p * 2^40, with p = 1 for the most likely token
 	id     int32
 }
 
-// Sampler holds the working memory of draws over one vocabulary: about 36 bytes a token of it. Nothing in it outlives a draw. It
+// Sampler holds the working memory of draws over one vocabulary: about 44 bytes a token of it. Nothing in it outlives a draw. It
 // is for one goroutine at a time.
 type Sampler struct {
 	vocab   int
 	counts  []int32     // of tokens in the penalties' window; all 0 between draws
 	cands   []candidate // what can be drawn
 	edge    []candidate // the bucket that a cut goes through
+	ranks   rankHistogram
+	tied    []rank // the tokens of one bucket of ranks
 	hist    histogram
 	touched []Logprob // logits that were changed, as they were
 }
@@ -37,6 +33,7 @@ func New(vocab int) *Sampler {
 		counts: make([]int32, vocab),
 		cands:  make([]candidate, 0, vocab),
 		edge:   make([]candidate, 0, vocab),
+		tied:   make([]rank, 0, vocab),
 	}
 }
 
@@ -149,12 +146,13 @@ func (s *Sampler) random(p *Params, in Input) int32 {
 	if best < 0 {
 		return best
 	}
-	total := s.weigh(in.Logits, in.Logits[best], p.Temperature, in.Mask)
-	if p.TopK > 0 {
-		total = s.cut(total, p.TopK, math.MaxUint64)
+	last := lowest
+	if p.TopK > 0 && p.TopK < s.vocab {
+		last = s.kth(in.Logits, in.Mask, p.TopK)
 	}
+	total := s.weigh(in, in.Logits[best], p.Temperature, last)
 	if p.TopP > 0 && p.TopP < 1 {
-		total = s.cut(total, math.MaxInt, share(total, p.TopP))
+		total = s.cut(share(total, p.TopP))
 	}
 	if p.MinP > 0 {
 		total = s.floor(fixed(p.MinP))
@@ -169,14 +167,17 @@ func (s *Sampler) random(p *Params, in Input) int32 {
 	return best // not reached: left is below the sum of weights
 }
 
-// weigh fills cands with the allowed tokens of any weight and gives their sum.
-func (s *Sampler) weigh(logits []float32, best, temperature float32, mask []uint64) uint64 {
+// weigh fills cands with the allowed tokens of any weight, down to last in the order of logits, and gives their sum.
+func (s *Sampler) weigh(in Input, best, temperature float32, last rank) uint64 {
 	total := uint64(0)
 	s.cands = s.cands[:0]
-	for id, l := range logits {
+	for id, l := range in.Logits {
+		if last.before(l, int32(id)) {
+			continue
+		}
 		// The difference comes first, so that no temperature, however small, can give infinity minus infinity.
-		w := fixed(arith.Exp(float32(float32(l-best) / temperature)))
-		if w == 0 || !allowed(mask, id) {
+		w := weight(float64(float32(l-best)) / float64(temperature))
+		if w == 0 || !allowed(in.Mask, id) {
 			continue
 		}
 		s.cands = append(s.cands, candidate{w, int32(id)})
@@ -184,9 +185,6 @@ func (s *Sampler) weigh(logits []float32, best, temperature float32, mask []uint
 	}
 	return total
 }
-
-// fixed is RN(p * 2^40) for p in 0..1.
-func fixed(p float32) uint64 { return uint64(math.RoundToEven(float64(p) * one)) }
 
 // share is the part p of total, rounded up, at least 1; p is taken in steps of 2^-40.
 func share(total uint64, p float32) uint64 {
