@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/weft-mesh/weft/kernels/quant"
@@ -93,18 +94,17 @@ func (m *Model) open(t *manifest.Tensor, spec packed.Spec) (*packed.File, error)
 	if f, ok := m.held[key]; ok {
 		return f, nil
 	}
-	var f *packed.File
-	var err error
-	for range 2 { // a damaged file is made anew once
-		if err = m.store.ensure(context.Background(), t, m.store.packOptions(false, nil)); err != nil {
-			return nil, err
-		}
-		if f, err = m.store.acquire(spec); err == nil {
-			m.held[key] = f
-			return f, nil
+	f, err := m.store.acquire(spec)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, packed.ErrDamaged) { // acquire has removed a damaged one
+		if err = m.store.ensure(context.Background(), t, m.store.packOptions(false, nil)); err == nil {
+			f, err = m.store.acquire(spec)
 		}
 	}
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	m.held[key] = f
+	return f, nil
 }
 
 // Vector gives the floats of a one-dimensional F32, F16 or BF16 tensor. The slice is the caller's.

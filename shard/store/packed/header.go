@@ -125,7 +125,11 @@ func decodeHeader(b []byte, size int64) (Spec, error) {
 		Raw:  binary.LittleEndian.Uint32(b[12:]) == 1,
 	}
 	copy(s.Tensor[:], b[64:])
-	if !s.Raw && !s.packable() || s.Raw && (s.Size <= 0 || s.Size > 1<<50) {
+	possible := s.packable()
+	if s.Raw {
+		possible = s.Rows > 0 && s.Cols > 0 && s.Size > 0 && s.Size <= 1<<50
+	}
+	if !possible {
 		return Spec{}, fmt.Errorf("%w: its header describes an impossible tensor", ErrDamaged)
 	}
 	want, err := s.header()
