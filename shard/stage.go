@@ -33,7 +33,8 @@ type Options struct {
 const DefaultMaxRows = 256
 
 // Stage runs a layer range for many sessions at once. Its methods may be called from any goroutine. They take turns: while
-// a step is computed the others wait for its end, so what they change never meets a step that is using it.
+// a step is computed the others wait for its end, so what they change never meets a step that is using it. Who calls Step
+// from several goroutines must keep the next call back until it is done with the results.
 type Stage struct {
 	model   *model.Config
 	profile model.Profile
