@@ -57,6 +57,10 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	return g.run(ctx, spec, begin)
 }
 
+// tuneKey is the context key of a func(*session.Spec) that changes how a reply
+// is driven: tests try with it what must not change a byte.
+type tuneKey struct{}
+
 // generation is one reply on its way.
 type generation struct {
 	n      *Node
@@ -83,6 +87,9 @@ func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time
 	}
 	spec.Queued = func() {
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
+	}
+	if tune, ok := ctx.Value(tuneKey{}).(func(*session.Spec)); ok {
+		tune(&spec)
 	}
 	ready := time.Now()
 	out, err := session.Drive(ctx, g.a.path, spec)

@@ -72,6 +72,8 @@ type planner struct {
 	// known lists the plans of a model that the mesh has, by any node's record.
 	known func(m *opened) []knownPlan
 	name  func(peer string) string
+	// choose makes a plan of a snapshot: nil for scheduler.Make.
+	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 
 	ctx context.Context // ends with the node
 	wg  sync.WaitGroup

@@ -21,7 +21,11 @@ func (p *planner) propose(ctx context.Context, a *active, short map[string]int64
 	for i := range s.Nodes {
 		s.Nodes[i].MemFree -= short[s.Nodes[i].ID]
 	}
-	plan, err := scheduler.Make(s, shape(a.model))
+	choose := scheduler.Make
+	if p.choose != nil {
+		choose = p.choose
+	}
+	plan, err := choose(s, shape(a.model))
 	if err != nil {
 		return nil, err
 	}

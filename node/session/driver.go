@@ -42,6 +42,12 @@ type Spec struct {
 	// Tokens is called in order with newly committed tokens; true ends the
 	// reply as stopped.
 	Tokens func([]Token) (stop bool, err error)
+	// Draft proposes up to room tokens that may follow the prompt and the
+	// committed tokens, which it must not keep. It is called before each decode
+	// run, and may be nil. What it gives changes the time of a reply, never a
+	// byte, except the hash of a reply that a stop string ends: that is of the
+	// last token drawn with it.
+	Draft func(tokens []int32, room int) []int32
 	// Progress is called while the prompt is prefilled; it may be nil.
 	Progress func(done, total int)
 	// Queued is called when the reply waits for room; it may be nil.
@@ -69,6 +75,9 @@ type Driver struct {
 	begin time.Time
 	out   Outcome
 	queue []Token // drawn, not yet committed
+	// handed counts the tokens that went to the caller.
+	handed  int
+	stopped bool // by the caller
 }
 
 // Drive drives a reply to its end and blocks meanwhile. Cancelling ctx ends the
@@ -82,6 +91,9 @@ func Drive(ctx context.Context, p *Path, spec Spec) (Outcome, error) {
 	d := &Driver{spec: spec, s: s, path: p, begin: time.Now()}
 	err = d.run(ctx)
 	d.out.Tokens, d.out.Hash, d.out.Held = s.Generated(), s.Hash(), s.Held()
+	if d.stopped {
+		d.out.Tokens = d.out.Tokens[:d.handed]
+	}
 	d.out.Total = time.Since(d.begin)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		d.out.Finish = FinishCancelled
@@ -209,11 +221,14 @@ func (d *Driver) feed(ev any) (bool, error) {
 	if m.Error != "" {
 		r.Err = fmt.Errorf("node %s: %s", m.ErrorBy, m.Error)
 	}
-	for i, t := range m.Drawn {
+	for _, t := range m.Drawn {
 		r.Drawn = append(r.Drawn, int32(t))
+	}
+	before := len(d.s.Generated())
+	d.s.Result(r)
+	for i := range len(d.s.Generated()) - before {
 		d.queue = append(d.queue, token(m, i))
 	}
-	d.s.Result(r)
 	return true, nil
 }
 
@@ -233,6 +248,11 @@ func token(m *weftv1.Result, i int) Token {
 
 // act does what the session asks for; true once the reply has ended.
 func (d *Driver) act() (bool, error) {
+	if d.spec.Draft != nil {
+		if room := d.s.Room(); room > 0 {
+			d.s.Draft(d.spec.Draft(d.s.Tokens(), room))
+		}
+	}
 	rd := d.s.Ready()
 	if err := d.send(rd); err != nil {
 		return false, err
@@ -246,7 +266,7 @@ func (d *Driver) act() (bool, error) {
 			return false, err
 		}
 		if stop {
-			d.out.Finish = FinishStop
+			d.out.Finish, d.stopped = FinishStop, true
 			return true, nil
 		}
 	} else if d.spec.Progress != nil && d.out.First == 0 {
@@ -312,7 +332,13 @@ func (d *Driver) commit(ids []int32) (bool, error) {
 	if d.spec.Tokens == nil {
 		return false, nil
 	}
-	return d.spec.Tokens(out)
+	for i := range out { // singly: what a draft brought after a stop is not of the reply
+		d.handed++
+		if stop, err := d.spec.Tokens(out[i : i+1]); stop || err != nil {
+			return stop, err
+		}
+	}
+	return false, nil
 }
 
 // close frees the session's KV at every stage and waits, for a bounded time,

@@ -14,6 +14,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Limits of a session's parameters.
@@ -126,7 +127,6 @@ type Session struct {
 	hash    []byte
 	err     error
 	runBuf  []int32
-	done    bool
 }
 
 // ErrProtocol is a result that fits no run: a fault of the last stage.
@@ -181,8 +181,14 @@ func (s *Session) Reopen() {
 }
 
 // Draft proposes tokens that may follow the committed ones. They go with the
-// next decode run and are forgotten if none is due.
+// next decode run and are forgotten if none is due. What follows a drafted end
+// of generation could not be committed, so neither it nor the end is used.
 func (s *Session) Draft(tokens []int32) {
+	if s.p.EOG != nil {
+		if i := slices.IndexFunc(tokens, s.p.EOG); i >= 0 {
+			tokens = tokens[:i]
+		}
+	}
 	s.draft = append(s.draft[:0], tokens...)
 }
 
@@ -381,37 +387,3 @@ func (s *Session) launch(r Run) {
 	s.flights = append(s.flights, flight{r.Base, len(r.Tokens), r.Sample})
 	s.sent = r.Base + len(r.Tokens)
 }
-
-// Tokens are the prompt and the committed tokens; the caller must not write.
-func (s *Session) Tokens() []int32 { return s.tokens }
-
-// Generated are the committed tokens; the caller must not write.
-func (s *Session) Generated() []int32 { return s.tokens[s.prompt:] }
-
-// Held is how many prompt positions came from the stages' prefix caches.
-func (s *Session) Held() int { return s.held }
-
-// Prefilled is how many of the known positions the stages have acknowledged,
-// for progress.
-func (s *Session) Prefilled() int { return min(s.acked, s.prompt) }
-
-// InFlight is how many positions are sent and not acknowledged.
-func (s *Session) InFlight() int {
-	n := 0
-	for _, f := range s.flights {
-		n += f.count
-	}
-	return n
-}
-
-// finished says that the reply has ended and Ready would say so.
-func (s *Session) finished() bool { return s.phase == ending && len(s.flights) == 0 }
-
-// Epoch is the current epoch.
-func (s *Session) Epoch() uint32 { return s.epoch }
-
-// Hash is the state hash that came with the last drawn token.
-func (s *Session) Hash() []byte { return s.hash }
-
-// Err is why the reply failed.
-func (s *Session) Err() error { return s.err }

@@ -94,10 +94,10 @@ func plain(prompt []int32, maxTokens, context, end int) []int32 {
 }
 
 type scenario struct {
-	prompt                            []int32
-	max, context, end, chunk, credit  int
-	held                              int
-	draftGood, draftLen, reopens, lag int
+	prompt                           []int32
+	max, context, end, chunk, credit int
+	held                             int
+	draftGood, draftLen, reopens     int
 }
 
 // play runs a session against the pool; order and timing are drawn from t.

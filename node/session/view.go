@@ -1,0 +1,35 @@
+package session
+
+// Tokens are the prompt and the committed tokens; the caller must not write.
+func (s *Session) Tokens() []int32 { return s.tokens }
+
+// Generated are the committed tokens; the caller must not write.
+func (s *Session) Generated() []int32 { return s.tokens[s.prompt:] }
+
+// Held is how many prompt positions came from the stages' prefix caches.
+func (s *Session) Held() int { return s.held }
+
+// Prefilled is how many of the known positions the stages have acknowledged,
+// for progress.
+func (s *Session) Prefilled() int { return min(s.acked, s.prompt) }
+
+// InFlight is how many positions are sent and not acknowledged.
+func (s *Session) InFlight() int {
+	n := 0
+	for _, f := range s.flights {
+		n += f.count
+	}
+	return n
+}
+
+// finished says that the reply has ended and Ready would say so.
+func (s *Session) finished() bool { return s.phase == ending && len(s.flights) == 0 }
+
+// Epoch is the current epoch.
+func (s *Session) Epoch() uint32 { return s.epoch }
+
+// Hash is the state hash that came with the last drawn token.
+func (s *Session) Hash() []byte { return s.hash }
+
+// Err is why the reply failed.
+func (s *Session) Err() error { return s.err }
