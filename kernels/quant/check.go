@@ -12,7 +12,7 @@ func (p *Packed) Check(first, groups int) error {
 	}
 	qs, ss := strides(p.Type, p.Cols)
 	for g := first; g < first+groups; g++ {
-		bad := -1
+		var bad int
 		switch p.Type {
 		case F32:
 			bad = infinite(p.Quants[g*qs:(g+1)*qs], 4, 0x7f800000)

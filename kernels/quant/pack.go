@@ -35,7 +35,7 @@ func (p *Packed) Pack(src []byte, first, groups int) error {
 		src = src[len(s):]
 		q := p.Quants[g*qs : (g+1)*qs]
 		sc := p.Scales[g*ss : (g+1)*ss]
-		bad := -1
+		var bad int
 		switch p.Type {
 		case F32:
 			bad = packF32(q, s, n)

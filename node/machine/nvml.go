@@ -9,7 +9,7 @@ func nvmlGPUs() []GPU {
 	if nvml.Init() != nvml.SUCCESS {
 		return nil
 	}
-	defer nvml.Shutdown()
+	defer func() { _ = nvml.Shutdown() }()
 	n, ret := nvml.DeviceGetCount()
 	if ret != nvml.SUCCESS {
 		return nil

@@ -52,7 +52,7 @@ func measure(dev kernels.Device, rows, cols int) (Speed, error) {
 	if err != nil {
 		return Speed{}, fmt.Errorf("measure speed: %w", err)
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	var s Speed
 	few := rows / 16
 	one, err := best(dev, m, rows, cols, 1, 6)
@@ -64,7 +64,7 @@ func measure(dev kernels.Device, rows, cols int) (Speed, error) {
 	if err != nil {
 		return Speed{}, err
 	}
-	defer part.Close()
+	defer func() { _ = part.Close() }()
 	many, err := best(dev, part, few, cols, width, 3)
 	if err != nil {
 		return Speed{}, err

@@ -48,16 +48,26 @@ func (rt *run) equal(a, b Value, depth int) (bool, error) {
 		return false, nil
 	case *Range:
 		y, ok := b.(*Range)
-		return ok && x.n == y.n && (x.n == 0 || x.start == y.start && (x.n == 1 || x.step == y.step)), nil
+		return ok && x.same(y), nil
 	}
+	return sameNumber(a, b), nil
+}
+
+// same reports whether two ranges hold the same numbers.
+func (r *Range) same(y *Range) bool {
+	return r.n == y.n && (r.n == 0 || r.start == y.start && (r.n == 1 || r.step == y.step))
+}
+
+// sameNumber compares numbers by value, and what is none by identity.
+func sameNumber(a, b Value) bool {
 	if ai, af, aFloat, ok := number(a); ok {
 		bi, bf, bFloat, ok := number(b)
 		if aFloat || bFloat {
-			return ok && af == bf, nil
+			return ok && af == bf
 		}
-		return ok && ai == bi, nil
+		return ok && ai == bi
 	}
-	return a == b, nil
+	return a == b
 }
 
 func (rt *run) equalItems(a, b []Value, depth int) (bool, error) {

@@ -19,7 +19,7 @@ func selecting(name string, byAttr, want bool) builtin {
 		if err != nil {
 			return nil, err
 		}
-		rest, get := a.positional[1:], getter(plain)
+		rest, get := a.positional[1:], plain
 		if byAttr {
 			if len(rest) == 0 {
 				return nil, typeErrorf("%s() needs the name of an attribute", name)

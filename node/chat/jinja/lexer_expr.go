@@ -145,10 +145,8 @@ func (lx *lexer) numeral() error {
 	// A digit run after a dot is an item number, as in a.0.1, never a fraction.
 	afterDot := pos > 0 && s[pos-1] == '.'
 	if !afterDot {
-		fraction := end
 		if end+1 < len(s) && s[end] == '.' && isDecimal(s[end+1]) {
-			fraction, kind = digitsEnd(s, end+1, isDecimal), tokFloat
-			end = fraction
+			end, kind = digitsEnd(s, end+1, isDecimal), tokFloat
 		}
 		if exp := exponentEnd(s, end); exp > end {
 			end, kind = exp, tokFloat
