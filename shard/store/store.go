@@ -43,10 +43,11 @@ type Progress func(done, total uint64)
 // Store is the models of one home. Any number of goroutines may use it. Several processes may have the same home open
 // (a daemon and a command): what they write is atomic, and changes of the list of entries exclude each other.
 type Store struct {
-	opt    Options
-	dir    string        // $WEFT_HOME/models
-	packed string        // dir of packed tensors
-	slots  chan struct{} // one for each slab that is being packed; as many as Workers
+	opt      Options
+	dir      string        // $WEFT_HOME/models
+	packed   string        // dir of packed tensors
+	fetching chan struct{} // holds one token while a fetch runs
+	slots    chan struct{} // one for each slab that is being packed; as many as Workers
 
 	// mu guards the fields below.
 	mu        sync.Mutex
@@ -71,7 +72,7 @@ func Open(home string, opt Options) (*Store, error) {
 	}
 	dir := filepath.Join(home, "models")
 	s := &Store{
-		opt: opt, dir: dir, packed: filepath.Join(dir, "packed"), slots: make(chan struct{}, opt.Workers),
+		opt: opt, dir: dir, packed: filepath.Join(dir, "packed"), slots: make(chan struct{}, opt.Workers), fetching: make(chan struct{}, 1),
 		manifests: make(map[manifest.Hash]*manifest.Manifest),
 		places:    make(map[manifest.Hash][]place),
 		mapped:    make(map[string]*mapping),
