@@ -33,6 +33,13 @@ type pipeEnd struct{ in, out *duct }
 func (p *pipeEnd) Read(b []byte) (int, error)  { return p.in.read(b) }
 func (p *pipeEnd) Write(b []byte) (int, error) { return p.out.write(b) }
 
+// CloseWrite ends the direction to the peer, which can still read what was
+// written.
+func (p *pipeEnd) CloseWrite() error {
+	p.out.end(io.EOF)
+	return nil
+}
+
 // Close ends both directions; what was written can still be read by the peer.
 func (p *pipeEnd) Close() error {
 	p.out.end(io.EOF)
