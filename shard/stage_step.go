@@ -15,6 +15,7 @@ import (
 // step is the working memory of Step, kept so that a steady decode allocates nothing.
 type step struct {
 	maxRows int
+	full    bool // a run had no room
 	batch   kernels.Batch
 	ids     []int32 // one a row
 	works   []work
@@ -63,7 +64,8 @@ func (t *step) init(s *Stage, maxRows int) {
 
 // Step computes runs of any number of sessions as one batch and waits for it. Results come in the order of runs and are
 // valid until the next Step. Runs of one session must be in order. One run's failure leaves other sessions unharmed; later
-// runs of its own session then are gaps. Runs beyond MaxRows positions are refused with ErrBatchFull. The error means that
+// runs of its own session then are gaps. The first run that would make more than MaxRows positions is refused with
+// ErrBatchFull, and so are all that follow. The error means that
 // the stage is closed or its device lost, and then there are no results.
 func (s *Stage) Step(runs []Run) ([]Result, error) {
 	s.mu.Lock()
@@ -92,7 +94,8 @@ func (s *Stage) plan(runs []Run) {
 	b := &t.batch
 	b.Rows, b.Seqs, b.Faults = b.Rows[:0], b.Seqs[:0], b.Faults[:0]
 	t.ids, t.works, t.active, t.results = t.ids[:0], t.works[:0], t.active[:0], t.results[:0]
-	t.heads, t.cursor, t.from, t.to, t.wantStates = t.heads[:0], 0, 0, 0, false
+	t.heads, t.cursor, t.from, t.to = t.heads[:0], 0, 0, 0
+	t.full, t.wantStates = false, false
 	t.tokens, t.tops, t.hashes = t.tokens[:0], t.tops[:0], t.hashes[:0]
 	for i := range runs {
 		r := &runs[i]
@@ -118,6 +121,9 @@ func (s *Stage) admit(r *Run) (*session, error) {
 	if err := s.checkRun(r); err != nil {
 		return nil, fmt.Errorf("session %x: %w", r.Session, err)
 	}
+	if s.step.full {
+		return nil, ErrBatchFull
+	}
 	at := e.valid
 	if e.slot >= 0 {
 		at = e.planned
@@ -132,6 +138,7 @@ func (s *Stage) admit(r *Run) (*session, error) {
 	case r.Base != at:
 		return nil, fmt.Errorf("session %x: %w: it begins at position %d, the valid length is %d", r.Session, ErrGap, r.Base, at)
 	case len(s.step.ids)+len(r.Tokens) > s.step.maxRows:
+		s.step.full = true // for all that follow too, so that no session's runs change their order
 		return nil, ErrBatchFull
 	}
 	if err := e.seq.Extend(r.Base + len(r.Tokens)); err != nil {
