@@ -124,6 +124,9 @@ func best(conns []network.Conn) network.Conn {
 func openOn(ctx context.Context, c network.Conn, id protocol.ID) (network.Stream, error) {
 	s, err := c.NewStream(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // the muxer has a word of its own for it
+		}
 		return nil, err
 	}
 	if err := s.SetProtocol(id); err != nil {

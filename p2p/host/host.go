@@ -17,7 +17,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -147,10 +146,6 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	return h, nil
 }
 
-// localDialTimeout bounds a dial on the local network. A QUIC dial to a
-// machine that is not there always takes all of it.
-const localDialTimeout = 3 * time.Second
-
 // newLibp2p makes the libp2p host, which does not listen yet: nothing may
 // come in before the handlers stand.
 func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
@@ -171,7 +166,6 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
 		libp2p.ConnectionGater((*gate)(h)),
 		libp2p.DialRanker(rankDials),
-		libp2p.SwarmOpts(swarm.WithDialTimeoutLocal(localDialTimeout)),
 		libp2p.Ping(false),
 		libp2p.UserAgent("weft"),
 	}
