@@ -62,7 +62,7 @@ func BenchmarkPrefill(b *testing.B) {
 		for _, t := range quant.Types() {
 			for _, threads := range []int{1, 2} {
 				b.Run(fmt.Sprintf("%s/%s/threads=%d", tier, t, threads), func(b *testing.B) {
-					const rows, cols, tokens = 1536, 576, 128
+					const rows, cols, tokens = 1536, 768, 128
 					p := newProductBench(b, tier, threads, t, rows, cols, tokens, 1)
 					for b.Loop() {
 						p.d.MatMul(p.batch, p.y, p.matrices[0], p.acts)

@@ -13,4 +13,6 @@
 // at record, the form of quantised activations.
 package cpu
 
-//go:generate go run -C _asm . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg cpu
+//go:generate go run -C _asm . -part products512 -out ../products512_amd64.s -stubs ../products512_amd64.go -pkg cpu
+//go:generate go run -C _asm . -part products2 -out ../products2_amd64.s -stubs ../products2_amd64.go -pkg cpu
+//go:generate go run -C _asm . -part rows -out ../rows_amd64.s -stubs ../rows_amd64.go -pkg cpu

@@ -128,7 +128,7 @@ func TestEveryKernelIsReachedBehindItsGateAlone(t *testing.T) {
 	}
 	fset := token.NewFileSet()
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") || name == "kernels_amd64.go" {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "products") || name == "rows_amd64.go" {
 			continue
 		}
 		f, err := parser.ParseFile(fset, name, nil, 0)

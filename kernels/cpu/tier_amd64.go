@@ -118,8 +118,8 @@ func avx2Set() *kernelSet {
 	}
 }
 
-// avx2Tiles are the kernels for 8-bit activations. Codebook, 2-bit and float
-// types are portable Go's.
+// avx2Tiles are the kernels for 8-bit activations, and for float weights.
+// Codebook and 2-bit types are portable Go's.
 func avx2Tiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
 		quant.Q4_0: {{1, 4, mul_q4_0_g1t4_a8_avx2}, {1, 1, mul_q4_0_g1t1_a8_avx2}},
@@ -129,6 +129,9 @@ func avx2Tiles() map[quant.Type]tiles {
 		quant.Q5_0: {{1, 2, mul_q5_0_g1t2_a8_avx2}, {1, 1, mul_q5_0_g1t1_a8_avx2}},
 		quant.Q5_1: {{1, 2, mul_q5_1_g1t2_a8_avx2}, {1, 1, mul_q5_1_g1t1_a8_avx2}},
 		quant.Q5_K: {{1, 2, mul_q5_k_g1t2_a8_avx2}, {1, 1, mul_q5_k_g1t1_a8_avx2}},
+		quant.F32:  {{1, 4, mul_f32_g1t4_avx2}, {1, 1, mul_f32_g1t1_avx2}},
+		quant.F16:  {{1, 4, mul_f16_g1t4_avx2}, {1, 1, mul_f16_g1t1_avx2}},
+		quant.BF16: {{1, 4, mul_bf16_g1t4_avx2}, {1, 1, mul_bf16_g1t1_avx2}},
 		quant.Q6_K: {{1, 2, mul_q6_k_g1t2_a8_avx2}, {1, 1, mul_q6_k_g1t1_a8_avx2}},
 	}
 }

@@ -8,24 +8,47 @@
 package main
 
 import (
+	"flag"
+	"fmt"
+	"os"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
 
+// parts are the files that the assembly is written to.
+var parts = map[string]func(){
+	"products512": func() {
+		matmul512()
+		floatMatmul512()
+	},
+	"products2": func() {
+		matmulAVX2()
+		floatMatmul2()
+	},
+	"rows": func() {
+		pause()
+		quantise512()
+		elementwise(avx512)
+		attention512()
+		rotate512()
+		quantise2()
+		elementwise(avx2)
+		attention2()
+	},
+}
+
 func main() {
+	part := flag.String("part", "", "which part to write: products512, products2 or rows")
+	flag.Parse()
+	emit, ok := parts[*part]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "_asm: no part %q\n", *part)
+		os.Exit(2)
+	}
 	ConstraintExpr("amd64,!noasm")
-	pause()
-	matmul512()
-	floatMatmul512()
-	quantise512()
-	elementwise(avx512)
-	attention512()
-	rotate512()
-	matmulAVX2()
-	quantise2()
-	elementwise(avx2)
-	attention2()
+	emit()
 	Generate()
 }
 
@@ -44,9 +67,6 @@ const (
 	cmpGreaterEqual = 5 // VPCMPUD: not less
 	cmpOrderedGE    = 0x1d
 )
-
-// pointer loads a pointer or integer argument.
-func pointer(name string) GPVirtual { return Load(Param(name), GP64()).(GPVirtual) }
 
 // constant512 broadcasts 32 bits to a vector.
 func constant512(bits uint32) VecVirtual {

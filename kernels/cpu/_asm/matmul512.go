@@ -9,55 +9,6 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// form says how a weight type is stored, in the packed layout of package
-// quant, and what its stored quants mean.
-type form struct {
-	name   string
-	quants int  // bytes of a block
-	scales int  // bytes of a block
-	super  int  // bytes before the scales of each 8 blocks
-	halves int  // sub-blocks of a block
-	offset int  // stored quant minus weight: 0, 4, 8, 16, 32 or 128
-	high   int  // bits beyond the low plane: 0, 1 or 2
-	low    int  // bits of the low plane: 2, 4 or 8
-	min    bool // has minimums
-	kind   scaleKind
-	book   [16]int8 // codebook
-	booked bool
-}
-
-// scaleKind is how a block's scale (and minimum) is stored.
-type scaleKind int
-
-const (
-	scaleF16      scaleKind = iota // f16 (and f16)
-	scaleExponent                  // e8m0, halved
-	scaleK                         // f16 of 8 blocks times unsigned byte
-	scaleNibbleK                   // f16 of 8 blocks times nibble of a byte
-	scaleSigned                    // f16 of 8 blocks times signed byte
-)
-
-var (
-	nonLinear  = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
-	microFloat = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
-)
-
-var forms = []form{
-	{name: "q4_0", quants: 256, scales: 32, halves: 1, offset: 8, low: 4},
-	{name: "q4_1", quants: 256, scales: 64, halves: 1, low: 4, min: true},
-	{name: "q5_0", quants: 320, scales: 32, halves: 1, offset: 16, low: 4, high: 1},
-	{name: "q5_1", quants: 320, scales: 64, halves: 1, low: 4, high: 1, min: true},
-	{name: "q8_0", quants: 512, scales: 32, halves: 1, offset: 128, low: 8},
-	{name: "q2_k", quants: 128, scales: 32, super: 64, halves: 2, low: 2, min: true, kind: scaleNibbleK},
-	{name: "q3_k", quants: 192, scales: 32, super: 32, halves: 2, offset: 4, low: 2, high: 1, kind: scaleSigned},
-	{name: "q4_k", quants: 256, scales: 32, super: 64, halves: 1, low: 4, min: true, kind: scaleK},
-	{name: "q5_k", quants: 320, scales: 32, super: 64, halves: 1, low: 4, high: 1, min: true, kind: scaleK},
-	{name: "q6_k", quants: 384, scales: 32, super: 32, halves: 2, offset: 32, low: 4, high: 2, kind: scaleSigned},
-	{name: "iq4_nl", quants: 256, scales: 32, halves: 1, offset: 128, low: 4, book: nonLinear, booked: true},
-	{name: "iq4_xs", quants: 256, scales: 16, super: 32, halves: 1, offset: 128, low: 4, kind: scaleSigned, book: nonLinear, booked: true},
-	{name: "mxfp4", quants: 256, scales: 16, halves: 1, offset: 128, low: 4, kind: scaleExponent, book: microFloat, booked: true},
-}
-
 // Places in an activation record; see record in package cpu.
 const (
 	recordBytes = 64
@@ -107,48 +58,6 @@ func newMul(f form, groups, tokens, planes int) *mul {
 	return &mul{form: f, groups: groups, tokens: tokens, planes: planes}
 }
 
-// tokenPointers addresses records (or floats) of up to 8 tokens.
-type tokenPointers struct {
-	base          [2]GPVirtual // of tokens 0 and 4
-	stride, three GPVirtual
-}
-
-func loadTokens(base, stride string, tokens int) (p tokenPointers) {
-	p.base[0] = pointer(base)
-	if tokens > 1 {
-		p.stride = pointer(stride)
-	}
-	if tokens > 3 {
-		p.three = GP64()
-		LEAQ(Mem{Base: p.stride, Index: p.stride, Scale: 2}, p.three)
-	}
-	if tokens > 4 {
-		p.base[1] = GP64()
-		LEAQ(Mem{Base: p.base[0], Index: p.stride, Scale: 4}, p.base[1])
-	}
-	return p
-}
-
-func (p tokenPointers) at(token, disp int) Mem {
-	m := Mem{Base: p.base[token/4], Disp: disp}
-	switch token % 4 {
-	case 1:
-		m.Index, m.Scale = p.stride, 1
-	case 2:
-		m.Index, m.Scale = p.stride, 2
-	case 3:
-		m.Index, m.Scale = p.three, 1
-	}
-	return m
-}
-
-func (p tokenPointers) advance(n, tokens int) {
-	ADDQ(Imm(uint64(n)), p.base[0])
-	if tokens > 4 {
-		ADDQ(Imm(uint64(n)), p.base[1])
-	}
-}
-
 func (m *mul) emit() {
 	TEXT(fmt.Sprintf("mul_%s_g%dt%d_a%d_avx512vnni", m.name, m.groups, m.tokens, 8*m.planes), attr.NOSPLIT, matmulSignature)
 	Doc(fmt.Sprintf("Products of %d x 16 rows of %s with %d tokens of %d-bit activations; portable form: matmulTask.portable.", m.groups, m.name, m.tokens, 8*m.planes))
@@ -188,20 +97,6 @@ func (m *mul) emit() {
 	totals.store(m.groups, m.tokens, m.chain)
 	VZEROUPPER()
 	RET()
-}
-
-// groupPointers loads the addresses of neighbouring groups.
-func groupPointers(base, stride string, groups int) []GPVirtual {
-	p := []GPVirtual{pointer(base)}
-	if groups > 1 {
-		s := pointer(stride)
-		for g := 1; g < groups; g++ {
-			r := GP64()
-			LEAQ(Mem{Base: p[g-1], Index: s, Scale: 1}, r)
-			p = append(p, r)
-		}
-	}
-	return p
 }
 
 func (m *mul) constants() {
@@ -458,109 +353,6 @@ func (m *mul) extend(h int) {
 			case m.min:
 				VFMADD231PS_BCST(m.x.at(t, place), minimum, m.chain[i])
 			}
-		}
-	}
-}
-
-// scale gives sub-block h's scales and minimums of a group, and whether the
-// minimum is to be subtracted.
-func (m *mul) scale(g, h int) (scale, minimum VecVirtual, negative bool) {
-	s := m.s[g]
-	scale, minimum = ZMM(), ZMM()
-	switch m.kind {
-	case scaleF16:
-		VCVTPH2PS(Mem{Base: s}, scale)
-		if m.min {
-			VCVTPH2PS(Mem{Base: s, Disp: 32}, minimum)
-		}
-	case scaleExponent: // 2^(e-128): e-1 as exponent bits; +0 below 2^-24
-		k := K()
-		VPMOVZXBD(Mem{Base: s}, scale)
-		VPCMPUD(Imm(cmpGreaterEqual), constant512(128-24), scale, k)
-		VPSUBD(constant512(1), scale, scale)
-		VPSLLD(Imm(23), scale, scale)
-		VMOVDQA32_Z(scale, k, scale)
-	case scaleK:
-		product512(m.super[g], scale, func() { VPMOVZXBD(Mem{Base: s}, scale) })
-		product512(m.superM[g], minimum, func() { VPMOVZXBD(Mem{Base: s, Disp: 16}, minimum) })
-	case scaleNibbleK:
-		both := ZMM()
-		VPMOVZXBD(Mem{Base: s, Disp: 16 * h}, both)
-		product512(m.super[g], scale, func() { lowNibble(both, scale) })
-		product512(m.superM[g], minimum, func() { VPSRLD(Imm(4), both, minimum) })
-	case scaleSigned:
-		product512(m.super[g], scale, func() { VPMOVSXBD(Mem{Base: s, Disp: 16 * h}, scale) })
-	}
-	return scale, minimum, m.form.super > 0
-}
-
-// lowNibble keeps the low nibble of each lane.
-func lowNibble(from, to VecVirtual) { VPANDD(constant512(15), from, to) }
-
-// product512 makes v, filled with integers, their product with super.
-func product512(super, v VecVirtual, fill func()) {
-	fill()
-	VCVTDQ2PS(v, v)
-	VMULPS(super, v, v)
-}
-
-// totals512 holds the sums over segments: in registers while they are few,
-// otherwise on the stack.
-type totals512 struct {
-	regs  []VecVirtual
-	stack Mem
-}
-
-func newTotals512(n int) *totals512 {
-	t := &totals512{}
-	if n <= 4 {
-		for range n {
-			v := ZMM()
-			VPXORD(v, v, v)
-			t.regs = append(t.regs, v)
-		}
-		return t
-	}
-	t.stack = AllocLocal(64 * n)
-	zero := ZMM()
-	VPXORD(zero, zero, zero)
-	for i := range n {
-		VMOVUPS(zero, t.stack.Offset(64*i))
-	}
-	return t
-}
-
-// add folds a segment's chains; they hold the totals afterwards.
-func (t *totals512) add(chain []VecVirtual) {
-	for i, v := range chain {
-		if t.regs != nil {
-			VADDPS(v, t.regs[i], t.regs[i])
-			continue
-		}
-		VADDPS(t.stack.Offset(64*i), v, v)
-		VMOVUPS(v, t.stack.Offset(64*i))
-	}
-}
-
-// store writes the totals to y through the floor. chain holds the last ones.
-func (t *totals512) store(groups, tokens int, chain []VecVirtual) {
-	if t.regs != nil {
-		chain = t.regs
-	}
-	f := newFloor512()
-	y := pointer("y")
-	stride := GP64()
-	if tokens > 1 {
-		stride = pointer("yStride")
-	}
-	for token := range tokens {
-		for g := range groups {
-			v := chain[g*tokens+token]
-			f.apply(v)
-			VMOVUPS(v, Mem{Base: y, Disp: 64 * g})
-		}
-		if token < tokens-1 {
-			ADDQ(stride, y)
 		}
 	}
 }
