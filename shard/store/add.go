@@ -54,14 +54,14 @@ func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, er
 	if err := whole.prepare(ctx, m.Tensors, true, o.Progress); err != nil {
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
-	e.Files = nil
-	if err := s.enter(&e, m); err != nil {
-		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
-	}
-	for _, f := range files {
+	for _, f := range files { // before the entry forgets them: what a crash leaves between is mended by Sweep
 		if err := s.removeDownload(f.Path); err != nil {
 			return e, fmt.Errorf("the model is in the store, but its download cannot be removed: %w", err)
 		}
+	}
+	e.Files = nil
+	if err := s.enter(&e, m); err != nil {
+		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
 	return e, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -257,21 +258,60 @@ func TestSweepRemovesWhatACrashLeft(t *testing.T) {
 	s, e, _, data := added(t, spec{})
 	checkModel(t, s, e, data)
 	root := filepath.Dir(s.DownloadDir())
-	junk := []string{"packed/.tmp-1", "packed/" + strings.Repeat("ab", 32) + "-8-1x32-v1.pack", "partial/" + strings.Repeat("cd", 32) + ".part", ".tmp-2"}
-	for _, j := range junk {
+	unneeded := []string{"packed/" + strings.Repeat("ab", 32) + "-8-1x32-v1.pack", "partial/" + strings.Repeat("cd", 32) + ".part"}
+	unfinished := []string{"packed/.tmp-1", ".tmp-2"}
+	running := filepath.Join(root, "packed", ".tmp-3") // another process is writing it
+	for _, j := range append(unneeded, append(unfinished, "packed/.tmp-3")...) {
 		if err := os.WriteFile(filepath.Join(root, j), []byte("junk"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, err := s.Sweep(); err != nil || n != int64(4*len(junk)) {
+	hourAgo := time.Now().Add(-time.Hour)
+	for _, j := range unfinished {
+		if err := os.Chtimes(filepath.Join(root, j), hourAgo, hourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.Sweep(); err != nil || n != 4*4 {
 		t.Fatal(n, err)
 	}
-	for _, j := range junk {
+	for _, j := range append(unneeded, unfinished...) {
 		if _, err := os.Stat(filepath.Join(root, j)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: %v", j, err)
 		}
 	}
+	if _, err := os.Stat(running); err != nil {
+		t.Errorf("a file that is being written was deleted: %v", err)
+	}
 	checkModel(t, s, e, data)
+}
+
+func TestSweepMendsAnAdoptionThatCrashedAtItsEnd(t *testing.T) {
+	s := open(t, store.Options{})
+	path := filepath.Join(s.DownloadDir(), "m.gguf")
+	data := spec{}.write(t, path)
+	e, err := s.Add(t.Context(), path, store.AddOptions{Name: "m"}) // as Adopt does first
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin := filepath.Join(s.DownloadDir(), "twin.gguf")
+	if err := os.Link(path, twin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Adopt(t.Context(), twin, store.AddOptions{Name: "twin"}); err != nil { // packs everything
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = s.Resolve("m"); err != nil || len(e.Files) != 0 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	checkModel(t, s, e, data)
+	checkChunks(t, s, e, data)
 }
 
 // disk is one that has little room, or runs full at a write.

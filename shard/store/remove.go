@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/weft-mesh/weft/shard/store/manifest"
 	"github.com/weft-mesh/weft/shard/store/packed"
@@ -49,7 +51,7 @@ func (s *Store) Remove(ref string) (Removed, error) {
 			out.Bytes += f.Size
 		}
 	}
-	n, err := s.collect(func(string) bool { return false })
+	n, err := s.collect(func(os.FileInfo) bool { return false })
 	out.Bytes += n
 	if err != nil {
 		return out, fmt.Errorf("remove %s: %w", e.Ref(), err)
@@ -74,21 +76,49 @@ func (s *Store) removeDownload(path string) error {
 	return nil
 }
 
-// Sweep deletes what no entry needs and what a crash left half-written, and gives the number of bytes. Only the holder of
-// the home's Lock may call it, before anything else writes.
+// debrisAge is how long nobody must have written to an unfinished file before Sweep deletes it: a command that packs may
+// be running beside the daemon.
+const debrisAge = 10 * time.Minute
+
+// Sweep deletes what no entry needs and what a crash left half-written, and gives the number of bytes. The holder of the
+// home's Lock calls it once, when it starts.
 func (s *Store) Sweep() (int64, error) {
-	n, err := s.collect(func(name string) bool {
-		ok, _ := filepath.Match(packed.TempPattern, name)
-		return ok
+	before := s.opt.Now().Add(-debrisAge)
+	n, err := s.collect(func(f os.FileInfo) bool {
+		ok, _ := filepath.Match(packed.TempPattern, f.Name())
+		return ok && f.ModTime().Before(before)
 	})
+	if err == nil {
+		err = s.mendAdopted()
+	}
 	if err != nil {
 		return n, fmt.Errorf("sweep the store: %w", err)
 	}
 	return n, nil
 }
 
-// collect deletes manifests, packed files and partial ones that no entry needs, and those whose name is debris.
-func (s *Store) collect(debris func(name string) bool) (int64, error) {
+// mendAdopted makes entries forget downloads that were packed and deleted before a crash.
+func (s *Store) mendAdopted() error {
+	gone := func(f FileRef) bool {
+		_, err := os.Stat(f.Path)
+		return s.ownsFile(f.Path) && errors.Is(err, os.ErrNotExist)
+	}
+	r, err := s.read()
+	if err != nil || !slices.ContainsFunc(r.Entries, func(e entryJSON) bool { return slices.ContainsFunc(e.Files, gone) }) {
+		return err
+	}
+	return s.change(func(r *registry) error {
+		for i := range r.Entries {
+			if slices.ContainsFunc(r.Entries[i].Files, gone) {
+				r.Entries[i].Files = nil
+			}
+		}
+		return nil
+	})
+}
+
+// collect deletes manifests, packed files and partial ones that no entry needs, and hidden files that are debris.
+func (s *Store) collect(debris func(os.FileInfo) bool) (int64, error) {
 	var total int64
 	err := s.change(func(r *registry) error { // nobody may enter a model meanwhile
 		needed, models, err := s.needed(r)
@@ -105,11 +135,11 @@ func (s *Store) collect(debris func(name string) bool) (int64, error) {
 			{s.manifestDir(), func(name string) bool { return models[name] }},
 			{s.dir, func(string) bool { return true }},
 		} {
-			n, err := deleteIf(d.path, func(name string) bool {
-				if strings.HasPrefix(name, ".") {
-					return debris(name)
+			n, err := deleteIf(d.path, func(f os.FileInfo) bool {
+				if strings.HasPrefix(f.Name(), ".") {
+					return debris(f)
 				}
-				return !d.keep(name)
+				return !d.keep(f.Name())
 			})
 			total += n
 			if err != nil {
@@ -169,8 +199,8 @@ func (s *Store) forget(models map[string]bool) {
 	}
 }
 
-// deleteIf deletes the regular files of dir that cond names, and gives their bytes.
-func deleteIf(dir string, cond func(name string) bool) (int64, error) {
+// deleteIf deletes the regular files of dir that fulfil cond, and gives their bytes.
+func deleteIf(dir string, cond func(os.FileInfo) bool) (int64, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
@@ -178,14 +208,11 @@ func deleteIf(dir string, cond func(name string) bool) (int64, error) {
 	var total int64
 	var failed error
 	for _, f := range files {
-		if !f.Type().IsRegular() || !cond(f.Name()) {
+		info, err := f.Info()
+		if err != nil || !info.Mode().IsRegular() || !cond(info) {
 			continue
 		}
-		info, err := f.Info()
-		if err == nil {
-			err = os.Remove(filepath.Join(dir, f.Name()))
-		}
-		if err == nil {
+		if err := os.Remove(filepath.Join(dir, f.Name())); err == nil {
 			total += info.Size()
 		} else if !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
