@@ -170,6 +170,38 @@ func TestAKilledStageIsNamedWithinASecond(t *testing.T) {
 	}
 }
 
+func TestAHungStageIsGivenUpByItsHeartbeats(t *testing.T) {
+	for _, victim := range []string{"a", "b", "c"} {
+		t.Run(victim, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, meshOptions{weights: repeated(3)}, "a", "b", "c", "head")
+			p := planOf(repeated(3), "head", 1, []string{"a", "b", "c"}, 1, 2)
+			m.load(p)
+			h := openHead(t, m.nodes["head"], p)
+			f, payload := openFrame(newSession(), promptOf(4, 1), 64)
+			h.decode.Busy(1)
+			h.send(h.decode, f, payload)
+			want[*weftv1.OpenReply](t, h.in)
+			time.Sleep(250 * time.Millisecond)
+			start := time.Now()
+			m.hang(victim)
+			l := want[*weftv1.Lost](t, h.in)
+			if l.Peer != victim || !strings.Contains(l.Reason, "heartbeats") {
+				t.Errorf("%s is lost (%s), want %s", l.Peer, l.Reason, victim)
+			}
+			if took := time.Since(start); took > 1500*time.Millisecond {
+				t.Errorf("known after %s", took)
+			} else {
+				t.Logf("known after %s", took)
+			}
+			h.decode.Close()
+			h.prefill.Close()
+			<-h.decode.Done()
+			<-h.prefill.Done()
+		})
+	}
+}
+
 func TestACancelledSessionGivesEverythingBack(t *testing.T) {
 	m := newMesh(t, meshOptions{weights: repeated(4)}, "a", "b", "head")
 	p := planOf(repeated(4), "head", 1, []string{"a", "b"}, 2)

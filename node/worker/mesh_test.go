@@ -189,13 +189,6 @@ type node struct {
 	loader *loader
 }
 
-// transport opens run streams between the nodes of a mesh.
-type transport interface {
-	// open opens a stream from one node to another, and has the other serve it.
-	open(ctx context.Context, from, to string) (wire.Stream, error)
-	drop(from, peer string)
-}
-
 // mesh is some nodes that reach each other over streams in memory.
 type mesh struct {
 	t     *testing.T
@@ -204,6 +197,7 @@ type mesh struct {
 
 	mu      sync.Mutex
 	down    map[string]bool
+	hung    map[string]chan struct{}
 	streams map[wire.Stream][2]string
 }
 
@@ -224,7 +218,7 @@ func newMesh(t *testing.T, o meshOptions, names ...string) *mesh {
 	if o.blocks == 0 {
 		o.blocks = 128
 	}
-	m := &mesh{t: t, nodes: map[string]*node{}, down: map[string]bool{}, streams: map[wire.Stream][2]string{}}
+	m := &mesh{t: t, nodes: map[string]*node{}, down: map[string]bool{}, hung: map[string]chan struct{}{}, streams: map[wire.Stream][2]string{}}
 	for _, name := range names {
 		rc := worker.RouterConfig{
 			Self: name,
@@ -256,6 +250,12 @@ func newMesh(t *testing.T, o meshOptions, names ...string) *mesh {
 }
 
 func (m *mesh) close() {
+	m.mu.Lock()
+	for _, thaw := range m.hung {
+		close(thaw)
+	}
+	clear(m.hung)
+	m.mu.Unlock()
 	for _, n := range m.nodes {
 		n.worker.Close()
 	}
@@ -279,8 +279,51 @@ func (m *mesh) open(from, to string) (wire.Stream, error) {
 	}
 	near, far := wire.PipeStream()
 	m.streams[near] = [2]string{from, to}
-	m.wg.Go(func() { n.router.Serve(far, from) })
-	return near, nil
+	m.wg.Go(func() { n.router.Serve(&frozen{far, m, to}, from) })
+	return &frozen{near, m, from}, nil
+}
+
+// frozen is a stream of a node that may hang: then nothing that was sent to it is
+// read any more.
+type frozen struct {
+	wire.Stream
+	m    *mesh
+	node string
+}
+
+func (f *frozen) thaw() chan struct{} {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return f.m.hung[f.node]
+}
+
+func (f *frozen) Read(b []byte) (int, error) {
+	n, err := f.Stream.Read(b)
+	if thaw := f.thaw(); thaw != nil {
+		<-thaw
+	}
+	return n, err
+}
+
+func (f *frozen) Write(b []byte) (int, error) {
+	if thaw := f.thaw(); thaw != nil {
+		<-thaw
+	}
+	return f.Stream.Write(b)
+}
+
+func (f *frozen) Reset() error {
+	if f.thaw() != nil {
+		return nil
+	}
+	return f.Stream.Reset()
+}
+
+// hang stops a node without closing anything, until the test ends.
+func (m *mesh) hang(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hung[name] = make(chan struct{})
 }
 
 // kill cuts every stream of a node at once, as the death of its process does.
@@ -290,7 +333,7 @@ func (m *mesh) kill(name string) {
 	m.down[name] = true
 	for s, ends := range m.streams {
 		if ends[0] == name || ends[1] == name {
-			_ = s.Reset()
+			_ = s.Reset() // the other end learns of it at once
 		}
 	}
 }
