@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/session"
 	"github.com/weft-mesh/weft/scheduler"
 )
 
@@ -36,7 +38,64 @@ func SplitMemory(r api.Running, ref string, layers int) (int64, error) {
 func Leaks(r api.Running) (sessions, blocks int) {
 	for _, p := range r.(*Node).worker.Stats().Plans {
 		sessions += p.Sessions
-		blocks += p.KV.Used
+		blocks += p.KV.Used + p.KV.Reserved
 	}
 	return sessions, blocks
 }
+
+// Reserved are the bytes that a node's plans have, and how many plans it holds.
+func Reserved(r api.Running) (bytes uint64, plans int) {
+	s := r.(*Node).worker.Stats()
+	return s.ReservedBytes, len(s.Plans)
+}
+
+// Piece is a number of layers on a node.
+type Piece struct {
+	Node   string // by name
+	Layers int
+}
+
+// Cut makes a head plan every model in these pieces from now on, with KV for
+// that many positions; the plans that it has are given back.
+func Cut(r api.Running, positions int, pieces []Piece) {
+	n := r.(*Node)
+	Retire(r)
+	n.plans.choose = func(s scheduler.Snapshot, m scheduler.Model) (scheduler.Plan, error) {
+		var p scheduler.Plan
+		first := 0
+		for _, piece := range pieces {
+			id := ""
+			for _, node := range s.Nodes {
+				if node.Name == piece.Node {
+					id = node.ID
+				}
+			}
+			if id == "" {
+				return p, fmt.Errorf("no node %s among %d", piece.Node, len(s.Nodes))
+			}
+			p.Stages = append(p.Stages, scheduler.Stage{Node: id, Name: piece.Node, First: first, Last: first + piece.Layers - 1, KVPositions: positions})
+			first += piece.Layers
+		}
+		return p, nil
+	}
+}
+
+// Retire gives back every plan of a head.
+func Retire(r api.Running) {
+	n := r.(*Node)
+	for _, a := range n.plans.list() {
+		n.plans.retire(a, "the test ends it")
+	}
+}
+
+// Tune lets f change how a reply that is generated under the context is driven.
+func Tune(ctx context.Context, f func(*session.Spec)) context.Context {
+	return context.WithValue(ctx, tuneKey{}, f)
+}
+
+// Crash cuts a node off without a word to the others, as the death of its
+// process would. It must still be closed.
+func Crash(r api.Running) error { return r.(*Node).mesh.host.Close() }
+
+// PeerID is a node's name in the mesh.
+func PeerID(r api.Running) string { return r.(*Node).plans.self }
