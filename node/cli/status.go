@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-mesh/weft/node/api"
+)
+
+func (c *command) status() *cobra.Command {
+	cmd := &cobra.Command{Use: "status", Short: "What this machine's node is and does"}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.ask(cmd.Context(), func(ctx context.Context, n api.Node) error {
+			s, err := n.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return c.printJSON(s)
+			}
+			c.showStatus(s)
+			return nil
+		})
+	}
+	return cmd
+}
+
+func (c *command) showStatus(s api.Status) {
+	width := c.out.width()
+	http := "off"
+	if s.HTTP != "" {
+		http = "http://" + s.HTTP + "/v1"
+	}
+	rows := [][2]string{
+		{"node", s.Name},
+		{"peer id", s.PeerID},
+		{"mesh", s.Mesh + withRole(s.Role)},
+		{"peers", plural(s.Peers, "other node") + " alive"},
+	}
+	rows = append(rows, addrRows(s.Addrs)...)
+	rows = append(rows, [][2]string{
+		{"http", http},
+		{"device", s.Device},
+	}...)
+	rows = append(rows, gpuRows(s.GPUs)...)
+	rows = append(rows, [][2]string{
+		{"memory", fmt.Sprintf("%s used of %s offered; the process has %s", size(s.MemUsed), size(s.MemOffered), size(s.RSS))},
+		{"replies", fmt.Sprintf("%d now", s.Sessions)},
+		{"up", span(s.Uptime)},
+		{"home", shortHome(s.Home)},
+		{"version", fmt.Sprintf("%s (contract %d, wire %d, pid %d)", s.Version, s.Contract, s.Wire, s.PID)},
+	}...)
+	facts(c.out, width, rows)
+	if len(s.Plans) > 0 {
+		fmt.Fprintln(c.out)
+		var list [][]string
+		for _, p := range s.Plans {
+			list = append(list, []string{p.Model, fmt.Sprint(p.Generation), p.State})
+		}
+		table(c.out, width, []column{{title: "PLAN", least: 12}, {title: "GENERATION", right: true}, {title: "STATE", least: 12}}, list)
+	}
+	if len(s.Stages) > 0 {
+		fmt.Fprintln(c.out)
+		c.showStages(s.Stages, width)
+	}
+}
+
+func (c *command) showStages(stages []api.LoadedStage, width int) {
+	var list [][]string
+	for _, st := range stages {
+		step := ""
+		if st.StepUsec > 0 {
+			step = millis(float64(st.StepUsec) / 1000)
+		}
+		list = append(list, []string{
+			st.Model, layers(st.First, st.Last), size(st.Bytes), fmt.Sprintf("%d/%d", st.KVUsed, st.KVBlocks),
+			fmt.Sprint(st.Sessions), step, st.State,
+		})
+	}
+	table(c.out, width, []column{
+		{title: "STAGE", least: 12}, {title: "LAYERS", right: true}, {title: "WEIGHTS", right: true}, {title: "KV BLOCKS", right: true},
+		{title: "SESSIONS", right: true}, {title: "STEP", right: true}, {title: "STATE", least: 8},
+	}, list)
+}
+
+func layers(first, last int) string {
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
