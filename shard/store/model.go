@@ -189,6 +189,9 @@ func (m *Model) prepare(ctx context.Context, tensors []manifest.Tensor, whole bo
 		return err
 	}
 	meter.finish()
+	if whole {
+		return m.store.opt.FS.SyncDir(m.store.packed)
+	}
 	return nil
 }
 

@@ -99,7 +99,10 @@ func (s *Store) ensure(ctx context.Context, t *manifest.Tensor, o packed.Options
 // needs of the store.
 func (s *Store) Put(ctx context.Context, t *manifest.Tensor, src io.ReaderAt) error {
 	return s.once(ctx, packed.SpecOf(t), nil, func() error {
-		return s.pack(ctx, t, src, s.packOptions(true, nil))
+		if err := s.pack(ctx, t, src, s.packOptions(true, nil)); err != nil {
+			return err
+		}
+		return s.opt.FS.SyncDir(s.packed)
 	})
 }
 

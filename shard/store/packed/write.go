@@ -39,7 +39,8 @@ func (o *Options) ensureDefaults() {
 }
 
 // Create writes the file of spec into dir from the tensor's GGUF bytes src, which it reads by several goroutines, and
-// returns when it is on disk under its name. After an error nothing is left behind. The bytes' hash is not checked.
+// returns when it is there. Its content is safe on disk then; its name is after FS.SyncDir, which whoever throws the
+// source away must call. After an error nothing is left behind. The bytes' hash is not checked.
 func Create(ctx context.Context, dir string, spec Spec, src io.ReaderAt, o Options) error {
 	o.ensureDefaults()
 	head, err := spec.header()
@@ -64,7 +65,7 @@ func Create(ctx context.Context, dir string, spec Spec, src io.ReaderAt, o Optio
 		_ = o.FS.Remove(f.Name())
 		return Explain(o.FS, err, path, spec.Bytes())
 	}
-	return o.FS.SyncDir(dir)
+	return nil
 }
 
 // writer is one running Create.
