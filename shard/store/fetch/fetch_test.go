@@ -150,8 +150,9 @@ func TestCancelledFetchGoesOnWhereItWas(t *testing.T) {
 	}
 	sink.expect(t, data)
 	empty(t, dir)
-	if n := second.count(); n > 16-6 || n < 16-7 {
-		t.Errorf("the second run asked for %d of 16 chunks", n)
+	// Six chunks had come when the fetch was cut off; what was under way then may have come or not.
+	if n := second.count(); n > 16-6 || n+first.count() < 16 {
+		t.Errorf("the runs asked for %d and %d of 16 chunks", first.count(), n)
 	}
 }
 
