@@ -69,6 +69,17 @@ func (c *contact) member() Member {
 	return Member{ID: c.id, Addrs: c.addrs, Record: c.record, RTT: c.rtt, BytesPerSecond: c.bandwidth, Since: c.since}
 }
 
+// unmet counts the entries that stand on hearsay. Callers hold mu.
+func (g *Gossip) unmet() int {
+	n := 0
+	for _, c := range g.contacts {
+		if !c.known {
+			n++
+		}
+	}
+	return n
+}
+
 // contact returns the entry of a peer, making one while there is room.
 // Callers hold mu.
 func (g *Gossip) contact(id peer.ID) *contact {
@@ -214,8 +225,12 @@ func (g *Gossip) reachSoon(id peer.ID) {
 	}
 	c.reaching = true
 	info := peer.AddrInfo{ID: id, Addrs: c.addrs}
+	slots := g.slots
+	if !c.known {
+		slots = g.hearsay
+	}
 	g.mu.Unlock()
-	g.work(func(ctx context.Context) {
+	g.workIn(slots, func(ctx context.Context) {
 		err := g.Reach(ctx, info)
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -258,17 +273,19 @@ func (g *Gossip) Reach(ctx context.Context, to peer.AddrInfo) error {
 }
 
 // work runs f on a goroutine of its own as soon as a slot is free.
-func (g *Gossip) work(f func(context.Context)) {
+func (g *Gossip) work(f func(context.Context)) { g.workIn(g.slots, f) }
+
+func (g *Gossip) workIn(slots chan struct{}, f func(context.Context)) {
 	if g.ctx.Err() != nil {
 		return
 	}
 	g.wg.Go(func() {
 		select {
-		case g.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-g.ctx.Done():
 			return
 		}
-		defer func() { <-g.slots }()
+		defer func() { <-slots }()
 		f(g.ctx)
 	})
 }

@@ -65,7 +65,11 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	_, connected := d.host.Member(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := (*Gossip)(d).contact(id)
+	g := (*Gossip)(d)
+	if d.contacts[id] == nil && !connected && g.unmet() >= maxHearsay {
+		return fmt.Errorf("%w, and %d others wait to be met", errNotMet, maxHearsay)
+	}
+	c := g.contact(id)
 	if c == nil {
 		return fmt.Errorf("more than %d nodes", maxContacts)
 	}

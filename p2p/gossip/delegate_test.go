@@ -45,16 +45,13 @@ func (g *Gossip) CheckClaims(t *testing.T) {
 	if len(g.Members()) > 1 {
 		t.Errorf("members %v", g.Members())
 	}
-	g.mu.Lock()
-	known := len(g.contacts)
-	g.mu.Unlock()
-	for range maxContacts + 10 - known {
+	for range maxHearsay + 10 {
 		id := somePeer(t)
 		_ = g.claim(&memberlist.Node{Name: id.String(), Addr: address{id}.ip(), Port: memberlistPort})
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.contacts) > maxContacts {
-		t.Errorf("%d contacts", len(g.contacts))
+	if n := g.unmet(); n > maxHearsay {
+		t.Errorf("%d entries stand on hearsay", n)
 	}
 }

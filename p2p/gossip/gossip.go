@@ -74,6 +74,7 @@ type Gossip struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	slots   chan struct{} // one for each outgoing piece of work
+	hearsay chan struct{} // one for each attempt at a node that was never met
 	probing chan struct{} // one bandwidth probe of ours at a time
 	served  chan struct{} // one bandwidth probe of others at a time
 	dirty   chan struct{} // the own record has changed
@@ -93,6 +94,11 @@ const (
 	maxContacts = 1024
 	maxAtOnce   = 16 // outgoing connections, fetches and pings
 	leaveTime   = time.Second
+
+	// What a member says about nodes that were never met may fill only a part
+	// of the table and of the attempts: it may be invented.
+	maxHearsay       = 256
+	maxHearsayAtOnce = 8
 )
 
 // EventKind says what happened to a member.
@@ -139,7 +145,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{
 		cfg: cfg, host: cfg.Host, log: cfg.Logger,
-		slots: make(chan struct{}, maxAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxAtOnce), hearsay: make(chan struct{}, maxHearsayAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		notices: feed.New[notice](), events: feed.New[Event](), serving: newServeLimits(),
 		contacts: make(map[peer.ID]*contact),
 		meta:     meta{addrs: cfg.Host.DialAddrs()},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -175,8 +176,9 @@ func writeHello(s network.Stream, m *weftv1.Hello) error {
 	return err
 }
 
-func readHello(s network.Stream, m *weftv1.Hello) error {
-	r := bufio.NewReaderSize(s, 512)
+// readHello reads one message of at most maxHelloMessage bytes.
+func readHello(from io.Reader, m *weftv1.Hello) error {
+	r := bufio.NewReaderSize(from, 512)
 	return protodelim.UnmarshalOptions{MaxSize: maxHelloMessage}.UnmarshalFrom(r, m)
 }
 

@@ -424,3 +424,52 @@ func TestFullAddressesNameThePeer(t *testing.T) {
 		t.Errorf("self of a stranger: %v", err)
 	}
 }
+
+func TestARefreshShowsTheNewCertificate(t *testing.T) {
+	a := founder(t)
+	b := start(t)
+	b.enlist(t, a, admission.Client)
+	if err := b.Connect(ctx5(t), a.info()); err != nil {
+		t.Fatal(err)
+	}
+	b.enlist(t, a, admission.Admitter)
+	b.Refresh()
+	wait(t, "the new role is known", func() bool { m, _ := a.Member(b.ID()); return m.Role == admission.Admitter })
+	if ids := a.Admitters(); len(ids) != 1 || ids[0] != b.ID() {
+		t.Errorf("admitters %v", ids)
+	}
+	if len(b.KnownAddrs(a.ID())) == 0 {
+		t.Error("no address is known")
+	}
+}
+
+func TestTheAnnouncedViewHasNoLoopback(t *testing.T) {
+	a := start(t, func(c *host.Config) { c.Listen = "0.0.0.0:0" })
+	view, ok := a.Announcer()
+	addrs, err := view.Network().InterfaceListenAddresses()
+	if err != nil || view.ID() != a.ID() || ok != (len(addrs) > 0) {
+		t.Errorf("view %v %v %v", addrs, ok, err)
+	}
+	for _, addr := range addrs {
+		if strings.Contains(addr.String(), "127.0.0.1") {
+			t.Errorf("announces %s", addr)
+		}
+	}
+}
+
+func TestAClosedHostServesAndReportsNothing(t *testing.T) {
+	a := founder(t)
+	events, _ := a.Watch()
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := <-events; ok {
+		t.Error("an event after the end")
+	}
+	if err := a.Close(); err != nil {
+		t.Errorf("closing twice: %v", err)
+	}
+	if err := a.Connect(ctx5(t), start(t).info()); err == nil {
+		t.Error("a closed host connected")
+	}
+}
