@@ -50,12 +50,15 @@ func (d *idleDevice) Name() string { return "idle" }
 func (d *idleDevice) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
 	return d.handle(p.Rows, p.Cols)
 }
-func (d *idleDevice) NewVector(v []float32) (kernels.Vector, error)       { return d.handle(1, len(v)) }
+
+func (d *idleDevice) NewVector(v []float32) (kernels.Vector, error) { return d.handle(1, len(v)) }
+
 func (d *idleDevice) NewBuffer(rows, cols int) (kernels.Buffer, error)    { return d.handle(rows, cols) }
 func (d *idleDevice) NewKV(_ kernels.KVLayout, n int) (kernels.KV, error) { return d.handle(n, 0) }
 func (d *idleDevice) NewActs(rows, cols int, _ kernels.ActBits) (kernels.Acts, error) {
 	return d.handle(rows, cols)
 }
+
 func (d *idleDevice) NewRope(_, _ []float32, positions, dims int) (kernels.Rope, error) {
 	return d.handle(positions, dims)
 }
@@ -68,21 +71,30 @@ func (d *idleDevice) Read(dst []float32, src kernels.Buffer, _ int) error {
 	}
 	return d.lost
 }
-func (d *idleDevice) Embed(*kernels.Batch, kernels.Buffer, kernels.Matrix, []int32)                {}
+
+func (d *idleDevice) Embed(*kernels.Batch, kernels.Buffer, kernels.Matrix, []int32) {}
+
 func (d *idleDevice) Norm(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Vector, float32) {}
-func (d *idleDevice) Prepare(*kernels.Batch, kernels.Acts, kernels.Buffer)                         {}
-func (d *idleDevice) MatMul(*kernels.Batch, kernels.Buffer, kernels.Matrix, kernels.Acts)          {}
-func (d *idleDevice) AddVector(*kernels.Batch, kernels.Buffer, kernels.Vector)                     {}
-func (d *idleDevice) Rotate(*kernels.Batch, kernels.Buffer, int, kernels.Rope, kernels.RopeMode)   {}
-func (d *idleDevice) StoreKV(*kernels.Batch, kernels.KV, int, kernels.Buffer, kernels.Buffer)      {}
+
+func (d *idleDevice) Prepare(*kernels.Batch, kernels.Acts, kernels.Buffer) {}
+
+func (d *idleDevice) MatMul(*kernels.Batch, kernels.Buffer, kernels.Matrix, kernels.Acts) {}
+
+func (d *idleDevice) AddVector(*kernels.Batch, kernels.Buffer, kernels.Vector) {}
+
+func (d *idleDevice) Rotate(*kernels.Batch, kernels.Buffer, int, kernels.Rope, kernels.RopeMode) {}
+
+func (d *idleDevice) StoreKV(*kernels.Batch, kernels.KV, int, kernels.Buffer, kernels.Buffer) {}
+
 func (d *idleDevice) Attention(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.KV, int, kernels.AttnParams) {
 }
 func (d *idleDevice) SiLUMul(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Buffer) {}
 func (d *idleDevice) Add(*kernels.Batch, kernels.Buffer, kernels.Buffer)                     {}
 func (d *idleDevice) Gather(kernels.Buffer, kernels.Buffer, []int32)                         {}
 func (d *idleDevice) CheckFinite(*kernels.Batch, kernels.Buffer)                             {}
-func (d *idleDevice) Sync() error                                                            { return d.lost }
-func (d *idleDevice) Close() error                                                           { return nil }
+func (d *idleDevice) Sync() error { return d.lost }
+
+func (d *idleDevice) Close() error { return nil }
 
 // idleStage is a stage of the tiny model on an idle device.
 func idleStage(t *testing.T, d *idleDevice) (*shard.Stage, error) {
