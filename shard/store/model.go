@@ -156,7 +156,7 @@ func (m *Model) Prepare(ctx context.Context, names []string, progress Progress) 
 // prepare packs tensors. With whole, also those that a user's file could give as they are, and what was packed is
 // compared with its source.
 func (m *Model) prepare(ctx context.Context, tensors []manifest.Tensor, whole bool, progress Progress) error {
-	var todo []*manifest.Tensor
+	var pending []*manifest.Tensor
 	var size, need uint64
 	seen := make(map[string]bool)
 	for i := range tensors {
@@ -173,19 +173,19 @@ func (m *Model) prepare(ctx context.Context, tensors []manifest.Tensor, whole bo
 		}
 		_ = src.Close()
 		if whole || !spec.Raw {
-			todo = append(todo, t)
+			pending = append(pending, t)
 			size += t.Size
 			need += uint64(spec.Bytes())
 		}
 	}
-	if len(todo) == 0 {
+	if len(pending) == 0 {
 		return nil
 	}
 	if err := packed.CheckSpace(m.store.opt.FS, m.store.packed, need); err != nil {
 		return err
 	}
 	meter := newMeter(size, progress, m.store.opt.Now)
-	if err := m.store.ensureAll(ctx, todo, m.store.packOptions(whole, meter.add)); err != nil {
+	if err := m.store.ensureAll(ctx, pending, m.store.packOptions(whole, meter.add)); err != nil {
 		return err
 	}
 	meter.finish()

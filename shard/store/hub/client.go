@@ -290,7 +290,7 @@ func (c *Client) Download(ctx context.Context, files []File, dir string, progres
 	}
 	m := newMeter(progress)
 	var paths []string
-	var todo []*download
+	var pending []*download
 	var need uint64
 	for _, f := range files {
 		d, err := c.newDownload(ctx, f, dir)
@@ -303,7 +303,7 @@ func (c *Client) Download(ctx context.Context, files []File, dir string, progres
 		m.add(have)
 		need += uint64(d.file.Size - have)
 		if st, err := os.Stat(d.path); err != nil || st.Size() != d.file.Size {
-			todo = append(todo, d)
+			pending = append(pending, d)
 		}
 	}
 	if err := packed.CheckSpace(c.opt.FS, dir, uint64(float64(need)*c.opt.SpaceFactor)); err != nil {
@@ -311,7 +311,7 @@ func (c *Client) Download(ctx context.Context, files []File, dir string, progres
 	}
 	stop := m.start()
 	defer stop()
-	for _, d := range todo {
+	for _, d := range pending {
 		m.file.Store(&d.name)
 		if err := d.run(ctx, m); err != nil {
 			return nil, fmt.Errorf("download %s: %w", d.name, err)
