@@ -54,6 +54,26 @@ func mul_q8_0_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q8_0_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q2_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q2_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q3_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -83,6 +103,36 @@ func mul_q6_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //
 //go:noescape
 func mul_q6_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_nl with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_xs with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of f16 with 4 tokens; blocks counts columns; portable form: matmulTask.portableFloat.
 //

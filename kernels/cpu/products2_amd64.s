@@ -2956,6 +2956,1198 @@ block0:
 	VZEROUPPER
 	RET
 
+// func mul_q2_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_q2_k_g1t2_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x03030303, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y2, Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y4, Y4, Y4
+	MOVQ    CX, DX
+	ADDQ    $0x40, CX
+
+block0:
+	VPAND        (AX), Y1, Y6
+	VPBROADCASTD (BX), Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPBROADCASTD (BX)(SI*1), Y5
+	VPMADDUBSW   Y5, Y6, Y5
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 4(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 4(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 8(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 8(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 12(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPMADDWD     Y3, Y0, Y3
+	VPBROADCASTD 12(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VPMADDWD     Y5, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    (CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    (DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VBROADCASTSS 32(BX)(SI*1), Y3
+	VMULPS       Y3, Y6, Y3
+	VFMADD231PS  Y3, Y5, Y4
+	VPMOVZXBD    (CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    32(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 56(BX), Y5
+	VFNMADD231PS Y5, Y3, Y2
+	VBROADCASTSS 56(BX)(SI*1), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	VPAND        64(AX), Y1, Y6
+	VPBROADCASTD 16(BX), Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPBROADCASTD 16(BX)(SI*1), Y5
+	VPMADDUBSW   Y5, Y6, Y5
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 20(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 20(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 24(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 24(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 28(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPMADDWD     Y3, Y0, Y3
+	VPBROADCASTD 28(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VPMADDWD     Y5, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    16(CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    (DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VBROADCASTSS 32(BX)(SI*1), Y3
+	VMULPS       Y3, Y6, Y3
+	VFMADD231PS  Y3, Y5, Y4
+	VPMOVZXBD    16(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    32(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 60(BX), Y5
+	VFNMADD231PS Y5, Y3, Y2
+	VBROADCASTSS 60(BX)(SI*1), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block0
+	VADDPS       (SP), Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VADDPS       32(SP), Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X3
+	VPBROADCASTD X3, Y3
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X5
+	VPBROADCASTD X5, Y5
+	VPAND        Y3, Y2, Y6
+	VPCMPGTD     Y5, Y6, Y6
+	VPAND        Y6, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         CX, AX
+	VPAND        Y3, Y4, Y2
+	VPCMPGTD     Y5, Y2, Y2
+	VPAND        Y2, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y2, Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+
+segment1:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y4, Y4, Y4
+	MOVQ    CX, DX
+	ADDQ    $0x40, CX
+
+block1:
+	VPAND        32(AX), Y1, Y6
+	VPBROADCASTD (BX), Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPBROADCASTD (BX)(SI*1), Y5
+	VPMADDUBSW   Y5, Y6, Y5
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 4(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 4(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 8(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 8(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 12(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPMADDWD     Y3, Y0, Y3
+	VPBROADCASTD 12(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VPMADDWD     Y5, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    8(CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    16(DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VBROADCASTSS 32(BX)(SI*1), Y3
+	VMULPS       Y3, Y6, Y3
+	VFMADD231PS  Y3, Y5, Y4
+	VPMOVZXBD    8(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    48(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 56(BX), Y5
+	VFNMADD231PS Y5, Y3, Y2
+	VBROADCASTSS 56(BX)(SI*1), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	VPAND        96(AX), Y1, Y6
+	VPBROADCASTD 16(BX), Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPBROADCASTD 16(BX)(SI*1), Y5
+	VPMADDUBSW   Y5, Y6, Y5
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 20(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 20(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 24(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPBROADCASTD 24(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPBROADCASTD 28(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y3, Y3
+	VPMADDWD     Y3, Y0, Y3
+	VPBROADCASTD 28(BX)(SI*1), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VPADDW       Y7, Y5, Y5
+	VPMADDWD     Y5, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    24(CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    16(DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VBROADCASTSS 32(BX)(SI*1), Y3
+	VMULPS       Y3, Y6, Y3
+	VFMADD231PS  Y3, Y5, Y4
+	VPMOVZXBD    24(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    48(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 60(BX), Y5
+	VFNMADD231PS Y5, Y3, Y2
+	VBROADCASTSS 60(BX)(SI*1), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block1
+	VADDPS       (SP), Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VADDPS       32(SP), Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment1
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y2, Y3
+	VPCMPGTD     Y1, Y3, Y3
+	VPAND        Y3, Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	ADDQ         CX, AX
+	VPAND        Y0, Y4, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y4, Y4
+	VMOVUPS      Y4, 32(AX)
+	VZEROUPPER
+	RET
+
+DATA lanes_0000000f<>+0(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+4(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+8(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+12(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+16(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+20(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+24(SB)/4, $0x0000000f
+DATA lanes_0000000f<>+28(SB)/4, $0x0000000f
+GLOBL lanes_0000000f<>(SB), RODATA|NOPTR, $32
+
+// func mul_q2_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_q2_k_g1t1_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x03030303, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y2, Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y4, Y4, Y4
+	MOVQ    CX, DX
+	ADDQ    $0x40, CX
+
+block0:
+	VPAND        (AX), Y1, Y3
+	VPBROADCASTD (BX), Y5
+	VPMADDUBSW   Y5, Y3, Y5
+	VMOVDQU      (AX), Y3
+	VPSRLW       $0x02, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 4(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VMOVDQU      (AX), Y3
+	VPSRLW       $0x04, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 8(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VMOVDQU      (AX), Y3
+	VPSRLW       $0x06, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 12(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VPMADDWD     Y5, Y0, Y3
+	VPAND        32(AX), Y1, Y5
+	VPBROADCASTD (BX), Y6
+	VPMADDUBSW   Y6, Y5, Y6
+	VMOVDQU      32(AX), Y5
+	VPSRLW       $0x02, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 4(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      32(AX), Y5
+	VPSRLW       $0x04, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 8(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      32(AX), Y5
+	VPSRLW       $0x06, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 12(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     Y6, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VPMOVZXBD    (CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    (DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VPMOVZXBD    (CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    32(DX), Y6
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VBROADCASTSS 56(BX), Y6
+	VFNMADD231PS Y6, Y3, Y2
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    8(CX), Y3
+	VPAND        lanes_0000000f<>+0(SB), Y3, Y3
+	VCVTPH2PS    16(DX), Y6
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VBROADCASTSS 32(BX), Y6
+	VMULPS       Y6, Y3, Y6
+	VFMADD231PS  Y6, Y5, Y4
+	VPMOVZXBD    8(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    48(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 56(BX), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	VPAND        64(AX), Y1, Y3
+	VPBROADCASTD 16(BX), Y5
+	VPMADDUBSW   Y5, Y3, Y5
+	VMOVDQU      64(AX), Y3
+	VPSRLW       $0x02, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 20(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VMOVDQU      64(AX), Y3
+	VPSRLW       $0x04, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 24(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VMOVDQU      64(AX), Y3
+	VPSRLW       $0x06, Y3, Y3
+	VPAND        Y3, Y1, Y3
+	VPBROADCASTD 28(BX), Y6
+	VPMADDUBSW   Y6, Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VPMADDWD     Y5, Y0, Y3
+	VPAND        96(AX), Y1, Y5
+	VPBROADCASTD 16(BX), Y6
+	VPMADDUBSW   Y6, Y5, Y6
+	VMOVDQU      96(AX), Y5
+	VPSRLW       $0x02, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 20(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      96(AX), Y5
+	VPSRLW       $0x04, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 24(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      96(AX), Y5
+	VPSRLW       $0x06, Y5, Y5
+	VPAND        Y5, Y1, Y5
+	VPBROADCASTD 28(BX), Y7
+	VPMADDUBSW   Y7, Y5, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     Y6, Y0, Y5
+	VCVTDQ2PS    Y3, Y3
+	VPMOVZXBD    16(CX), Y6
+	VPAND        lanes_0000000f<>+0(SB), Y6, Y6
+	VCVTPH2PS    (DX), Y7
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y7, Y6, Y6
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y6, Y7
+	VFMADD231PS  Y7, Y3, Y2
+	VPMOVZXBD    16(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    32(DX), Y6
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VBROADCASTSS 60(BX), Y6
+	VFNMADD231PS Y6, Y3, Y2
+	VCVTDQ2PS    Y5, Y5
+	VPMOVZXBD    24(CX), Y3
+	VPAND        lanes_0000000f<>+0(SB), Y3, Y3
+	VCVTPH2PS    16(DX), Y6
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VBROADCASTSS 32(BX), Y6
+	VMULPS       Y6, Y3, Y6
+	VFMADD231PS  Y6, Y5, Y4
+	VPMOVZXBD    24(CX), Y3
+	VPSRLD       $0x04, Y3, Y3
+	VCVTPH2PS    48(DX), Y5
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VBROADCASTSS 60(BX), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         DI
+	JNZ          block0
+	VADDPS       (SP), Y2, Y2
+	VMOVUPS      Y2, (SP)
+	VADDPS       32(SP), Y4, Y4
+	VMOVUPS      Y4, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVL         $0x7fffffff, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y2, Y3
+	VPCMPGTD     Y1, Y3, Y3
+	VPAND        Y3, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VPAND        Y0, Y4, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y4, Y4
+	VMOVUPS      Y4, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q3_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_q3_k_g1t2_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x03030303, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x04040404, AX
+	VMOVD        AX, X2
+	VPBROADCASTD X2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block0:
+	VPAND        (AX), Y1, Y7
+	VMOVDQU      128(AX), Y4
+	VPSLLD       $0x02, Y4, Y4
+	VPAND        Y2, Y4, Y4
+	VPOR         Y4, Y7, Y7
+	VPBROADCASTD (BX), Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPBROADCASTD (BX)(SI*1), Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x02, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPSLLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 4(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 4(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 8(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 8(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x06, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPSRLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 12(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD 12(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VPMADDWD     Y6, Y0, Y6
+	VPBROADCASTD 48(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPBROADCASTD 48(BX)(SI*1), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    (CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	VPAND        64(AX), Y1, Y7
+	VMOVDQU      128(AX), Y4
+	VPSRLD       $0x02, Y4, Y4
+	VPAND        Y2, Y4, Y4
+	VPOR         Y4, Y7, Y7
+	VPBROADCASTD 16(BX), Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPBROADCASTD 16(BX)(SI*1), Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x02, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPSRLD       $0x03, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 20(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 20(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPSRLD       $0x04, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 24(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 24(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x06, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      128(AX), Y8
+	VPSRLD       $0x05, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 28(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD 28(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VPMADDWD     Y6, Y0, Y6
+	VPBROADCASTD 52(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPBROADCASTD 52(BX)(SI*1), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    16(CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x000000c0, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X6
+	VPBROADCASTD X6, Y6
+	VPAND        Y4, Y3, Y7
+	VPCMPGTD     Y6, Y7, Y7
+	VPAND        Y7, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         CX, AX
+	VPAND        Y4, Y5, Y3
+	VPCMPGTD     Y6, Y3, Y3
+	VPAND        Y3, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment1:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block1:
+	VPAND        32(AX), Y1, Y7
+	VMOVDQU      160(AX), Y4
+	VPSLLD       $0x02, Y4, Y4
+	VPAND        Y2, Y4, Y4
+	VPOR         Y4, Y7, Y7
+	VPBROADCASTD (BX), Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPBROADCASTD (BX)(SI*1), Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x02, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPSLLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 4(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 4(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 8(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 8(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x06, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 12(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD 12(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VPMADDWD     Y6, Y0, Y6
+	VPBROADCASTD 48(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPBROADCASTD 48(BX)(SI*1), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    8(CX), Y7
+	VCVTPH2PS    16(DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	VPAND        96(AX), Y1, Y7
+	VMOVDQU      160(AX), Y4
+	VPSRLD       $0x02, Y4, Y4
+	VPAND        Y2, Y4, Y4
+	VPOR         Y4, Y7, Y7
+	VPBROADCASTD 16(BX), Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPBROADCASTD 16(BX)(SI*1), Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x02, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x03, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 20(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 20(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x04, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 24(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPBROADCASTD 24(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x06, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x05, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPBROADCASTD 28(BX), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y4, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD 28(BX)(SI*1), Y8
+	VPMADDUBSW   Y8, Y7, Y8
+	VPADDW       Y8, Y6, Y6
+	VPMADDWD     Y6, Y0, Y6
+	VPBROADCASTD 52(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPBROADCASTD 52(BX)(SI*1), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    24(CX), Y7
+	VCVTPH2PS    16(DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x000000c0, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block1
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment1
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q3_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_q3_k_g1t1_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x03030303, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x04040404, AX
+	VMOVD        AX, X2
+	VPBROADCASTD X2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block0:
+	VPAND        (AX), Y1, Y4
+	VMOVDQU      128(AX), Y6
+	VPSLLD       $0x02, Y6, Y6
+	VPAND        Y2, Y6, Y6
+	VPOR         Y6, Y4, Y4
+	VPBROADCASTD (BX), Y6
+	VPMADDUBSW   Y6, Y4, Y6
+	VMOVDQU      (AX), Y4
+	VPSRLW       $0x02, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPSLLD       $0x01, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 4(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      (AX), Y4
+	VPSRLW       $0x04, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 8(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      (AX), Y4
+	VPSRLW       $0x06, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPSRLD       $0x01, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 12(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     Y6, Y0, Y4
+	VPAND        32(AX), Y1, Y6
+	VMOVDQU      160(AX), Y7
+	VPSLLD       $0x02, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPBROADCASTD (BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPSLLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 4(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 8(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VMOVDQU      32(AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x01, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 12(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VPMADDWD     Y7, Y0, Y6
+	VPBROADCASTD 48(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPMOVSXBD    (CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VPBROADCASTD 48(BX), Y4
+	VPSRAD       $0x03, Y4, Y4
+	VPADDD       Y4, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    8(CX), Y4
+	VCVTPH2PS    16(DX), Y7
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y7, Y4, Y4
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y4, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	VPAND        64(AX), Y1, Y4
+	VMOVDQU      128(AX), Y6
+	VPSRLD       $0x02, Y6, Y6
+	VPAND        Y2, Y6, Y6
+	VPOR         Y6, Y4, Y4
+	VPBROADCASTD 16(BX), Y6
+	VPMADDUBSW   Y6, Y4, Y6
+	VMOVDQU      64(AX), Y4
+	VPSRLW       $0x02, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPSRLD       $0x03, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 20(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      64(AX), Y4
+	VPSRLW       $0x04, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPSRLD       $0x04, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 24(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VMOVDQU      64(AX), Y4
+	VPSRLW       $0x06, Y4, Y4
+	VPAND        Y4, Y1, Y4
+	VMOVDQU      128(AX), Y7
+	VPSRLD       $0x05, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y4, Y4
+	VPBROADCASTD 28(BX), Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     Y6, Y0, Y4
+	VPAND        96(AX), Y1, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLD       $0x02, Y7, Y7
+	VPAND        Y2, Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPBROADCASTD 16(BX), Y7
+	VPMADDUBSW   Y7, Y6, Y7
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x02, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x03, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 20(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x04, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 24(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VMOVDQU      96(AX), Y6
+	VPSRLW       $0x06, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VMOVDQU      160(AX), Y8
+	VPSRLD       $0x05, Y8, Y8
+	VPAND        Y2, Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VPBROADCASTD 28(BX), Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPADDW       Y8, Y7, Y7
+	VPMADDWD     Y7, Y0, Y6
+	VPBROADCASTD 52(BX), Y7
+	VPSRAD       $0x03, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VPMOVSXBD    16(CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VPBROADCASTD 52(BX), Y4
+	VPSRAD       $0x03, Y4, Y4
+	VPADDD       Y4, Y6, Y6
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    24(CX), Y4
+	VCVTPH2PS    16(DX), Y7
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y7, Y4, Y4
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y4, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x000000c0, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, BX
+	DECQ         DI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVL         $0x7fffffff, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q4_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·mul_q4_k_g1t4_a8_avx2(SB), NOSPLIT, $128-72
@@ -4741,6 +5933,1762 @@ block0:
 	VADDPS       32(SP), Y5, Y5
 	VMOVUPS      Y5, 32(SP)
 	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVL         $0x7fffffff, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_iq4_nl_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_iq4_nl_g1t2_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x766a5d4f3f2d1801, AX
+	VMOVQ        AX, X2
+	MOVQ         $0xf1d9c5b5a6998d81, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         xStride+40(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block0:
+	VPAND        (AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (DX)(BX*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        64(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        128(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      128(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        192(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      192(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VCVTPH2PS    (CX), Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(DX)(BX*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	DECQ         DI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X6
+	VPBROADCASTD X6, Y6
+	VPAND        Y4, Y3, Y7
+	VPCMPGTD     Y6, Y7, Y7
+	VPAND        Y7, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         CX, AX
+	VPAND        Y4, Y5, Y3
+	VPCMPGTD     Y6, Y3, Y3
+	VPAND        Y3, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         xStride+40(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment1:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block1:
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (DX)(BX*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VCVTPH2PS    16(CX), Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(DX)(BX*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	DECQ         DI
+	JNZ          block1
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment1
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+DATA lanes_80808080<>+0(SB)/4, $0x80808080
+DATA lanes_80808080<>+4(SB)/4, $0x80808080
+DATA lanes_80808080<>+8(SB)/4, $0x80808080
+DATA lanes_80808080<>+12(SB)/4, $0x80808080
+DATA lanes_80808080<>+16(SB)/4, $0x80808080
+DATA lanes_80808080<>+20(SB)/4, $0x80808080
+DATA lanes_80808080<>+24(SB)/4, $0x80808080
+DATA lanes_80808080<>+28(SB)/4, $0x80808080
+GLOBL lanes_80808080<>(SB), RODATA|NOPTR, $32
+
+// func mul_iq4_nl_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_iq4_nl_g1t1_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x766a5d4f3f2d1801, AX
+	VMOVQ        AX, X2
+	MOVQ         $0xf1d9c5b5a6998d81, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         blocks+64(FP), BX
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, SI
+	CMPQ    BX, SI
+	CMOVQLT BX, SI
+	SUBQ    SI, BX
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block0:
+	VPAND        (AX), Y1, Y4
+	VPSHUFB      Y4, Y2, Y6
+	VPABSB       Y6, Y4
+	VPBROADCASTD (DX), Y7
+	VPSIGNB      Y6, Y7, Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPMADDWD     Y7, Y0, Y4
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 16(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        64(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 4(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 20(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        128(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 8(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      128(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 24(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        192(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 12(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      192(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 28(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTPH2PS    (CX), Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VCVTDQ2PS    Y6, Y6
+	VCVTPH2PS    16(CX), Y4
+	VBROADCASTSS 32(DX), Y7
+	VMULPS       Y7, Y4, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	DECQ         SI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        BX, BX
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVL         $0x7fffffff, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_iq4_xs_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_iq4_xs_g1t2_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x766a5d4f3f2d1801, AX
+	VMOVQ        AX, X2
+	MOVQ         $0xf1d9c5b5a6998d81, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block0:
+	VPAND        (AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (BX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (BX)(SI*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        64(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        128(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      128(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        192(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      192(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    (CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X6
+	VPBROADCASTD X6, Y6
+	VPAND        Y4, Y3, Y7
+	VPCMPGTD     Y6, Y7, Y7
+	VPAND        Y7, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         CX, AX
+	VPAND        Y4, Y5, Y3
+	VPCMPGTD     Y6, Y3, Y3
+	VPAND        Y3, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         xStride+40(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment1:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block1:
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (BX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (BX)(SI*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(BX)(SI*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    8(CX), Y7
+	VCVTPH2PS    16(DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(BX)(SI*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, BX
+	DECQ         R8
+	JNZ          block1
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        DI, DI
+	JNZ          segment1
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_iq4_xs_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·mul_iq4_xs_g1t1_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x766a5d4f3f2d1801, AX
+	VMOVQ        AX, X2
+	MOVQ         $0xf1d9c5b5a6998d81, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+	MOVQ    CX, DX
+	ADDQ    $0x20, CX
+
+block0:
+	VPAND        (AX), Y1, Y4
+	VPSHUFB      Y4, Y2, Y6
+	VPABSB       Y6, Y4
+	VPBROADCASTD (BX), Y7
+	VPSIGNB      Y6, Y7, Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPMADDWD     Y7, Y0, Y4
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 16(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        64(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 4(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 20(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        128(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 8(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      128(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 24(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        192(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 12(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      192(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 28(BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (BX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(BX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VPMOVSXBD    (CX), Y7
+	VCVTPH2PS    (DX), Y8
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VBROADCASTSS 32(BX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VCVTDQ2PS    Y6, Y6
+	VPMOVSXBD    8(CX), Y4
+	VCVTPH2PS    16(DX), Y7
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y7, Y4, Y4
+	VBROADCASTSS 32(BX), Y7
+	VMULPS       Y7, Y4, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, BX
+	DECQ         DI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVL         $0x7fffffff, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func mul_mxfp4_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·mul_mxfp4_g1t2_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x8c88868483828180, AX
+	VMOVQ        AX, X2
+	MOVQ         $0x74787a7c7d7e7f80, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         xStride+40(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block0:
+	VPAND        (AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (DX)(BX*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      (AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        64(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      64(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        128(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      128(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        192(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      192(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VPMOVZXBD    (CX), Y7
+	VPCMPGTD     lanes_00000067<>+0(SB), Y7, Y8
+	VPADDD       lanes_ffffffff<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(DX)(BX*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, DX
+	DECQ         DI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment0
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X6
+	VPBROADCASTD X6, Y6
+	VPAND        Y4, Y3, Y7
+	VPCMPGTD     Y6, Y7, Y7
+	VPAND        Y7, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         CX, AX
+	VPAND        Y4, Y5, Y3
+	VPCMPGTD     Y6, Y3, Y3
+	VPAND        Y3, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         xStride+40(FP), BX
+	MOVQ         blocks+64(FP), SI
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment1:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	SUBQ    DI, SI
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block1:
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y4
+	VPSIGNB      Y7, Y4, Y4
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y4, Y0, Y4
+	VPBROADCASTD (DX)(BX*1), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 16(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 20(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 8(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 24(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 12(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 28(DX)(BX*1), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y6, Y6
+	VPMOVZXBD    8(CX), Y7
+	VPCMPGTD     lanes_00000067<>+0(SB), Y7, Y8
+	VPADDD       lanes_ffffffff<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VBROADCASTSS 32(DX)(BX*1), Y4
+	VMULPS       Y4, Y7, Y4
+	VFMADD231PS  Y4, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, DX
+	DECQ         DI
+	JNZ          block1
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        SI, SI
+	JNZ          segment1
+	MOVQ         y+48(FP), AX
+	MOVQ         yStride+56(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2b7fffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPAND        Y0, Y3, Y2
+	VPCMPGTD     Y1, Y2, Y2
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VPAND        Y0, Y5, Y0
+	VPCMPGTD     Y1, Y0, Y0
+	VPAND        Y0, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+DATA lanes_00000067<>+0(SB)/4, $0x00000067
+DATA lanes_00000067<>+4(SB)/4, $0x00000067
+DATA lanes_00000067<>+8(SB)/4, $0x00000067
+DATA lanes_00000067<>+12(SB)/4, $0x00000067
+DATA lanes_00000067<>+16(SB)/4, $0x00000067
+DATA lanes_00000067<>+20(SB)/4, $0x00000067
+DATA lanes_00000067<>+24(SB)/4, $0x00000067
+DATA lanes_00000067<>+28(SB)/4, $0x00000067
+GLOBL lanes_00000067<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_ffffffff<>+0(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+4(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+8(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+12(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+16(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+20(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+24(SB)/4, $0xffffffff
+DATA lanes_ffffffff<>+28(SB)/4, $0xffffffff
+GLOBL lanes_ffffffff<>(SB), RODATA|NOPTR, $32
+
+// func mul_mxfp4_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·mul_mxfp4_g1t1_a8_avx2(SB), NOSPLIT, $128-72
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x0f0f0f0f, AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	MOVQ         $0x8c88868483828180, AX
+	VMOVQ        AX, X2
+	MOVQ         $0x74787a7c7d7e7f80, AX
+	VPINSRQ      $0x01, AX, X2, X2
+	VINSERTI128  $0x01, X2, Y2, Y2
+	VPXOR        lanes_80808080<>+0(SB), Y2, Y2
+	MOVQ         q+0(FP), AX
+	MOVQ         s+8(FP), CX
+	MOVQ         x+32(FP), DX
+	MOVQ         blocks+64(FP), BX
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+
+segment0:
+	MOVQ    $0x00000008, SI
+	CMPQ    BX, SI
+	CMOVQLT BX, SI
+	SUBQ    SI, BX
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y5, Y5, Y5
+
+block0:
+	VPAND        (AX), Y1, Y4
+	VPSHUFB      Y4, Y2, Y6
+	VPABSB       Y6, Y4
+	VPBROADCASTD (DX), Y7
+	VPSIGNB      Y6, Y7, Y7
+	VPMADDUBSW   Y7, Y4, Y7
+	VPMADDWD     Y7, Y0, Y4
+	VMOVDQU      (AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 16(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        64(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 4(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      64(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 20(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        128(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 8(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      128(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 24(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        192(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 12(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VMOVDQU      192(AX), Y6
+	VPSRLW       $0x04, Y6, Y6
+	VPAND        Y6, Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD 28(DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y8
+	VPADDD       Y8, Y4, Y4
+	VPAND        32(AX), Y1, Y6
+	VPSHUFB      Y6, Y2, Y7
+	VPABSB       Y7, Y6
+	VPBROADCASTD (DX), Y8
+	VPSIGNB      Y7, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y8, Y0, Y6
+	VMOVDQU      32(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 16(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        96(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      96(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        160(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      160(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VPAND        224(AX), Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VMOVDQU      224(AX), Y7
+	VPSRLW       $0x04, Y7, Y7
+	VPAND        Y7, Y1, Y7
+	VPSHUFB      Y7, Y2, Y8
+	VPABSB       Y8, Y7
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y8, Y9, Y9
+	VPMADDUBSW   Y9, Y7, Y9
+	VPMADDWD     Y9, Y0, Y9
+	VPADDD       Y9, Y6, Y6
+	VCVTDQ2PS    Y4, Y4
+	VPMOVZXBD    (CX), Y7
+	VPCMPGTD     lanes_00000067<>+0(SB), Y7, Y8
+	VPADDD       lanes_ffffffff<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VBROADCASTSS 32(DX), Y8
+	VMULPS       Y8, Y7, Y8
+	VFMADD231PS  Y8, Y4, Y3
+	VCVTDQ2PS    Y6, Y6
+	VPMOVZXBD    8(CX), Y4
+	VPCMPGTD     lanes_00000067<>+0(SB), Y4, Y7
+	VPADDD       lanes_ffffffff<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VPAND        Y7, Y4, Y4
+	VBROADCASTSS 32(DX), Y7
+	VMULPS       Y7, Y4, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, DX
+	DECQ         SI
+	JNZ          block0
+	VADDPS       (SP), Y3, Y3
+	VMOVUPS      Y3, (SP)
+	VADDPS       32(SP), Y5, Y5
+	VMOVUPS      Y5, 32(SP)
+	TESTQ        BX, BX
 	JNZ          segment0
 	MOVQ         y+48(FP), AX
 	MOVL         $0x7fffffff, CX

@@ -119,19 +119,23 @@ func avx2Set() *kernelSet {
 }
 
 // avx2Tiles are the kernels for 8-bit activations, and for float weights.
-// Codebook and 2-bit types are portable Go's.
 func avx2Tiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0: {{1, 4, mul_q4_0_g1t4_a8_avx2}, {1, 1, mul_q4_0_g1t1_a8_avx2}},
-		quant.Q4_1: {{1, 4, mul_q4_1_g1t4_a8_avx2}, {1, 1, mul_q4_1_g1t1_a8_avx2}},
-		quant.Q8_0: {{1, 4, mul_q8_0_g1t4_a8_avx2}, {1, 1, mul_q8_0_g1t1_a8_avx2}},
-		quant.Q4_K: {{1, 4, mul_q4_k_g1t4_a8_avx2}, {1, 1, mul_q4_k_g1t1_a8_avx2}},
-		quant.Q5_0: {{1, 2, mul_q5_0_g1t2_a8_avx2}, {1, 1, mul_q5_0_g1t1_a8_avx2}},
-		quant.Q5_1: {{1, 2, mul_q5_1_g1t2_a8_avx2}, {1, 1, mul_q5_1_g1t1_a8_avx2}},
-		quant.Q5_K: {{1, 2, mul_q5_k_g1t2_a8_avx2}, {1, 1, mul_q5_k_g1t1_a8_avx2}},
-		quant.F32:  {{1, 4, mul_f32_g1t4_avx2}, {1, 1, mul_f32_g1t1_avx2}},
-		quant.F16:  {{1, 4, mul_f16_g1t4_avx2}, {1, 1, mul_f16_g1t1_avx2}},
-		quant.BF16: {{1, 4, mul_bf16_g1t4_avx2}, {1, 1, mul_bf16_g1t1_avx2}},
-		quant.Q6_K: {{1, 2, mul_q6_k_g1t2_a8_avx2}, {1, 1, mul_q6_k_g1t1_a8_avx2}},
+		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a8_avx2}, {1, 1, mul_q4_0_g1t1_a8_avx2}},
+		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a8_avx2}, {1, 1, mul_q4_1_g1t1_a8_avx2}},
+		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a8_avx2}, {1, 1, mul_q8_0_g1t1_a8_avx2}},
+		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a8_avx2}, {1, 1, mul_q4_k_g1t1_a8_avx2}},
+		quant.Q5_0:   {{1, 2, mul_q5_0_g1t2_a8_avx2}, {1, 1, mul_q5_0_g1t1_a8_avx2}},
+		quant.Q5_1:   {{1, 2, mul_q5_1_g1t2_a8_avx2}, {1, 1, mul_q5_1_g1t1_a8_avx2}},
+		quant.Q5_K:   {{1, 2, mul_q5_k_g1t2_a8_avx2}, {1, 1, mul_q5_k_g1t1_a8_avx2}},
+		quant.Q2_K:   {{1, 2, mul_q2_k_g1t2_a8_avx2}, {1, 1, mul_q2_k_g1t1_a8_avx2}},
+		quant.Q3_K:   {{1, 2, mul_q3_k_g1t2_a8_avx2}, {1, 1, mul_q3_k_g1t1_a8_avx2}},
+		quant.IQ4_NL: {{1, 2, mul_iq4_nl_g1t2_a8_avx2}, {1, 1, mul_iq4_nl_g1t1_a8_avx2}},
+		quant.IQ4_XS: {{1, 2, mul_iq4_xs_g1t2_a8_avx2}, {1, 1, mul_iq4_xs_g1t1_a8_avx2}},
+		quant.MXFP4:  {{1, 2, mul_mxfp4_g1t2_a8_avx2}, {1, 1, mul_mxfp4_g1t1_a8_avx2}},
+		quant.F32:    {{1, 4, mul_f32_g1t4_avx2}, {1, 1, mul_f32_g1t1_avx2}},
+		quant.F16:    {{1, 4, mul_f16_g1t4_avx2}, {1, 1, mul_f16_g1t1_avx2}},
+		quant.BF16:   {{1, 4, mul_bf16_g1t4_avx2}, {1, 1, mul_bf16_g1t1_avx2}},
+		quant.Q6_K:   {{1, 2, mul_q6_k_g1t2_a8_avx2}, {1, 1, mul_q6_k_g1t1_a8_avx2}},
 	}
 }

@@ -10,16 +10,12 @@ import (
 )
 
 // matmulAVX2 emits products for machines without AVX-512. A vector is 8 rows:
-// a half of what the packed layout keeps together. Codebook and 2-bit types
-// are left to portable Go.
+// a half of what the packed layout keeps together.
 func matmulAVX2() {
 	for _, f := range forms {
-		if f.booked || f.low == 2 {
-			continue
-		}
 		most := 4
-		if f.high > 0 {
-			most = 2 // the plane of high bits takes the registers
+		if f.high > 0 || f.booked || f.low == 2 {
+			most = 2 // high bits or a codebook take the registers
 		}
 		for _, tokens := range []int{most, 1} {
 			m := &mul2{form: f, tokens: tokens}
@@ -40,6 +36,7 @@ type mul2 struct {
 	halvesNow      []int        // halves of the rows at work
 	chain, ints    []VecVirtual // by half, then token
 	lowMask, ones  VecVirtual
+	table          VecVirtual // codebook
 	highMask, sign VecVirtual
 }
 
@@ -65,9 +62,13 @@ func (m *mul2) constants() {
 		m.sign = constant2(0x80808080)
 		return
 	}
-	m.lowMask = constant2(0x0f0f0f0f)
+	m.lowMask = constant2(uint32(1<<m.low-1) * 0x01010101)
 	if m.high > 0 {
-		m.highMask = constant2(uint32((1<<m.high-1)<<4) * 0x01010101)
+		m.highMask = constant2(uint32((1<<m.high-1)<<m.low) * 0x01010101)
+	}
+	if m.booked {
+		m.table = YMM()
+		VPXOR(memory2(0x80808080), bookVector(m.book, m.table), m.table)
 	}
 }
 
@@ -159,8 +160,11 @@ func (f floor2) apply(v VecVirtual) {
 // room is how many products of pairs fit in 16 bits: 2*127 times the largest
 // stored quant each.
 func (m *mul2) room() int {
+	if m.booked {
+		return 1
+	}
 	switch m.low + m.high {
-	case 4:
+	case 2, 3, 4:
 		return 8
 	case 5:
 		return 4
@@ -224,20 +228,34 @@ func (m *mul2) quad(j, half int) (w, signs VecVirtual) {
 		VPABSB(signs, w)
 		return w, signs
 	}
-	at := Mem{Base: m.q, Disp: 64*(j%4) + 32*half}
-	if j < 4 {
+	at, shift := Mem{Base: m.q, Disp: 64*(j%4) + 32*half}, 4*(j/4)
+	if m.low == 2 {
+		at.Disp, shift = 64*(j/4)+32*half, 2*(j%4)
+	}
+	if shift == 0 {
 		VPAND(at, m.lowMask, w)
 	} else {
 		VMOVDQU(at, w)
-		VPSRLW(Imm(4), w, w)
+		VPSRLW(Imm(uint64(shift)), w, w)
 		VPAND(w, m.lowMask, w)
 	}
-	if m.high == 0 {
-		return w, nil
+	if m.booked {
+		signs = YMM()
+		VPSHUFB(w, m.table, signs)
+		VPABSB(signs, w)
+		return w, signs
 	}
-	plane, right := 256, j-4 // bit j to bit 4
+	if m.high > 0 {
+		m.orHigh(w, j, half)
+	}
+	return w, nil
+}
+
+// orHigh sets the bits beyond the low plane.
+func (m *mul2) orHigh(w VecVirtual, j, half int) {
+	plane, right := 64*m.low, j-m.low // bit j to the first bit beyond
 	if m.high == 2 {
-		plane, right = 256+64*(j/4), 2*(j%4)-4 // bits 2j and 2j+1 to bits 4 and 5
+		plane, right = 64*m.low+64*(j/4), 2*(j%4)-4 // bits 2j and 2j+1 to bits 4 and 5
 	}
 	u := YMM()
 	VMOVDQU(Mem{Base: m.q, Disp: plane + 32*half}, u)
@@ -248,7 +266,6 @@ func (m *mul2) quad(j, half int) (w, signs VecVirtual) {
 	}
 	VPAND(m.highMask, u, u)
 	VPOR(u, w, w)
-	return w, nil
 }
 
 // extend corrects the integer sums and adds the sub-block's terms to the
@@ -274,7 +291,7 @@ func (m *mul2) extend(h int) {
 		if !m.min {
 			continue
 		}
-		minimum := m.minimum(half)
+		minimum := m.minimum(h, half)
 		for t := range m.tokens {
 			s := YMM()
 			VBROADCASTSS(m.x.at(t, place), s)
@@ -287,18 +304,21 @@ func (m *mul2) extend(h int) {
 	}
 }
 
-// correct adds what the offset of the stored quants makes up. 8-bit types are
-// multiplied as signed numbers and need none.
+// correct adds what the offset of the stored quants makes up. 8-bit types and
+// codebooks are multiplied as signed numbers and need none.
 func (m *mul2) correct(v VecVirtual, h, t int) {
-	if m.offset == 0 || m.low == 8 {
+	if m.offset == 0 || m.offset == 128 {
 		return
 	}
 	at, times := recSum8, m.offset/8
-	if m.offset == 32 {
+	if m.form.halves == 2 {
 		at, times = recSum32+4*h, 1
 	}
 	c := YMM()
 	VPBROADCASTD(m.x.at(t, at), c)
+	if m.offset == 4 {
+		VPSRAD(Imm(3), c, c)
+	}
 	for range times {
 		VPADDD(c, v, v)
 	}
@@ -310,21 +330,37 @@ func (m *mul2) scale(h, half int) VecVirtual {
 	case scaleF16:
 		VCVTPH2PS(Mem{Base: m.s, Disp: 16 * half}, v)
 		return v
+	case scaleExponent: // 2^(e-128): e-1 as exponent bits; +0 below 2^-24
+		alive := YMM()
+		VPMOVZXBD(Mem{Base: m.s, Disp: 8 * half}, v)
+		VPCMPGTD(memory2(128-24-1), v, alive)
+		VPADDD(memory2(0xffffffff), v, v)
+		VPSLLD(Imm(23), v, v)
+		VPAND(alive, v, v)
+		return v
 	case scaleK:
 		VPMOVZXBD(Mem{Base: m.s, Disp: 8 * half}, v)
+	case scaleNibbleK:
+		VPMOVZXBD(Mem{Base: m.s, Disp: 16*h + 8*half}, v)
+		VPAND(memory2(15), v, v)
 	case scaleSigned:
 		VPMOVSXBD(Mem{Base: m.s, Disp: 16*h + 8*half}, v)
 	}
 	return m.times(v, 16*half)
 }
 
-func (m *mul2) minimum(half int) VecVirtual {
+func (m *mul2) minimum(h, half int) VecVirtual {
 	v := YMM()
 	if m.kind == scaleF16 {
 		VCVTPH2PS(Mem{Base: m.s, Disp: 32 + 16*half}, v)
 		return v
 	}
-	VPMOVZXBD(Mem{Base: m.s, Disp: 16 + 8*half}, v)
+	if m.kind == scaleNibbleK {
+		VPMOVZXBD(Mem{Base: m.s, Disp: 16*h + 8*half}, v)
+		VPSRLD(Imm(4), v, v)
+	} else {
+		VPMOVZXBD(Mem{Base: m.s, Disp: 16 + 8*half}, v)
+	}
 	return m.times(v, 32+16*half)
 }
 

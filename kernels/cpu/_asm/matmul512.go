@@ -107,23 +107,28 @@ func (m *mul) constants() {
 		m.hiMask = constant512(uint32((1<<m.high-1)<<m.low) * 0x01010101)
 	}
 	if m.booked {
-		m.table = bookVector(m.book)
+		m.table = bookVector(m.book, ZMM())
 	}
 }
 
-// bookVector holds a codebook, plus 128 to make it unsigned, in each 16 bytes.
-func bookVector(book [16]int8) VecVirtual {
+// bookVector fills v with a codebook, plus 128 to make it unsigned, in each 16
+// bytes.
+func bookVector(book [16]int8, v VecVirtual) VecVirtual {
 	var words [2]uint64
-	for i, v := range book {
-		words[i/8] |= uint64(uint8(int(v)+128)) << (8 * (i % 8))
+	for i, n := range book {
+		words[i/8] |= uint64(uint8(int(n)+128)) << (8 * (i % 8))
 	}
-	r, x, z := GP64(), XMM(), ZMM()
+	r, x := GP64(), XMM()
 	MOVQ(U64(words[0]), r)
 	VMOVQ(r, x)
 	MOVQ(U64(words[1]), r)
 	VPINSRQ(Imm(1), r, x, x)
-	VSHUFI32X4(Imm(0), x.AsZ(), x.AsZ(), z)
-	return z
+	if v.Size() == 64 {
+		VSHUFI32X4(Imm(0), x.AsZ(), x.AsZ(), v)
+	} else {
+		VINSERTI128(Imm(1), x, x.AsY(), v)
+	}
+	return v
 }
 
 // loadSuper reads what 8 blocks share.
