@@ -29,8 +29,7 @@ func (d *Device) Embed(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, i
 		}
 	}
 	d.embedTask = embedTask{d: d, w: m, dst: to, ids: ids}
-	// Unpacking touches all 16 rows of a group.
-	d.parallel(&d.embedTask, n, 16*n*m.cols)
+	d.parallel(&d.embedTask, n, 2*n*m.cols)
 	d.embedTask.ids = nil
 }
 
@@ -49,7 +48,7 @@ func (t *embedTask) unit(worker, i int) {
 	p := &t.d.scratch[worker].panel
 	width := 32 / t.w.format.halves
 	for b := range t.w.cols / 32 {
-		t.w.unpack(p, g, b)
+		t.w.unpack(p, g, b, r, r+1)
 		for k := range 32 {
 			h := k / width
 			out[32*b+k] = weight(p.scale[h][r], p.w[r][k], p.min[h][r], hasMin(t.w.kind))

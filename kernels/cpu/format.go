@@ -116,9 +116,10 @@ func asMatrix(h kernels.Matrix) *matrix {
 // panel is one block of 32 columns of a group, unpacked: what portable code
 // computes with. Types with one sub-block use the first scale and minimum.
 type panel struct {
-	w     [16][32]int8
-	scale [2][16]float32
-	min   [2][16]float32
+	first, last int // rows that are unpacked
+	w           [16][32]int8
+	scale       [2][16]float32
+	min         [2][16]float32
 }
 
 // Codebooks of the types that store indices; MXFP4's is doubled, as its scale
@@ -128,8 +129,9 @@ var (
 	codebookMXFP = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
 )
 
-// unpack fills p with block b of group g.
-func (m *matrix) unpack(p *panel, g, b int) {
+// unpack fills rows first to last-1 of p with block b of group g.
+func (m *matrix) unpack(p *panel, g, b, first, last int) {
+	p.first, p.last = first, last
 	f := m.format
 	q := m.quants[g*m.qStride+b*f.quants:][:f.quants]
 	s := m.scales[g*m.sStride : (g+1)*m.sStride]
@@ -142,38 +144,38 @@ func (m *matrix) unpack(p *panel, g, b int) {
 func (m *matrix) unpackQuants(p *panel, q []byte) {
 	switch m.kind {
 	case quant.Q8_0:
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(q[64*j+4*r+i] ^ 0x80) })
+		eachQuad(p, func(r, j, i int) int8 { return int8(q[64*j+4*r+i] ^ 0x80) })
 	case quant.Q2_K:
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(q[64*(j/4)+4*r+i] >> (2 * (j % 4)) & 3) })
+		eachQuad(p, func(r, j, i int) int8 { return int8(q[64*(j/4)+4*r+i] >> (2 * (j % 4)) & 3) })
 	case quant.Q3_K:
-		eachQuad(p, 8, func(r, j, i int) int8 {
+		eachQuad(p, func(r, j, i int) int8 {
 			low := q[64*(j/4)+4*r+i] >> (2 * (j % 4)) & 3
 			return int8(low|q[128+4*r+i]>>j&1<<2) - 4
 		})
 	case quant.Q6_K:
-		eachQuad(p, 8, func(r, j, i int) int8 {
+		eachQuad(p, func(r, j, i int) int8 {
 			high := q[256+64*(j/4)+4*r+i] >> (2 * (j % 4)) & 3
 			return int8(nibble(q, r, j, i)|high<<4) - 32
 		})
 	case quant.Q5_0:
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)|q[256+4*r+i]>>j&1<<4) - 16 })
+		eachQuad(p, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)|q[256+4*r+i]>>j&1<<4) - 16 })
 	case quant.Q5_1, quant.Q5_K:
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(nibble(q, r, j, i) | q[256+4*r+i]>>j&1<<4) })
+		eachQuad(p, func(r, j, i int) int8 { return int8(nibble(q, r, j, i) | q[256+4*r+i]>>j&1<<4) })
 	case quant.Q4_0:
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)) - 8 })
+		eachQuad(p, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)) - 8 })
 	case quant.IQ4_NL, quant.IQ4_XS:
-		eachQuad(p, 8, func(r, j, i int) int8 { return codebookIQ4[nibble(q, r, j, i)] })
+		eachQuad(p, func(r, j, i int) int8 { return codebookIQ4[nibble(q, r, j, i)] })
 	case quant.MXFP4:
-		eachQuad(p, 8, func(r, j, i int) int8 { return codebookMXFP[nibble(q, r, j, i)] })
+		eachQuad(p, func(r, j, i int) int8 { return codebookMXFP[nibble(q, r, j, i)] })
 	default: // Q4_1, Q4_K
-		eachQuad(p, 8, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)) })
+		eachQuad(p, func(r, j, i int) int8 { return int8(nibble(q, r, j, i)) })
 	}
 }
 
-// eachQuad sets w[r][4j+i] for the j of the block.
-func eachQuad(p *panel, quads int, at func(r, j, i int) int8) {
-	for j := range quads {
-		for r := range 16 {
+// eachQuad sets w[r][4j+i] of the panel's rows.
+func eachQuad(p *panel, at func(r, j, i int) int8) {
+	for j := range 8 {
+		for r := p.first; r < p.last; r++ {
 			for i := range 4 {
 				p.w[r][4*j+i] = at(r, j, i)
 			}
@@ -189,7 +191,7 @@ func half(s []byte, i int) float32 {
 }
 
 func (m *matrix) unpackScales(p *panel, super, sub []byte) {
-	for r := range 16 {
+	for r := p.first; r < p.last; r++ {
 		switch m.kind {
 		case quant.Q4_0, quant.Q5_0, quant.Q8_0, quant.IQ4_NL:
 			p.scale[0][r] = half(sub, r)

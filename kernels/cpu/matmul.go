@@ -108,7 +108,7 @@ func (t *matmulTask) portableTile(p *panel, g, first, last int) {
 		if b%(segment/32) == 0 && b > 0 {
 			foldSegment(&acc, &total)
 		}
-		t.w.unpack(p, g, b)
+		t.w.unpack(p, g, b, 0, 16)
 		for i := first; i < last; i++ {
 			rec := t.a.token(i)[b*lineBytes : (b+1)*lineBytes]
 			t.portableBlock(p, rec, &acc[i-first])

@@ -77,12 +77,12 @@ func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float
 //go:noescape
 func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
 
-// Rotates x[i] with x[i+n], n a multiple of 16; portable form: rotateHalves.
+// Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
 //
 //go:noescape
 func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
 
-// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: rotatePairs.
+// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: Device.rotatePairs.
 //
 //go:noescape
 func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
@@ -156,3 +156,13 @@ func soften_avx2(s *float32, lo int, hi int, scale float32) (maximum float32, su
 //
 //go:noescape
 func toHalf_avx2(dst *uint16, x *float32, n int) (bad uint32)
+
+// Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
+//
+//go:noescape
+func rotateHalves_avx2(x *float32, cos *float32, sin *float32, n int)
+
+// Rotates x[2i] with x[2i+1], n (of pairs) a multiple of 8; portable form: Device.rotatePairs.
+//
+//go:noescape
+func rotatePairs_avx2(x *float32, cos *float32, sin *float32, n int)

@@ -1678,13 +1678,14 @@ TEXT ·rotatePairs_avx512vnni(SB), NOSPLIT, $0-32
 	VPINSRQ      $0x01, SI, X2, X2
 	VPMOVZXBD    X2, Z2
 	MOVQ         $0x0000000080000000, SI
-	VPBROADCASTQ SI, Z3
+	VMOVQ        SI, X3
+	VPBROADCASTQ X3, Z3
 
 pairs:
 	VMOVUPS   (AX), Z4
 	VMOVUPS   (CX), Y6
-	VMOVUPS   (DX), Y7
 	VPERMPS   Z6, Z2, Z6
+	VMOVUPS   (DX), Y7
 	VPERMPS   Z7, Z2, Z7
 	VPXORD    Z3, Z7, Z7
 	VPERMILPS $0xb1, Z4, Z5
@@ -3064,3 +3065,77 @@ DATA lanes_477fefff<>+20(SB)/4, $0x477fefff
 DATA lanes_477fefff<>+24(SB)/4, $0x477fefff
 DATA lanes_477fefff<>+28(SB)/4, $0x477fefff
 GLOBL lanes_477fefff<>(SB), RODATA|NOPTR, $32
+
+// func rotateHalves_avx2(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·rotateHalves_avx2(SB), NOSPLIT, $0-32
+	MOVQ x+0(FP), AX
+	MOVQ cos+8(FP), CX
+	MOVQ sin+16(FP), DX
+	MOVQ n+24(FP), BX
+	LEAQ (AX)(BX*4), SI
+
+vector:
+	VMOVUPS  (AX), Y0
+	VMOVUPS  (SI), Y1
+	VMOVUPS  (CX), Y2
+	VMOVUPS  (DX), Y3
+	VMULPS   Y0, Y2, Y4
+	VMULPS   Y1, Y3, Y5
+	VSUBPS   Y5, Y4, Y4
+	VMULPS   Y0, Y3, Y3
+	VMULPS   Y1, Y2, Y2
+	VADDPS   Y2, Y3, Y3
+	VPAND    lanes_7fffffff<>+0(SB), Y4, Y0
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y0, Y0
+	VPAND    Y0, Y4, Y4
+	VPAND    lanes_7fffffff<>+0(SB), Y3, Y0
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y0, Y0
+	VPAND    Y0, Y3, Y3
+	VMOVUPS  Y4, (AX)
+	VMOVUPS  Y3, (SI)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, SI
+	ADDQ     $0x20, CX
+	ADDQ     $0x20, DX
+	SUBQ     $0x08, BX
+	JNZ      vector
+	VZEROUPPER
+	RET
+
+// func rotatePairs_avx2(x *float32, cos *float32, sin *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·rotatePairs_avx2(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         cos+8(FP), CX
+	MOVQ         sin+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVQ         $0x0303020201010000, SI
+	VMOVQ        SI, X0
+	VPMOVZXBD    X0, Y0
+	MOVQ         $0x0000000080000000, SI
+	VMOVQ        SI, X1
+	VPBROADCASTQ X1, Y1
+
+pairs:
+	VMOVUPS   (AX), Y2
+	VMOVUPS   (CX), X4
+	VPERMPS   Y4, Y0, Y4
+	VMOVUPS   (DX), X5
+	VPERMPS   Y5, Y0, Y5
+	VPXOR     Y1, Y5, Y5
+	VPERMILPS $0xb1, Y2, Y3
+	VMULPS    Y4, Y2, Y2
+	VMULPS    Y5, Y3, Y3
+	VADDPS    Y3, Y2, Y2
+	VPAND     lanes_7fffffff<>+0(SB), Y2, Y3
+	VPCMPGTD  lanes_2b7fffff<>+0(SB), Y3, Y3
+	VPAND     Y3, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x10, CX
+	ADDQ      $0x10, DX
+	SUBQ      $0x04, BX
+	JNZ       pairs
+	VZEROUPPER
+	RET

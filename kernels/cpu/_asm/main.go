@@ -32,10 +32,11 @@ var parts = map[string]func(){
 		quantise512()
 		elementwise(avx512)
 		attention512()
-		rotate512()
+		rotate(avx512)
 		quantise2()
 		elementwise(avx2)
 		attention2()
+		rotate(avx2)
 	},
 }
 

@@ -1,0 +1,48 @@
+package cpu
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestTheAssemblyIsWhatItsGeneratorWrites needs the generator's dependencies in
+// the module cache, and is not run with -short as it compiles them.
+func TestTheAssemblyIsWhatItsGeneratorWrites(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: -short")
+	}
+	dir := t.TempDir()
+	tool := filepath.Join(dir, "asm")
+	build := exec.Command("go", "build", "-C", "_asm", "-o", tool, ".")
+	build.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=", "GOOS=", "GOARCH=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Skipf("not run: the generator cannot be built here: %v\n%s", err, out)
+	}
+	for _, part := range []string{"products512", "products2", "rows"} {
+		made := filepath.Join(dir, part)
+		run := exec.Command(tool, "-part", part, "-out", made+".s", "-stubs", made+".go", "-pkg", "cpu")
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Fatalf("generate %s: %v\n%s", part, err, out)
+		}
+		for _, ext := range []string{".s", ".go"} {
+			got, want := body(t, made+ext), body(t, part+"_amd64"+ext)
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s_amd64%s differs from what _asm writes: run go generate", part, ext)
+			}
+		}
+	}
+}
+
+// body reads a file without its first line, which names the command.
+func body(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(b, []byte("\n"))
+	return rest
+}
