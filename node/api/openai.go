@@ -15,10 +15,12 @@ type openAI struct {
 
 func (o *openAI) routes() routes {
 	return routes{
-		"/healthz":           {http.MethodGet: o.health},
-		"/metrics":           {http.MethodGet: o.metrics},
-		"/v1/models":         {http.MethodGet: o.listModels},
-		"/v1/models/{id...}": {http.MethodGet: o.oneModel},
+		"/healthz":             {http.MethodGet: o.health},
+		"/metrics":             {http.MethodGet: o.metrics},
+		"/v1/chat/completions": {http.MethodPost: o.chatCompletions},
+		"/v1/completions":      {http.MethodPost: o.completions},
+		"/v1/models":           {http.MethodGet: o.listModels},
+		"/v1/models/{id...}":   {http.MethodGet: o.oneModel},
 	}
 }
 

@@ -48,12 +48,15 @@ func (c *command) showPlan(p api.Plan) {
 	fmt.Fprintln(c.out)
 	var rows [][]string
 	for i, s := range p.Stages {
-		measured := ""
+		measured, hop := "", ""
+		if s.HopMs > 0 {
+			hop = millis(s.HopMs)
+		}
 		if s.MeasStep > 0 {
 			measured = millis(s.MeasStep)
 		}
 		rows = append(rows, []string{
-			fmt.Sprint(i + 1), s.Name, layers(s.First, s.Last), size(s.Bytes), size(s.KVBytes), millis(s.StepMs), measured, millis(s.HopMs),
+			fmt.Sprint(i + 1), s.Name, layers(s.First, s.Last), size(s.Bytes), size(s.KVBytes), millis(s.StepMs), measured, hop,
 		})
 	}
 	table(c.out, width, []column{

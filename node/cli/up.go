@@ -178,7 +178,7 @@ func offered(n int64) string {
 	return size(n) + " of memory"
 }
 
-// addrRows lists addresses, without those that nobody can use twice.
+// addrRows lists the first addresses.
 func addrRows(addrs []string) [][2]string {
 	const most = 4
 	var rows [][2]string
@@ -191,6 +191,7 @@ func addrRows(addrs []string) [][2]string {
 			rows = append(rows, [2]string{name, fmt.Sprintf("and %d more", len(addrs)-i)})
 			break
 		}
+		a, _, _ = strings.Cut(a, "/p2p/") // the peer id stands elsewhere
 		rows = append(rows, [2]string{name, a})
 	}
 	return rows
