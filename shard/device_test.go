@@ -92,7 +92,7 @@ func (d *idleDevice) SiLUMul(*kernels.Batch, kernels.Buffer, kernels.Buffer, ker
 func (d *idleDevice) Add(*kernels.Batch, kernels.Buffer, kernels.Buffer)                     {}
 func (d *idleDevice) Gather(kernels.Buffer, kernels.Buffer, []int32)                         {}
 func (d *idleDevice) CheckFinite(*kernels.Batch, kernels.Buffer)                             {}
-func (d *idleDevice) Sync() error { return d.lost }
+func (d *idleDevice) Sync() error                                                            { return d.lost }
 
 func (d *idleDevice) Close() error { return nil }
 

@@ -168,7 +168,7 @@ func TestBlocksBehindTheWindowReturnWithTheirReservation(t *testing.T) {
 		}
 		s.Confirm(tokens, n)
 		for pos := max(0, n-window+1); pos < n; pos++ {
-			if s.Table()[pos/BlockPositions] < 0 {
+			if pos/BlockPositions < s.gone {
 				t.Fatalf("position %d is gone though position %d sees it", pos, n)
 			}
 		}

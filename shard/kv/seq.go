@@ -17,7 +17,7 @@ var ErrWindow = errors.New("position lies behind the sliding window")
 // Seq is a sequence's blocks.
 type Seq struct {
 	pool      *Pool
-	table     []int32 // block i holds positions 16i to 16i+15; none behind the window
+	table     []int32 // block i holds positions 16i to 16i+15
 	keys      []Key   // of the leading final blocks
 	seed      Key
 	positions int // reserved
@@ -58,7 +58,8 @@ func (s *Seq) Held() int { return len(s.keys) * BlockPositions }
 func (s *Seq) Positions() int { return s.positions }
 
 // Table lists the sequence's blocks: entry i holds positions 16i to 16i+15. The slice is the sequence's own and changes
-// with Extend, Rewind, Confirm and Close; an entry is -1 behind the sliding window.
+// with Extend, Rewind and Close. Entries behind the sliding window name blocks that are somebody else's by now: no query
+// sees their positions.
 func (s *Seq) Table() []int32 { return s.table }
 
 // Extend makes positions below n addressable. It wraps ErrReserved.
@@ -106,10 +107,8 @@ func (s *Seq) Rewind(keep int) error {
 // drop gives the blocks from table entry first on back. Later ones go first: a chain is of use only from its beginning, so
 // its end should be evicted before it.
 func (s *Seq) drop(first int) {
-	for i := len(s.table) - 1; i >= first; i-- {
-		if b := s.table[i]; b != none {
-			s.pool.unref(b)
-		}
+	for i := len(s.table) - 1; i >= max(first, s.gone); i-- {
+		s.pool.unref(s.table[i])
 	}
 	s.table = s.table[:first]
 }
@@ -137,7 +136,6 @@ func (s *Seq) Confirm(tokens []int32, n int) {
 	}
 	for (s.gone+1)*BlockPositions <= n+1-s.window {
 		s.pool.unref(s.table[s.gone])
-		s.table[s.gone] = none
 		s.gone++
 		s.promised--
 		s.pool.reserved--
