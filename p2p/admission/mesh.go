@@ -14,8 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -26,7 +24,6 @@ import (
 const (
 	meshFile    = "mesh.json"
 	maxMeshFile = 1 << 16
-	maxNameLen  = 64
 )
 
 // Errors of a node's own membership.
@@ -374,24 +371,4 @@ func (m *Mesh) renewSelf() error {
 		return ErrNoRoot
 	}
 	return m.install(m.id, m.name, Chain{m.appoint(m.root)})
-}
-
-// CleanName makes a foreign name fit for display: printable, at most 64
-// bytes, whole runes.
-func CleanName(s string) string { return Printable(s, maxNameLen) }
-
-// Printable drops what a terminal should not get from a foreign text and cuts
-// it to limit bytes at a rune's border.
-func Printable(s string, limit int) string {
-	var b strings.Builder
-	for _, r := range s {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			continue
-		}
-		if b.Len()+utf8.RuneLen(r) > limit {
-			break
-		}
-		b.WriteRune(r)
-	}
-	return strings.TrimSpace(b.String())
 }

@@ -156,7 +156,7 @@ func (g *Gossip) ask(ctx context.Context, id peer.ID) (version uint64, record []
 	if err != nil {
 		return 0, nil, err
 	}
-	defer s.Reset()
+	defer func() { _ = s.Reset() }()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	return readRecord(s)

@@ -42,9 +42,13 @@ func (t *Timing) fill() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&t.Probe, 300 * time.Millisecond}, {&t.ProbeTimeout, 150 * time.Millisecond},
-		{&t.Gossip, 100 * time.Millisecond}, {&t.PushPull, 15 * time.Second},
-		{&t.Rejoin, 2 * time.Second}, {&t.Record, 500 * time.Millisecond}, {&t.Links, 10 * time.Second},
+		{&t.Probe, 300 * time.Millisecond},
+		{&t.ProbeTimeout, 150 * time.Millisecond},
+		{&t.Gossip, 100 * time.Millisecond},
+		{&t.PushPull, 15 * time.Second},
+		{&t.Rejoin, 2 * time.Second},
+		{&t.Record, 500 * time.Millisecond},
+		{&t.Links, 10 * time.Second},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value

@@ -153,7 +153,7 @@ func (g *Gossip) probe(ctx context.Context, from peer.ID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer s.Reset()
+	defer func() { _ = s.Reset() }()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if _, err := s.Write(binary.BigEndian.AppendUint32(nil, probeBytes)); err != nil {

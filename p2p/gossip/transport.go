@@ -142,7 +142,7 @@ func (t *transport) receiveStream(s network.Stream) {
 func (t *transport) receivePackets(s network.Stream) {
 	stop := context.AfterFunc(t.ctx, func() { _ = s.Reset() })
 	defer stop()
-	defer s.Reset()
+	defer func() { _ = s.Reset() }()
 	from := address{s.Conn().RemotePeer()}
 	r := bufio.NewReaderSize(s, 4096)
 	for {

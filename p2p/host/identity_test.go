@@ -1,14 +1,13 @@
 package host
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-
-	"crypto/rand"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"

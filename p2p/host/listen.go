@@ -97,7 +97,7 @@ func bindOnce(h netip.Addr, port int) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	u, err := net.ListenPacket("udp"+family, at)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func freePort(h netip.Addr) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("listen on %s: %w", h, err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
