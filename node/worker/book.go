@@ -138,13 +138,13 @@ func (b *book) judge(key slotKey, spec *weftv1.PlanSpec, alive func(string) bool
 	}
 	id, old := spec.Id, p.spec.Id
 	switch {
+	case p.state == failed || p.broken(alive):
+		return supersedes, p
 	case id.Owner == old.Owner:
 		if id.Generation > old.Generation {
 			return supersedes, p
 		}
 		return conflict, p
-	case p.state == failed || p.broken(alive):
-		return supersedes, p
 	case p.state == ready:
 		return conflict, p
 	case comparePlans(id, old) < 0:

@@ -187,6 +187,7 @@ func (c *Chain) Close() {
 	}
 	c.err = ErrChainClosed
 	close(c.failed)
+	_ = c.down.Send(endFrame(), nil)
 	c.down.Close(nil)
 	// The end travels through the stages and comes back on the result stream.
 	up := c.up
@@ -273,6 +274,9 @@ func (c *Chain) serveResults(link wire.Link, hello *weftv1.ChainHello) {
 			c.handler.CloseReply(b.CloseReply)
 		case *weftv1.Frame_Lost:
 			c.fail(c.lost(b.Lost))
+			return
+		case *weftv1.Frame_End:
+			c.fail(&LostError{&weftv1.Lost{Peer: link.Peer(), Stage: uint32(last), Reason: "it ended the chain"}})
 			return
 		default:
 			c.protocol(link, last)

@@ -581,3 +581,160 @@ func TestARunOfTheNextEpochWaitsForItsTruncation(t *testing.T) {
 	h.close()
 	m.idle()
 }
+
+// faultyStage fails every run that begins with token 13.
+type faultyStage struct{ worker.Stage }
+
+func (f faultyStage) Step(runs []shard.Run) ([]shard.Result, error) {
+	results, err := f.Stage.Step(runs)
+	for i := range results {
+		if runs[i].Tokens[0] == 13 {
+			results[i] = shard.Result{Session: runs[i].Session, Epoch: runs[i].Epoch, Base: runs[i].Base, N: len(runs[i].Tokens), Err: errors.New("layer 1: a value is not finite")}
+		}
+	}
+	return results, err
+}
+
+func TestAFaultInTheMiddleReachesTheHeadThroughTheLaterStages(t *testing.T) {
+	w := repeated(3)
+	m := newMesh(t, meshOptions{weights: w, loader: func(name string, l *loader) {
+		if name == "b" {
+			l.wrap = func(s worker.Stage) worker.Stage { return faultyStage{s} }
+		}
+	}}, "a", "b", "c", "head")
+	p := planOf(w, "head", 1, []string{"a", "b", "c"}, 1, 2)
+	m.load(p)
+	h := openHead(t, m.nodes["head"], p)
+	id := newSession()
+	f, payload := openFrame(id, nil, 64)
+	h.send(h.decode, f, payload)
+	want[*weftv1.OpenReply](t, h.in)
+	h.send(h.prefill, runFrame(id, 0, 0, []uint32{13, 4}, 0), nil)
+	h.send(h.prefill, runFrame(id, 0, 2, []uint32{5}, 1), nil)
+	r := want[*weftv1.Result](t, h.pre)
+	if r.ErrorBy != "b" || !strings.Contains(r.Error, "layer 1") || r.Count != 2 {
+		t.Errorf("result %v", r)
+	}
+	// Confirming or truncating a session that has failed harms nobody.
+	h.send(h.decode, &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: id, Length: 1}}}, nil)
+	h.send(h.decode, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: &weftv1.Truncate{Session: id, Epoch: 1}}}, nil)
+	h.send(h.decode, closeFrame(id), nil)
+	// Stage a had nothing to complain of: it confirmed and truncated.
+	for {
+		f := <-h.in.frames
+		if _, ok := f.(*weftv1.CloseReply); ok {
+			break
+		}
+		if r, ok := f.(*weftv1.Result); !ok || r.Error == "" {
+			t.Fatalf("got %v", f)
+		}
+	}
+	h.close()
+	m.idle()
+}
+
+func TestWhatFollowsAMismatchIsDiscardedAsStale(t *testing.T) {
+	m := newMesh(t, meshOptions{weights: repeated(4)}, "a", "b", "head")
+	p := planOf(repeated(4), "head", 1, []string{"a", "b"}, 2)
+	m.load(p)
+	h := openHead(t, m.nodes["head"], p)
+	prompt := promptOf(10, 3)
+	tokens, _ := direct(t, repeated(4), prompt, 3)
+	id := newSession()
+	f, payload := openFrame(id, prompt, 64)
+	f.GetOpen().Sampling = &weftv1.Sampling{WantLogprobs: true, Logprobs: 2}
+	h.send(h.decode, f, payload)
+	want[*weftv1.OpenReply](t, h.in)
+	h.send(h.prefill, runFrame(id, 0, 0, prompt, 1), nil)
+	r := want[*weftv1.Result](t, h.pre)
+	if len(r.Logprobs) != 1 || r.Logprobs[0].Token != r.Drawn[0] || len(r.Logprobs[0].TopTokens) != 2 || r.Logprobs[0].TopTokens[0] != r.Drawn[0] || r.Logprobs[0].Logprob >= 0 {
+		t.Errorf("logprobs %v", r.Logprobs)
+	}
+	// Three runs at once; the second token of the first is wrong.
+	wrong := (tokens[1] + 1) % 200
+	h.send(h.decode, runFrame(id, 0, 10, []uint32{tokens[0], wrong}, 2), nil)
+	h.send(h.decode, runFrame(id, 0, 12, []uint32{4}, 1), nil)
+	h.send(h.decode, runFrame(id, 0, 13, []uint32{4}, 1), nil)
+	r = want[*weftv1.Result](t, h.in)
+	if !r.EpochEnded || r.Accepted != 0 || r.Confirmed != 11 || len(r.Drawn) != 1 || r.Drawn[0] != tokens[1] {
+		t.Errorf("result %v, want token %d", r, tokens[1])
+	}
+	for base := uint32(12); base < 14; base++ {
+		if r := want[*weftv1.Result](t, h.in); !r.Stale || r.Base != base || r.Error != "" {
+			t.Errorf("result %v", r)
+		}
+	}
+	// The next epoch goes on; a straggler of the old one says nothing.
+	h.send(h.decode, &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: id, Length: 11}}}, nil)
+	h.send(h.decode, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: &weftv1.Truncate{Session: id, Epoch: 1, Keep: 11}}}, nil)
+	h.send(h.decode, runFrame(id, 0, 14, []uint32{4}, 1), nil)
+	h.send(h.decode, runFrame(id, 1, 11, []uint32{tokens[1]}, 1), nil)
+	if r := want[*weftv1.Result](t, h.in); r.Epoch != 1 || len(r.Drawn) != 1 || r.Drawn[0] != tokens[2] {
+		t.Errorf("result %v, want token %d", r, tokens[2])
+	}
+	// Truncating behind what is confirmed is an error of the session.
+	h.send(h.decode, &weftv1.Frame{Body: &weftv1.Frame_Truncate{Truncate: &weftv1.Truncate{Session: id, Epoch: 2, Keep: 60}}}, nil)
+	if r := want[*weftv1.Result](t, h.in); !strings.Contains(r.Error, "truncation is refused") {
+		t.Errorf("result %v", r)
+	}
+	h.send(h.decode, closeFrame(id), nil)
+	for {
+		if _, ok := (<-h.in.frames).(*weftv1.CloseReply); ok {
+			break
+		}
+	}
+	h.close()
+	m.idle()
+}
+
+func TestALastStageThatBreaksTheProtocolIsNamed(t *testing.T) {
+	m := newMesh(t, meshOptions{}, "head")
+	p := planOf(tiny(), "head", 1, []string{"evil"})
+	evil := worker.NewRouter(worker.RouterConfig{Self: "evil"})
+	defer evil.Close()
+	for name, frame := range map[string]*weftv1.Frame{"up": closeFrame(newSession()), "down": closeFrame(newSession())} {
+		// evil answers the head's hello as a last stage would, then sends nonsense.
+		var r *worker.Router
+		r = worker.NewRouter(worker.RouterConfig{Self: "head2", OpenStream: func(context.Context, string, weftv1.Class) (wire.Stream, error) {
+			near, far := wire.PipeStream()
+			m.wg.Go(func() {
+				l := wire.NewLink(far, "head2", wire.Config{Beat: -1})
+				f, _, err := l.Recv()
+				if err != nil {
+					return
+				}
+				hello := f.GetHello()
+				n2, f2 := wire.PipeStream()
+				m.wg.Go(func() { r.Serve(f2, "evil") })
+				up := wire.NewLink(n2, "head2", wire.Config{Beat: -1})
+				_ = up.Send(&weftv1.Frame{Body: &weftv1.Frame_Hello{Hello: &weftv1.ChainHello{
+					Plan: hello.Plan, Head: hello.Head, Chain: hello.Chain, Class: hello.Class, From: 1, To: 2}}}, nil)
+				if name == "up" {
+					_ = up.Send(frame, nil)
+				} else {
+					time.Sleep(50 * time.Millisecond)
+					_ = l.Send(frame, nil)
+				}
+				_, _, _ = l.Recv()
+				<-l.Done()
+				_, _, _ = up.Recv()
+				<-up.Done()
+			})
+			return near, nil
+		}})
+		box := newInbox()
+		c, err := r.OpenChain(t.Context(), p, weftv1.Class_CLASS_DECODE, box)
+		if err == nil {
+			if l := want[*weftv1.Lost](t, box); l.Peer != "evil" || !strings.Contains(l.Reason, "does not belong") {
+				t.Errorf("%s: lost %v", name, l)
+			}
+			if c.Plan().Name != "tiny" || c.Class() != weftv1.Class_CLASS_DECODE {
+				t.Errorf("chain of %v", c.Plan())
+			}
+			<-c.Done()
+		} else if !strings.Contains(err.Error(), "does not belong") {
+			t.Error(err)
+		}
+		r.Close()
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -179,12 +178,13 @@ func (r *relay) end(lost *weftv1.Lost) {
 func (r *relay) readUp() {
 	for {
 		f, payload, err := r.up.Recv()
-		if errors.Is(err, io.EOF) {
-			r.end(nil)
-			return
-		}
 		if err != nil {
 			r.fail(r.up.Peer(), reasonOf(err))
+			return
+		}
+		if f.GetEnd() != nil {
+			r.send(f, nil)
+			r.end(nil)
 			return
 		}
 		if lost := f.GetLost(); lost != nil {

@@ -271,6 +271,10 @@ func lostFrame(l *weftv1.Lost) *weftv1.Frame {
 	return &weftv1.Frame{Body: &weftv1.Frame_Lost{Lost: l}}
 }
 
+func endFrame() *weftv1.Frame {
+	return &weftv1.Frame{Body: &weftv1.Frame_End{End: &weftv1.End{}}}
+}
+
 // maxReason bounds a reason that another node gave.
 const maxReason = 512
 

@@ -48,7 +48,7 @@ type served struct {
 	ops        []func() // wait for the step loop, in order of arrival
 	lastDecode time.Time
 	meter      meter
-	kv         kv.Stats // after the last operation or step
+	kv         kv.Stats // after the last step or operation
 
 	// Touched by the step loop alone.
 	step  []*work
@@ -140,17 +140,19 @@ func (s *served) work() error {
 		default:
 		}
 		s.operate()
-		if !s.compose() {
+		if s.compose() {
+			if err := s.stepOnce(); err != nil {
+				return err
+			}
 			s.count()
-			return nil
+			continue
 		}
-		if err := s.stepOnce(); err != nil {
-			return err
-		}
+		s.count()
+		return nil
 	}
 }
 
-// count takes the blocks' numbers when the stage comes to rest.
+// count takes the blocks' numbers between steps.
 func (s *served) count() {
 	n := s.l.KV()
 	s.mu.Lock()

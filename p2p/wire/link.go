@@ -220,7 +220,7 @@ func (l *link) Send(header *weftv1.Frame, payload []byte) error {
 	if errors.Is(err, ErrQueueFull) {
 		return l.fail(err)
 	}
-	if errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrClosed) && l.Err() != nil {
 		return l.Err()
 	}
 	return err
@@ -261,8 +261,7 @@ func (l *link) write() {
 		l.count.sent(len(f.buf.b), time.Since(f.at))
 		f.buf.free()
 		if err != nil {
-			l.fail(fmt.Errorf("send to %s: %w", l.peer, err))
-			l.abort()
+			l.failWrite(err)
 			return
 		}
 		if backlog {
@@ -272,4 +271,22 @@ func (l *link) write() {
 	if !l.reset.Load() {
 		_ = l.stream.Close()
 	}
+}
+
+// lastWords is how long a link whose writes fail may still be read: what the peer
+// sent before it closed may say why it did.
+const lastWords = 500 * time.Millisecond
+
+// failWrite ends the link after a failed write, once its reader has come to an
+// end or lastWords have passed.
+func (l *link) failWrite(err error) {
+	l.out.drop()
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-l.stop:
+	case <-timer.C:
+		l.fail(fmt.Errorf("send to %s: %w", l.peer, err))
+	}
+	l.abort()
 }

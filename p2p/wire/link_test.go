@@ -190,6 +190,39 @@ func TestAFlushToADeafPeerIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestThePeersLastWordsAreReadThoughWritesFail(t *testing.T) {
+	near, far := wire.PipeStream()
+	l := wire.NewLink(near, "b", wire.Config{Beat: -1})
+	r := wire.NewLink(far, "a", wire.Config{Beat: -1})
+	if err := r.Send(run(7), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Close(nil)
+	<-r.Done()
+	_ = l.Send(run(1), nil) // its write fails
+	time.Sleep(20 * time.Millisecond)
+	if err := l.Send(run(2), nil); err == nil {
+		t.Error("a frame was taken that cannot be sent")
+	}
+	if f, _, err := l.Recv(); err != nil || f.GetRun().GetBase() != 7 {
+		t.Errorf("got %v, %v", f, err)
+	}
+	if _, _, err := l.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	<-l.Done()
+
+	near, far = wire.PipeStream()
+	l = wire.NewLink(near, "b", wire.Config{Beat: -1})
+	_ = far.Close()
+	_ = l.Send(run(1), nil) // nobody reads: the failed write ends the link
+	select {
+	case <-l.Done():
+	case <-time.After(3 * time.Second):
+		t.Error("link did not end")
+	}
+}
+
 func TestTooMuchIsRefusedBeforeItIsSent(t *testing.T) {
 	a, b := wire.Pipe("a", "b", wire.Config{MaxPayload: 1000})
 	if err := a.Send(run(0), make([]byte, 1001)); !errors.Is(err, wire.ErrTooLong) {
@@ -334,12 +367,14 @@ func TestAFloodOfBeatsIsAnsweredWithinBounds(t *testing.T) {
 	frame := append(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(len(beat)+1)), uint64(len(beat))), beat...)
 	flood := bytes.Repeat(frame, 10_000)
 	var before, after runtime.MemStats
+	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range 10 { // nobody takes the answers
 		if _, err := far.Write(flood); err != nil {
 			t.Fatal(err)
 		}
 	}
+	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 16<<20 {
 		t.Errorf("%d bytes in use", grown)

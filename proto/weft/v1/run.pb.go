@@ -147,6 +147,7 @@ type Frame struct {
 	//	*Frame_CloseReply
 	//	*Frame_Beat
 	//	*Frame_Lost
+	//	*Frame_End
 	Body          isFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -295,6 +296,15 @@ func (x *Frame) GetLost() *Lost {
 	return nil
 }
 
+func (x *Frame) GetEnd() *End {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
 type isFrame_Body interface {
 	isFrame_Body()
 }
@@ -343,6 +353,10 @@ type Frame_Lost struct {
 	Lost *Lost `protobuf:"bytes,12,opt,name=lost,proto3,oneof"`
 }
 
+type Frame_End struct {
+	End *End `protobuf:"bytes,13,opt,name=end,proto3,oneof"`
+}
+
 func (*Frame_Hello) isFrame_Body() {}
 
 func (*Frame_Open) isFrame_Body() {}
@@ -364,6 +378,8 @@ func (*Frame_CloseReply) isFrame_Body() {}
 func (*Frame_Beat) isFrame_Body() {}
 
 func (*Frame_Lost) isFrame_Body() {}
+
+func (*Frame_End) isFrame_Body() {}
 
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -769,7 +785,9 @@ func (x *Open) GetPrompt() uint32 {
 }
 
 // OpenReply goes from the last stage to the head. held positions are in the
-// KV of every stage; the first run starts at base <= held.
+// KV of every stage; the first run starts at base <= held, a multiple of 16.
+// After a refusal the head closes the session: stages before the one that
+// refused have it open.
 type OpenReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1668,11 +1686,49 @@ func (x *Lost) GetStage() uint32 {
 	return 0
 }
 
+// End closes a chain in order, from the head through every stage and back to the
+// head. A stream that ends without it is a lost node.
+type End struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *End) Reset() {
+	*x = End{}
+	mi := &file_weft_v1_run_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *End) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*End) ProtoMessage() {}
+
+func (x *End) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_run_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use End.ProtoReflect.Descriptor instead.
+func (*End) Descriptor() ([]byte, []int) {
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{18}
+}
+
 var File_weft_v1_run_proto protoreflect.FileDescriptor
 
 const file_weft_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x11weft/v1/run.proto\x12\aweft.v1\"\x8f\x04\n" +
+	"\x11weft/v1/run.proto\x12\aweft.v1\"\xb1\x04\n" +
 	"\x05Frame\x12!\n" +
 	"\x04part\x18\x01 \x01(\v2\r.weft.v1.PartR\x04part\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.weft.v1.ChainHelloH\x00R\x05hello\x12#\n" +
@@ -1688,7 +1744,8 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	" \x01(\v2\x13.weft.v1.CloseReplyH\x00R\n" +
 	"closeReply\x12#\n" +
 	"\x04beat\x18\v \x01(\v2\r.weft.v1.BeatH\x00R\x04beat\x12#\n" +
-	"\x04lost\x18\f \x01(\v2\r.weft.v1.LostH\x00R\x04lostB\x06\n" +
+	"\x04lost\x18\f \x01(\v2\r.weft.v1.LostH\x00R\x04lost\x12 \n" +
+	"\x03end\x18\r \x01(\v2\f.weft.v1.EndH\x00R\x03endB\x06\n" +
 	"\x04body\"4\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\rR\x06offset\x12\x14\n" +
@@ -1803,7 +1860,8 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	"\x04Lost\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05stage\x18\x03 \x01(\rR\x05stage*,\n" +
+	"\x05stage\x18\x03 \x01(\rR\x05stage\"\x05\n" +
+	"\x03End*,\n" +
 	"\x05Class\x12\x10\n" +
 	"\fCLASS_DECODE\x10\x00\x12\x11\n" +
 	"\rCLASS_PREFILL\x10\x01*Z\n" +
@@ -1826,7 +1884,7 @@ func file_weft_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_weft_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_weft_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_weft_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_weft_v1_run_proto_goTypes = []any{
 	(Class)(0),         // 0: weft.v1.Class
 	(RefusedKind)(0),   // 1: weft.v1.RefusedKind
@@ -1848,6 +1906,7 @@ var file_weft_v1_run_proto_goTypes = []any{
 	(*CloseReply)(nil), // 17: weft.v1.CloseReply
 	(*Beat)(nil),       // 18: weft.v1.Beat
 	(*Lost)(nil),       // 19: weft.v1.Lost
+	(*End)(nil),        // 20: weft.v1.End
 }
 var file_weft_v1_run_proto_depIdxs = []int32{
 	3,  // 0: weft.v1.Frame.part:type_name -> weft.v1.Part
@@ -1862,19 +1921,20 @@ var file_weft_v1_run_proto_depIdxs = []int32{
 	17, // 9: weft.v1.Frame.close_reply:type_name -> weft.v1.CloseReply
 	18, // 10: weft.v1.Frame.beat:type_name -> weft.v1.Beat
 	19, // 11: weft.v1.Frame.lost:type_name -> weft.v1.Lost
-	5,  // 12: weft.v1.PlanID.profile:type_name -> weft.v1.Profile
-	4,  // 13: weft.v1.ChainHello.plan:type_name -> weft.v1.PlanID
-	0,  // 14: weft.v1.ChainHello.class:type_name -> weft.v1.Class
-	9,  // 15: weft.v1.Open.sampling:type_name -> weft.v1.Sampling
-	1,  // 16: weft.v1.Open.refused_kind:type_name -> weft.v1.RefusedKind
-	1,  // 17: weft.v1.OpenReply.refused_kind:type_name -> weft.v1.RefusedKind
-	10, // 18: weft.v1.Sampling.bias:type_name -> weft.v1.LogitBias
-	13, // 19: weft.v1.Result.logprobs:type_name -> weft.v1.Logprob
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	20, // 12: weft.v1.Frame.end:type_name -> weft.v1.End
+	5,  // 13: weft.v1.PlanID.profile:type_name -> weft.v1.Profile
+	4,  // 14: weft.v1.ChainHello.plan:type_name -> weft.v1.PlanID
+	0,  // 15: weft.v1.ChainHello.class:type_name -> weft.v1.Class
+	9,  // 16: weft.v1.Open.sampling:type_name -> weft.v1.Sampling
+	1,  // 17: weft.v1.Open.refused_kind:type_name -> weft.v1.RefusedKind
+	1,  // 18: weft.v1.OpenReply.refused_kind:type_name -> weft.v1.RefusedKind
+	10, // 19: weft.v1.Sampling.bias:type_name -> weft.v1.LogitBias
+	13, // 20: weft.v1.Result.logprobs:type_name -> weft.v1.Logprob
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_run_proto_init() }
@@ -1894,6 +1954,7 @@ func file_weft_v1_run_proto_init() {
 		(*Frame_CloseReply)(nil),
 		(*Frame_Beat)(nil),
 		(*Frame_Lost)(nil),
+		(*Frame_End)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1901,7 +1962,7 @@ func file_weft_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_run_proto_rawDesc), len(file_weft_v1_run_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
