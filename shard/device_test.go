@@ -147,6 +147,31 @@ func TestSteadyDecodeAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestSteadyDecodeOnTheCPUAllocatesNothing(t *testing.T) {
+	s := solo(t, pipeOptions{})
+	runs := []shard.Run{{Session: shard.SessionID{1}, Tokens: []int32{40}, Sample: shard.SampleAll}}
+	if _, err := s.Open(shard.SessionSpec{ID: runs[0].Session, Positions: 128}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(runs[0].Session, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	decode := func() {
+		r, err := s.Step(runs)
+		if err != nil || r[0].Err != nil {
+			t.Fatal(err, r)
+		}
+		runs[0].Base++
+		runs[0].Tokens[0] = r[0].Tokens[0].ID
+	}
+	for range 20 {
+		decode()
+	}
+	if n := testing.AllocsPerRun(80, decode); n > 0 {
+		t.Errorf("%v allocations a step; want none", n)
+	}
+}
+
 func TestLostDeviceEndsTheStage(t *testing.T) {
 	lost := errors.New("device fell off the bus")
 	for name, lose := range map[string]func(*idleDevice){
