@@ -345,6 +345,13 @@ func (d *Driver) commit(ids []int32) (bool, error) {
 // until the last stage has confirmed it.
 func (d *Driver) close() {
 	defer d.path.unregister(d.id)
+	// What the stages know to be confirmed stays in their prefix caches.
+	if n := d.s.Acked(); n > 0 {
+		f := &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: d.id[:], Length: uint32(n)}}}
+		if d.path.decode.Send(f, nil) != nil {
+			return
+		}
+	}
 	f := &weftv1.Frame{Body: &weftv1.Frame_Close{Close: &weftv1.Close{Session: d.id[:]}}}
 	if d.path.decode.Send(f, nil) != nil {
 		return

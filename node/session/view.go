@@ -13,6 +13,9 @@ func (s *Session) Held() int { return s.held }
 // for progress.
 func (s *Session) Prefilled() int { return min(s.acked, s.prompt) }
 
+// Acked is how many positions the last stage has acknowledged.
+func (s *Session) Acked() int { return s.acked }
+
 // InFlight is how many positions are sent and not acknowledged.
 func (s *Session) InFlight() int {
 	n := 0
