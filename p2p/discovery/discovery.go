@@ -230,7 +230,7 @@ func (d *Discovery) try(c *candidate, info peer.AddrInfo) {
 	defer d.mu.Unlock()
 	c.busy = false
 	c.failed = err
-	pause := longestPause
+	var pause time.Duration
 	switch {
 	case err == nil:
 		c.tries, pause = 0, firstPause
