@@ -306,6 +306,10 @@ func (c *Chain) attach(link wire.Link, hello *weftv1.ChainHello) error {
 // lost bounds what a stage reports.
 func (c *Chain) lost(l *weftv1.Lost) error {
 	out := &weftv1.Lost{Peer: clip(l.Peer, maxPeer), Reason: clip(l.Reason, maxReason)}
+	if out.Peer == c.r.cfg.Self && c.plan.Stages[0].Peer != out.Peer {
+		// This node is well; its first stage has lost the connection.
+		out.Peer, out.Reason = c.plan.Stages[0].Peer, clip("its connection broke: "+out.Reason, maxReason)
+	}
 	for i, s := range c.plan.Stages {
 		if s.Peer == out.Peer {
 			out.Stage = uint32(i)
