@@ -82,7 +82,19 @@ type planner struct {
 	mu         sync.Mutex
 	plans      map[string]*active
 	generation uint64
+	dropped    time.Time // when a plan was given back last
 	closed     bool
+}
+
+// settleTime is how long records may still count what a plan had after it was
+// given back.
+const settleTime = 3 * time.Second
+
+// settling says that records may be behind.
+func (p *planner) settling() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Since(p.dropped) < settleTime
 }
 
 // knownPlan is a plan that a record speaks of.
@@ -218,6 +230,9 @@ func (p *planner) drop(a *active) {
 
 // release gives every stage of a plan back; the dead ones do not answer.
 func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason string) {
+	p.mu.Lock()
+	p.dropped = time.Now()
+	p.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, st := range spec.Stages {
 		wg.Go(func() {
@@ -243,11 +258,14 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		if err == nil && spec == nil {
 			spec, err = p.propose(ctx, a, short)
 		}
-		if err != nil {
-			var room *scheduler.NoRoomError
-			if errors.As(err, &room) {
-				return nil, api.Errorf(api.KindNoCapacity, "%w", err)
+		var room *scheduler.NoRoomError
+		if errors.As(err, &room) {
+			err = api.Errorf(api.KindNoCapacity, "%w", err)
+			if !p.settling() || try == planTries-1 {
+				return nil, err
 			}
+		}
+		if err != nil {
 			last = err
 			continue
 		}

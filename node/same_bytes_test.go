@@ -26,14 +26,13 @@ const deepLayers = 10
 // cuts are ways to split deepLayers layers over the nodes of a sameMesh, which
 // differ in threads and kernel tier.
 var cuts = [][]node.Piece{
-	{{Node: "n1", Layers: 10}},
 	{{Node: "n2", Layers: 10}},
 	{{Node: "n3", Layers: 10}},
 	{{Node: "n2", Layers: 5}, {Node: "n1", Layers: 5}},
 	{{Node: "n3", Layers: 1}, {Node: "n2", Layers: 9}},
-	{{Node: "n4", Layers: 3}, {Node: "n2", Layers: 4}, {Node: "n3", Layers: 3}},
+	{{Node: "n4", Layers: 4}, {Node: "n2", Layers: 5}, {Node: "n3", Layers: 1}},
 	{{Node: "n1", Layers: 8}, {Node: "n5", Layers: 1}, {Node: "n4", Layers: 1}},
-	{{Node: "n5", Layers: 2}, {Node: "n4", Layers: 2}, {Node: "n3", Layers: 2}, {Node: "n2", Layers: 2}, {Node: "n1", Layers: 2}},
+	{{Node: "n5", Layers: 2}, {Node: "n4", Layers: 2}, {Node: "n3", Layers: 1}, {Node: "n2", Layers: 3}, {Node: "n1", Layers: 2}},
 	{{Node: "n1", Layers: 1}, {Node: "n2", Layers: 1}, {Node: "n3", Layers: 1}, {Node: "n4", Layers: 3}, {Node: "n5", Layers: 4}},
 }
 

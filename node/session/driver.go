@@ -190,6 +190,9 @@ func (d *Driver) opened(ev any) (bool, error) {
 // wait hands what comes to f until f is content, the path ends or ctx does.
 func (d *Driver) wait(ctx context.Context, f func(any) (bool, error)) error {
 	for {
+		if err := ctx.Err(); err != nil { // also when something always comes
+			return err
+		}
 		enough := false
 		for _, ev := range d.in.take() {
 			ok, err := f(ev)
