@@ -76,7 +76,16 @@ func logProb(logits []float32, id int32) float64 {
 }
 
 func TestSmolLM2PerplexityIsTheReferenceEngines(t *testing.T) {
-	w := open(t, realModel(t))
+	comparePerplexity(t, realModel(t), "smollm2 Q4_1 (as shipped)")
+}
+
+func TestQwenPerplexityIsTheReferenceEngines(t *testing.T) {
+	comparePerplexity(t, qwenModel(t), qwenVariant)
+}
+
+// comparePerplexity holds a model to the reference engine's running values on both texts.
+func comparePerplexity(t *testing.T, path, variant string) {
+	w := open(t, path)
 	fastKernels(t)
 	v, err := vocab.Load(w.file.Meta)
 	if err != nil {
@@ -97,7 +106,7 @@ func TestSmolLM2PerplexityIsTheReferenceEngines(t *testing.T) {
 	}
 	seen := 0
 	for _, r := range file.Results {
-		if r.Model != "smollm2 Q4_1 (as shipped)" || r.KV != "f32, -fa off" {
+		if r.Model != variant || r.KV != "f32, -fa off" {
 			continue
 		}
 		seen++

@@ -67,6 +67,22 @@ func realModel(t testing.TB) string {
 	return path
 }
 
+// qwenVariant names the larger real model in the recorded perplexities.
+const qwenVariant = "qwen Q4_K_M (as shipped)"
+
+// qwenModel gives the path of the larger real test model, or skips.
+func qwenModel(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("WEFT_TEST_QWEN")
+	if _, err := os.Stat(path); path == "" || err != nil {
+		t.Skip("not run: set WEFT_TEST_QWEN to Qwen2.5-Coder-0.5B-Instruct Q4_K_M in GGUF")
+	}
+	if _, err := os.Stat(filepath.Join(shared, "reference")); err != nil {
+		t.Skip("not run: the reference values of the real model are not here")
+	}
+	return path
+}
+
 // long asks for every test in full, also those that take minutes; without it a part of the same cases is run.
 func long() bool { return os.Getenv("WEFT_TEST_LONG") != "" }
 

@@ -43,11 +43,22 @@ func TestExactSmolLM2MatchesTheFloatReference(t *testing.T) {
 }
 
 func TestQuantisedSmolLM2StaysNearTheFloatReference(t *testing.T) {
-	w := open(t, realModel(t))
+	compareQuantised(t, realModel(t), smolCases(t), 0.10, 0.69)
+}
+
+func TestQuantisedQwenStaysNearTheFloatReference(t *testing.T) {
+	path := qwenModel(t)
+	compareQuantised(t, path, readRecorded(t, filepath.Join(shared, "reference", "greedy_qwen_dequantF32.json")), 0.05, 0.34)
+}
+
+// compareQuantised holds the mode that runs to float results: mean and most are the reference engine's own differences
+// between quantised and float activations.
+func compareQuantised(t *testing.T, path string, recorded recorded, mean, most float64) {
+	w := open(t, path)
 	fastKernels(t)
 	p := newPipe(t, w, pipeOptions{profile: f32Profile(w.cfg, 2048), device: cpuDevice, blocks: 300})
 	var d difference
-	for i, c := range smolCases(t).Cases {
+	for i, c := range recorded.Cases {
 		n := len(c.Tokens)
 		if !long() {
 			if len(c.Prompt) > 100 && c.Name != "raw_long_1" || testing.Short() && i > 3 {
@@ -60,8 +71,7 @@ func TestQuantisedSmolLM2StaysNearTheFloatReference(t *testing.T) {
 		d.add(r.drawn, c.greedy)
 	}
 	t.Logf("%v", &d)
-	// The reference engine's own difference between quantised and float activations is 0.10 in the mean and 0.69 at most.
-	if d.mean() > 1.1*0.10 || d.max > 1.5*0.69 {
+	if d.mean() > 1.1*mean || d.max > 1.5*most {
 		t.Error("the difference from float results is larger than 1.1 times (mean) or 1.5 times (maximum) the reference engine's own")
 	}
 	if d.crossed > 0.6 {
