@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,26 @@ import (
 	"github.com/weft-mesh/weft/shard/gguf"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		code = leaks()
+	}
+	os.Exit(code)
+}
+
+// leaks waits until all goroutines have ended; memberlist's last probes take up
+// to a second for it.
+func leaks() int {
+	var err error
+	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+		if err = goleak.Find(); err == nil {
+			return 0
+		}
+	}
+	fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+	return 1
+}
 
 // tinyModels are the small models of package shard.
 const tinyModels = "../shard/testdata/tiny/"
@@ -49,6 +69,9 @@ func tryStart(t *testing.T, c api.Config) (api.Running, error) {
 	}
 	if c.Threads == 0 {
 		c.Threads = 1
+	}
+	if os.Getenv("WEFT_TEST_LOG") != "" {
+		c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("on", c.Name)
 	}
 	if !c.Solo {
 		if c.Listen == nil {
@@ -197,7 +220,13 @@ func generateIn(t *testing.T, ctx context.Context, r api.Running, q api.Generate
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	return r.Node().Generate(ctx, q, func(api.Event) error { return nil })
+	begin := time.Now()
+	return r.Node().Generate(ctx, q, func(e api.Event) error {
+		if e.Progress != nil && e.Progress.Phase != "prefill" {
+			t.Logf("%v: %s", time.Since(begin).Round(time.Millisecond), e.Progress.Text)
+		}
+		return nil
+	})
 }
 
 // sequence is a prompt of n tokens that no other seed gives.

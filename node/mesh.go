@@ -266,6 +266,9 @@ func (n *Node) peerAlive(id string) bool {
 	if n.mesh == nil || id == n.plans.self {
 		return true
 	}
+	if n.suspects.has(id) {
+		return false
+	}
 	pid, err := peer.Decode(id)
 	if err != nil {
 		return false
@@ -300,7 +303,18 @@ func (n *Node) Ask(ctx context.Context, to string, req *weftv1.PlanRequest, prog
 	if n.mesh == nil {
 		return nil, errors.New("this node runs alone")
 	}
-	s, err := n.mesh.open(ctx, to, planProtocol)
+	r, err := n.mesh.ask(ctx, to, req, progress)
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		n.suspects.mark(to)
+	}
+	return r, err
+}
+
+// ask sends a request of the plan protocol.
+func (m *mesh) ask(ctx context.Context, to string, req *weftv1.PlanRequest, progress func(*weftv1.PlanReply)) (*weftv1.PlanReply, error) {
+	octx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	s, err := m.open(octx, to, planProtocol)
 	if err != nil {
 		return nil, err
 	}
@@ -316,6 +330,9 @@ func (n *Node) members() []gossip.Member {
 	slices.SortFunc(out, func(a, b gossip.Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }
+
+// openTime bounds the opening of a stream to a node that is asked something.
+const openTime = 3 * time.Second
 
 // farewell bounds how long leaving may take.
 const farewell = 5 * time.Second

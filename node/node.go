@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -42,6 +41,8 @@ type Node struct {
 	plans  *planner
 	mesh   *mesh // nil for a run without a daemon
 	front  *front
+	// suspects are nodes that were lost a moment ago.
+	suspects suspects
 
 	ctx    context.Context // ends when the node stops
 	cancel context.CancelCauseFunc
@@ -93,7 +94,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
 	load := &loader{lib: n.lib, store: n.store, device: n.device}
-	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, ctx: n.ctx, plans: map[string]*active{}}
+	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
 	if !n.cfg.Solo {
 		if n.mesh, err = n.startMesh(ctx, progress); err != nil {
@@ -179,7 +180,7 @@ func (n *Node) background(f func()) {
 func (n *Node) Node() api.Node { return n }
 
 // Socket implements api.Running.
-func (n *Node) Socket() string { return filepath.Join(n.cfg.Home, "weft.sock") }
+func (n *Node) Socket() string { return n.front.socket() }
 
 // HTTPAddr implements api.Running.
 func (n *Node) HTTPAddr() string { return n.front.addr() }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -12,16 +13,19 @@ import (
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
+	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
 )
 
 // Bounds of making a plan ready.
 const (
-	planTries  = 4                // proposals before giving up
+	planTries  = 6                // proposals before giving up; with their pauses longer than gossip needs to notice a death
 	askTimeout = 20 * time.Second // one request to a stage
 	probeTime  = 30 * time.Second // for a probe token to cross the stages
 	pollEvery  = 150 * time.Millisecond
+	// releaseTime bounds the giving back of a plan.
+	releaseTime = 3 * time.Second
 )
 
 // stageAsker sends one request of the plan protocol to a node, itself included.
@@ -72,6 +76,9 @@ type planner struct {
 	// known lists the plans of a model that the mesh has, by any node's record.
 	known func(m *opened) []knownPlan
 	name  func(peer string) string
+	log  *slog.Logger
+	// suspects get what this planner finds out about nodes.
+	suspects *suspects
 	// choose makes a plan of a snapshot: nil for scheduler.Make.
 	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 
@@ -222,19 +229,27 @@ func (p *planner) drop(a *active) {
 	if err := path.Err(); err != nil {
 		reason = err.Error()
 	}
+	var lost *session.LostError
+	if errors.As(path.Err(), &lost) {
+		p.suspects.mark(lost.Peer)
+	}
 	path.Close()
-	ctx, cancel := context.WithTimeout(p.ctx, 3*time.Second)
-	defer cancel()
-	p.release(ctx, spec, reason)
+	p.release(p.ctx, spec, reason)
 }
 
-// release gives every stage of a plan back; the dead ones do not answer.
+// release gives every stage of a plan back, but for those on nodes that were
+// lost a moment ago.
 func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason string) {
 	p.mu.Lock()
 	p.dropped = time.Now()
 	p.mu.Unlock()
 	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
 	for _, st := range spec.Stages {
+		if p.suspects.has(st.Peer) {
+			continue
+		}
 		wg.Go(func() {
 			_, _ = p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Release{Release: &weftv1.Release{Id: spec.Id, Reason: reason}}}, nil)
 		})
@@ -266,6 +281,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 			}
 		}
 		if err != nil {
+			p.log.Info("no plan yet", "model", a.model.entry.Name, "try", try+1, "error", err)
 			last = err
 			continue
 		}
@@ -273,6 +289,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		if err == nil {
 			return path, nil
 		}
+		p.log.Info("plan does not answer", "model", a.model.entry.Name, "try", try+1, "error", err)
 		last = err
 		if spec.Id.Owner == p.self {
 			p.release(ctx, spec, "its probe failed")
@@ -361,6 +378,10 @@ func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec)
 	defer cancel()
 	path, err := p.opener.OpenPath(ctx, spec)
 	if err != nil {
+		var lost *worker.LostError
+		if errors.As(err, &lost) && lost.Lost.Peer != p.self {
+			p.suspects.mark(lost.Lost.Peer)
+		}
 		return nil, err
 	}
 	out, err := session.Drive(ctx, path, session.Spec{

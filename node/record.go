@@ -172,6 +172,9 @@ func (n *Node) planNode(mem gossip.Member) scheduler.Node {
 	if r.Wire != WireVersion || r.Contract != kernels.ContractVersion {
 		out.Excluded = versionGap(r)
 	}
+	if n.suspects.has(out.ID) {
+		out.Excluded = "it was lost a moment ago"
+	}
 	out.MemFree = int64(r.Memory.Free)
 	for _, sp := range r.Speeds {
 		out.DecodeBps, out.PrefillOps = sp.DecodeBytesPerSecond, sp.PrefillOpsPerSecond/2
@@ -204,7 +207,7 @@ func (n *Node) known(m *opened) []knownPlan {
 		}
 	}
 	for _, mem := range n.members() {
-		if mem.Record == nil {
+		if mem.Record == nil || n.suspects.has(mem.ID.String()) {
 			continue
 		}
 		for _, g := range mem.Record.Plans {
