@@ -76,7 +76,7 @@ type planner struct {
 	// known lists the plans of a model that the mesh has, by any node's record.
 	known func(m *opened) []knownPlan
 	name  func(peer string) string
-	log  *slog.Logger
+	log   *slog.Logger
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
 	// choose makes a plan of a snapshot: nil for scheduler.Make.

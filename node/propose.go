@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
@@ -60,7 +61,7 @@ func (p *planner) spec(m *opened, plan scheduler.Plan) *weftv1.PlanSpec {
 	}
 	for _, st := range plan.Stages {
 		spec.Stages = append(spec.Stages, &weftv1.StageSpec{
-			Peer: st.Node, Name: st.Name, First: uint32(st.First), Last: uint32(st.Last), KvPositions: uint64(st.KVPositions),
+			Peer: st.Node, Name: st.Name, First: uint32(st.First), Last: uint32(st.Last), KvPositions: uint64(st.KVPositions) / kernels.BlockPositions * kernels.BlockPositions,
 		})
 	}
 	return spec
@@ -182,7 +183,8 @@ func shape(m *opened) scheduler.Model {
 		KVBytes:     c.KVLayout(p, c.All()).BlockBytes() / int64(c.Layers) / 16,
 		StepBytes:   c.WorkBytes(p, c.All(), maxRows) + m.sizes.Shared,
 		HiddenBytes: int64(4 * c.Embd),
-		Context:     p.Context,
+		// Stages hold whole blocks.
+		Context: (p.Context + kernels.BlockPositions - 1) / kernels.BlockPositions * kernels.BlockPositions,
 	}
 	attn := 2 * int64(c.Embd) * int64(c.HeadDim) * int64(c.Heads+c.KVHeads)
 	for range c.Layers {
