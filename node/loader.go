@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard"
@@ -143,5 +144,13 @@ func (l *loader) prepare(ctx context.Context, o *opened, src *store.Model, r mod
 			return err
 		}
 	}
-	return src.Prepare(ctx, names, func(done, total uint64) { progress(worker.Loading, done, total) })
+	worked := len(missing) > 0
+	err = src.Prepare(ctx, names, func(done, total uint64) {
+		worked = true
+		progress(worker.Loading, done, total)
+	})
+	if worked { // a warm start has nothing to return and does not wait for it
+		machine.ReturnMemory()
+	}
+	return err
 }

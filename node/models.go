@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/p2p/admission"
 	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/model"
@@ -126,6 +127,7 @@ func (n *Node) AddModel(ctx context.Context, r api.AddRequest, progress func(api
 
 // entered opens a new entry, so that a model weft cannot run is refused now.
 func (n *Node) entered(e store.Entry) (api.Model, error) {
+	defer machine.ReturnMemory() // the file's buffers
 	if _, err := n.lib.read(e); err != nil {
 		_, _ = n.store.Remove(e.Ref())
 		return api.Model{}, err

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -85,6 +86,12 @@ func Resident() int64 {
 	}
 	return clamp(m.RSS)
 }
+
+// ReturnMemory gives memory that the program has freed back to the system at
+// once. The runtime alone takes minutes over it, and what a node has resident is
+// what people see and plans leave free. It costs a collection: it is for the end
+// of something large that happens seldom, such as hashing or packing a model.
+func ReturnMemory() { debug.FreeOSMemory() }
 
 func clamp(n uint64) int64 {
 	if n > math.MaxInt64 {

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"testing/fstest"
 
@@ -15,6 +16,24 @@ func TestFactsOfThisMachineAreSane(t *testing.T) {
 	}
 	if Resident() < 1<<20 {
 		t.Fatalf("resident memory %d", Resident())
+	}
+}
+
+// TestFreedMemoryIsNoLongerResident holds ReturnMemory to what nodes call it for.
+func TestFreedMemoryIsNoLongerResident(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("not run: other systems may keep returned pages resident until they need them")
+	}
+	const size = 64 << 20
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	full := Resident()
+	runtime.KeepAlive(b)
+	ReturnMemory()
+	if now := Resident(); full-now < size*3/4 {
+		t.Errorf("%d bytes resident before, %d after %d were freed", full, now, size)
 	}
 }
 

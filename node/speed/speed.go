@@ -17,6 +17,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/quant"
+	"github.com/weft-mesh/weft/node/machine"
 )
 
 // Speed is what was measured.
@@ -139,6 +140,7 @@ func Cached(dir, key string, dev kernels.Device) (Speed, error) {
 		return c.Speed, nil
 	}
 	s, err := Measure(dev)
+	machine.ReturnMemory() // the matrix would stay resident beside an idle node
 	if err != nil {
 		return Speed{}, err
 	}
