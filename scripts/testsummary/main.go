@@ -65,6 +65,9 @@ func (s *summary) add(e event) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
 	case "output", "build-output":
+		if strings.HasPrefix(e.Output, "coverage: ") {
+			return // of one package's tests; the whole is printed at the end
+		}
 		s.output[key] = append(s.output[key], e.Output)
 	case "pass", "skip", "fail":
 		if e.Test == "" {
