@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weft-mesh/weft/node/api"
 )
@@ -115,6 +116,9 @@ State lives in $WEFT_HOME (` + defaultHomeForPeople() + ` unless set).`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
+	// The built-in template lets descriptions of flags run over the screen's edge.
+	cobra.AddTemplateFunc("wrapped", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(80) })
+	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").Replace(root.UsageTemplate()))
 	root.AddCommand(c.up(), c.run(), c.status(), c.peers(), c.models(), c.pull(), c.rm(), c.add(), c.plan(), c.invite(), c.leave(), c.version())
 	for _, sub := range root.Commands() {
 		sub.Args = usageArgs(sub.Args)

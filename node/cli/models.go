@@ -37,9 +37,9 @@ func (c *command) showModels(list []api.Model) {
 	var rows [][]string
 	some := false
 	for _, m := range list {
-		name := m.Name
+		mark := ""
 		if m.Default {
-			name, some = name+" *", true
+			mark, some = "*", true
 		}
 		length, ctx := "", ""
 		if m.FileBytes > 0 {
@@ -52,10 +52,10 @@ func (c *command) showModels(list []api.Model) {
 		if holders == "" {
 			holders = "-"
 		}
-		rows = append(rows, []string{name, shortHash(m.Hash), m.Arch, count(m.Params), length, ctx, m.State, holders})
+		rows = append(rows, []string{mark, m.Name, shortHash(m.Hash), m.Arch, count(m.Params), length, ctx, m.State, holders})
 	}
 	table(c.out, c.out.width(), []column{
-		{title: "NAME", least: 14}, {title: "HASH"}, {title: "ARCH", least: 5}, {title: "PARAMS", right: true}, {title: "SIZE", right: true},
+		{title: ""}, {title: "NAME", least: 14}, {title: "HASH"}, {title: "ARCH", least: 5}, {title: "PARAMS", right: true}, {title: "SIZE", right: true},
 		{title: "CONTEXT", right: true}, {title: "STATE", least: 5}, {title: "HOLDERS", least: 7},
 	}, rows)
 	if some {

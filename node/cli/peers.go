@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,13 +44,13 @@ func (c *command) showPeers(list []api.Peer) {
 	}
 	var rows [][]string
 	for _, p := range list {
-		name := p.Name
+		mark := ""
 		if p.Self {
-			name += " *"
+			mark = "*"
 		}
-		state := p.State
+		state, _, _ := strings.Cut(p.State, ":") // why stands below
 		if p.Stale && state == "alive" {
-			state = "alive, silent for " + span(p.Age)
+			state = "silent " + span(p.Age)
 		}
 		speed, rtt, memory := "", "", "none"
 		if p.DecodeBps > 0 && p.MemOffered > 0 {
@@ -61,16 +62,19 @@ func (c *command) showPeers(list []api.Peer) {
 		if p.MemOffered > 0 {
 			memory = size(p.MemFree) + "/" + size(p.MemOffered)
 		}
-		rows = append(rows, []string{name, state, p.Role, p.Device, memory, speed, rtt})
+		rows = append(rows, []string{mark, p.Name, state, p.Role, p.Device, memory, speed, rtt})
 	}
 	table(c.out, c.out.width(), []column{
-		{title: "NAME", least: 10}, {title: "STATE", least: 8}, {title: "ROLE", least: 8}, {title: "DEVICE", least: 6},
+		{title: ""}, {title: "NAME", least: 10}, {title: "STATE", least: 12}, {title: "ROLE", least: 8}, {title: "DEVICE", least: 6},
 		{title: "FREE/OFFERED", right: true}, {title: "SPEED", right: true}, {title: "RTT", right: true},
 	}, rows)
 	for _, p := range list {
+		if strings.Contains(p.State, ":") {
+			fmt.Fprintln(c.out, wrap(clean(p.Name+": "+p.State), c.out.width(), "  "))
+		}
 		for _, g := range p.GPUs {
 			if !g.Used {
-				fmt.Fprintf(c.out, "%s: %s: %s\n", clean(p.Name), clean(g.Name), clean(g.Reason))
+				fmt.Fprintln(c.out, wrap(clean(p.Name+": "+g.Name+" "+g.Reason), c.out.width(), "  "))
 			}
 		}
 	}

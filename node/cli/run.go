@@ -44,11 +44,11 @@ the model runs inside this command.`,
 		Args: cobra.ArbitraryArgs,
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.model, "model", "m", "", "`MODEL`: a name, name@hash or a GGUF file (default the only or\nlast used one)")
-	fl.Float64Var(&f.temp, "temp", 0, "temperature; 0 takes the likeliest token (default the model's)")
-	fl.Uint64Var(&f.seed, "seed", 0, "seed: the same one gives the same reply (default random)")
+	fl.StringVarP(&f.model, "model", "m", "", "name, name@hash or GGUF file (default the only or the last used `MODEL`)")
+	fl.Float64Var(&f.temp, "temp", 0, "temperature; 0: likeliest token (default the model's)")
+	fl.Uint64Var(&f.seed, "seed", 0, "the same seed gives the same reply (default random)")
 	fl.IntVar(&f.maxTokens, "max-tokens", 0, "end the reply after this many tokens")
-	fl.IntVar(&f.ctx, "ctx", 0, "context in tokens, prompt included (default the model's)")
+	fl.IntVar(&f.ctx, "ctx", 0, "context in tokens with the prompt (default the model's)")
 	fl.BoolVar(&f.raw, "raw", false, "no chat template: continue the text")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the text")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

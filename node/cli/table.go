@@ -123,7 +123,7 @@ func span(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "?"
-	case d < 10*time.Millisecond:
+	case d < 100*time.Millisecond:
 		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())

@@ -39,11 +39,11 @@ The first node makes a new mesh. Another one joins it with the token that
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.runUp(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.listen, "listen", nil, "mesh address HOST:PORT or :PORT (default :4710 or the next\nfree port)")
-	fl.StringVar(&f.http, "http", "", "OpenAI-compatible API at HOST:PORT, or off (default\n127.0.0.1:4711 or the next free port)")
+	fl.StringSliceVar(&f.listen, "listen", nil, "mesh address HOST:PORT or :PORT (default :4710 or the next free port)")
+	fl.StringVar(&f.http, "http", "", "OpenAI-compatible API at HOST:PORT, or off (default 127.0.0.1:4711 or the next free port)")
 	fl.StringVar(&f.join, "join", "", "join a mesh with this invitation `TOKEN`")
 	fl.StringVar(&f.name, "name", "", "this node's name (default the machine's)")
-	fl.StringVar(&f.memory, "memory", "", "memory `SIZE` that the mesh may use, as in 8GB; 0 for none\n(default three quarters of what is free)")
+	fl.StringVar(&f.memory, "memory", "", "memory `SIZE` that the mesh may use, as in 8GB; 0 for none (default three quarters of what is free)")
 	fl.IntVar(&f.threads, "threads", 0, "compute threads (default the physical cores)")
 	fl.StringSliceVar(&f.keys, "api-key", nil, "`KEY` that HTTP clients must send (also WEFT_API_KEY)")
 	fl.StringSliceVar(&f.hosts, "host-name", nil, "further `NAME` that the HTTP API answers to")

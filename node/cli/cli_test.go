@@ -1,0 +1,259 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/cli"
+)
+
+// The scripts run weft as a command of its own, over a fake node: see
+// fakeStart. WEFT_FAKE chooses how the node misbehaves.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"weft": func() {
+			os.Exit(cli.Main(cli.App{Start: fakeStart, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			// Sockets want short paths.
+			dir, err := os.MkdirTemp("", "weft-cli-")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(dir) })
+			e.Setenv("WEFT_HOME", dir)
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"fits": fits, "waitfor": waitFor, "interrupt": interrupt,
+		},
+		UpdateScripts: os.Getenv("WEFT_UPDATE_SCRIPTS") != "",
+	})
+}
+
+// fits FILE [COLUMNS] fails when a line is wider than 80 columns.
+func fits(ts *testscript.TestScript, neg bool, args []string) {
+	for i, l := range strings.Split(ts.ReadFile(args[0]), "\n") {
+		if w := ansi.StringWidth(l); w > 80 {
+			ts.Fatalf("line %d of %s has %d columns: %s", i+1, args[0], w, l)
+		}
+	}
+}
+
+// waitfor FILE waits until a file exists.
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	for range 500 {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not come", path)
+}
+
+// interrupt FILE sends SIGINT to the process whose id is in the file.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	p, err := os.FindProcess(pid)
+	ts.Check(err)
+	ts.Check(p.Signal(os.Interrupt))
+}
+
+// fakeRunning is a started fake node.
+type fakeRunning struct {
+	node    *fakeNode
+	surface *api.Surface
+	done    chan struct{}
+}
+
+func (r *fakeRunning) Node() api.Node        { return r.node }
+func (r *fakeRunning) Socket() string        { return r.surface.Addr() }
+func (r *fakeRunning) HTTPAddr() string      { return r.node.cfg.HTTP }
+func (r *fakeRunning) Done() <-chan struct{} { return r.done }
+func (r *fakeRunning) Err() error            { return nil }
+func (r *fakeRunning) Close() error          { return r.surface.Close() }
+
+func fakeStart(ctx context.Context, c api.Config, progress func(api.Progress)) (api.Running, error) {
+	if os.Getenv("WEFT_FAKE") == "start" {
+		return nil, errors.New("start node: no luck\nat all; try again")
+	}
+	r := &fakeRunning{node: &fakeNode{cfg: c, left: make(chan struct{})}, done: make(chan struct{})}
+	dir := c.Home
+	if c.Solo {
+		dir = filepath.Join(c.Home, "solo")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if r.surface, err = api.ServeLocal(r.node, filepath.Join(dir, api.SocketName), nil); err != nil {
+		return nil, err
+	}
+	go func() { <-r.node.left; close(r.done) }()
+	if !c.Solo {
+		if err := os.WriteFile(filepath.Join(c.Home, "pid"), fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// fakeNode answers with fixed values that stretch the tables.
+type fakeNode struct {
+	cfg  api.Config
+	left chan struct{}
+}
+
+func (f *fakeNode) fail() error {
+	if os.Getenv("WEFT_FAKE") == "fail" {
+		return &api.Error{Kind: api.KindNoCapacity, Message: "model big needs 9 GB more than the mesh offers; start another node"}
+	}
+	return nil
+}
+
+func (f *fakeNode) Status(context.Context) (api.Status, error) {
+	if f.cfg.Solo {
+		return api.Status{}, errors.New("solo has no status")
+	}
+	return api.Status{
+		Version: "v1.2.3", Contract: 1, Wire: 1, Name: "desk", PeerID: "12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC", Home: "/home/somebody/weft",
+		Mesh: "desk-mesh (4a367f2d)", Role: "admitter", HTTP: "127.0.0.1:4711", Uptime: 75 * time.Minute, PID: 42, Device: "cpu avx512vnni, 8 threads",
+		Addrs:      []string{"/ip4/192.168.1.20/tcp/4710/p2p/12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC", "/ip4/192.168.1.20/udp/4710/quic-v1"},
+		GPUs:       []api.GPU{{Name: "Some GPU 9000", Vendor: "some", VRAMTotal: 24e9, Reason: "seen, not used: weft cannot compute on GPUs yet"}},
+		MemOffered: f.cfg.Memory, MemUsed: 1.5e9, RSS: 230e6, Peers: 1, Sessions: 2,
+		Stages: []api.LoadedStage{{Model: "a-model-with-a-rather-long-name.Q4_K_M", First: 0, Last: 15, State: "ready", Bytes: 4.7e9, KVBlocks: 4096, KVUsed: 12, Sessions: 1, StepUsec: 6200}},
+		Plans:  []api.PlanState{{Model: "a-model-with-a-rather-long-name.Q4_K_M", Generation: 3, State: "degraded: nas, which holds layers 16-31, has not answered for 12 s"}},
+	}, f.fail()
+}
+
+func (f *fakeNode) Peers(context.Context) ([]api.Peer, error) {
+	if os.Getenv("WEFT_FAKE") == "alone" {
+		return nil, nil
+	}
+	return []api.Peer{
+		{Name: "desk", Self: true, State: "alive", Role: "admitter", Device: "cpu avx512vnni, 8 threads", DecodeBps: 15.8e9, MemOffered: 18e9, MemFree: 16.5e9},
+		{Name: "a-nas-with-a-very-long-name\x1b[31m.home.example", State: "alive", Role: "compute", Device: "cpu avx2, 4 threads", DecodeBps: 9.1e9, MemOffered: 6e9, MemFree: 512e6, RTT: 730 * time.Microsecond, Age: 40 * time.Second, Stale: true,
+			GPUs: []api.GPU{{Name: "Old GPU", Reason: "seen, not used: weft cannot compute on GPUs yet"}}},
+		{Name: "phone", State: "incompatible: wire 2, here 1", Role: "client", RTT: 12 * time.Millisecond},
+	}, f.fail()
+}
+
+func (f *fakeNode) Models(context.Context) ([]api.Model, error) {
+	if os.Getenv("WEFT_FAKE") == "alone" {
+		return nil, nil
+	}
+	return []api.Model{fakeModel("qwen2.5-coder-7b-instruct.Q4_K_M", true), fakeModel("tiny", false), {Name: "elsewhere", Hash: "ffffffffffff", Context: 4096, Source: "peer", Holders: []string{"nas", "desk"}}}, f.fail()
+}
+
+func fakeModel(name string, def bool) api.Model {
+	return api.Model{Name: name, Hash: "0123456789abcdef", Arch: "qwen2", Params: 7_600_000_000, Layers: 28, FileBytes: 4_680_000_000, Context: 8192, KV: "f16", ActBits: 8, Source: "/m.gguf", State: "ready", Holders: []string{"desk", "nas"}, Default: def}
+}
+
+func (f *fakeNode) AddModel(_ context.Context, r api.AddRequest, progress func(api.Progress)) (api.Model, error) {
+	if !filepath.IsAbs(r.Path) {
+		return api.Model{}, fmt.Errorf("path %s is not absolute", r.Path)
+	}
+	m := fakeModel(r.Name, false)
+	if r.Context > 0 {
+		m.Context = r.Context
+	}
+	m.KV, m.ActBits = r.KV, r.ActBits
+	return m, f.fail()
+}
+
+func (f *fakeNode) PullModel(ctx context.Context, r api.PullRequest, progress func(api.Progress)) (api.Model, error) {
+	for i := range 8 {
+		progress(api.Progress{Phase: "download", Text: "downloading " + r.Ref + strings.Repeat(" and a very long name", 5), Done: int64(i+1) * 1e9, Total: 8e9, Unit: "bytes", Rate: 9e8})
+		time.Sleep(200 * time.Millisecond)
+	}
+	return fakeModel(r.Ref, false), f.fail()
+}
+
+func (f *fakeNode) RemoveModel(_ context.Context, ref string) (api.Model, error) {
+	return fakeModel(ref, false), f.fail()
+}
+
+func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {
+	return api.Plan{
+		Model: r.Model, Generation: 2, State: "ready", Head: "desk", TTFTms: 481, TPOTms: 24.6, MeasTPOTms: 26.1, MeasTTFTms: 1510,
+		Stages: []api.PlanStage{
+			{Node: "x", Name: "desk", First: 0, Last: 15, Bytes: 2.4e9, KVBytes: 755e6, StepMs: 12.1, MeasStep: 13},
+			{Node: "y", Name: "a-nas-with-a-very-long-name.home.example", First: 16, Last: 16, Bytes: 2.3e9, KVBytes: 755e6, StepMs: 11.9, HopMs: 0.4},
+		},
+		Why: []string{"no node holds the whole model: desk could take 24 of 32 layers, and the rest needs 1.2 GB more than it offers"},
+	}, f.fail()
+}
+
+func (f *fakeNode) Invite(_ context.Context, r api.InviteRequest) (api.Invite, error) {
+	return api.Invite{Token: "weft1token", Uses: r.Uses, Expires: time.Unix(1700000000, 0).Add(r.Expires)}, f.fail()
+}
+
+func (f *fakeNode) Leave(context.Context) error {
+	close(f.left)
+	return nil
+}
+
+func (f *fakeNode) WriteMetrics(context.Context) ([]byte, error) { return nil, nil }
+
+// Generate echoes what it was asked, so that scripts see what flags become.
+func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit func(api.Event) error) (api.Reply, error) {
+	if err := f.fail(); err != nil {
+		return api.Reply{}, err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "model=%s solo=%v", filepath.Base(r.Model), f.cfg.Solo)
+	if r.Temperature != nil {
+		fmt.Fprintf(&b, " temp=%v", *r.Temperature)
+	}
+	if r.Seed != nil {
+		fmt.Fprintf(&b, " seed=%v", *r.Seed)
+	}
+	fmt.Fprintf(&b, " max=%d ctx=%d abs=%v", r.MaxTokens, r.Context, filepath.IsAbs(r.Model))
+	if r.Prompt != nil {
+		fmt.Fprintf(&b, " raw=%q", *r.Prompt)
+	}
+	for _, m := range r.Messages {
+		fmt.Fprintf(&b, " %s=%q", m.Role, m.Content.String())
+	}
+	rep := api.Reply{Model: "tiny", PromptTokens: []int32{1, 2}, Tokens: []int32{3}, Text: b.String(), FinishReason: "stop", Seed: 5, Plan: api.ReplyPlan{Stages: []api.PlanStage{}}}
+	if r.StateHash {
+		rep.StateHash = "abcd"
+	}
+	if err := emit(api.Event{Start: &api.Start{Model: "tiny", PromptTokens: 2, Seed: 5}}); err != nil {
+		return rep, err
+	}
+	if err := emit(api.Event{Text: rep.Text, Tokens: []api.Token{{ID: 3}}}); err != nil {
+		return rep, err
+	}
+	switch os.Getenv("WEFT_FAKE") {
+	case "full":
+		rep.FinishReason, rep.FinishDetail = "length", "the context of 128 tokens is full"
+	case "hang":
+		if err := os.WriteFile("pid", fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+			return rep, err
+		}
+		<-ctx.Done()
+		return rep, ctx.Err()
+	}
+	return rep, nil
+}
