@@ -251,8 +251,10 @@ func (w *Worker) release(p *plan, reason string) {
 	w.cfg.Changed()
 }
 
-// releaseBy answers a request to give a plan back: its owner may always ask,
-// others when nobody uses it and its owner has gone.
+// releaseBy answers a request to give a plan back. A finished plan goes when no
+// other head uses it: whoever asks has found that it does not work for him, and
+// the heads for which it does are not to lose their replies over that. One that
+// is being made is its owner's.
 func (w *Worker) releaseBy(from string, m *weftv1.Release) *weftv1.PlanReply {
 	w.mu.Lock()
 	p := w.book.find(m.GetId())
@@ -260,8 +262,10 @@ func (w *Worker) releaseBy(from string, m *weftv1.Release) *weftv1.PlanReply {
 	switch {
 	case p == nil:
 		no = &weftv1.PlanReply{State: weftv1.PlanReply_NONE, Error: "no such plan on this node"}
-	case p.spec.Id.Owner != from && (p.attached > 0 || w.cfg.Alive(p.spec.Id.Owner)):
-		no = refused("the plan's owner is %s, and it is in use or its owner lives", p.spec.Id.Owner)
+	case p.served != nil && p.served.usedByOthers(from):
+		no = refused("another head uses the plan")
+	case p.spec.Id.Owner != from && (p.state == reserved || p.state == loading) && w.cfg.Alive(p.spec.Id.Owner):
+		no = refused("the plan's owner is %s, which is making it, and lives", p.spec.Id.Owner)
 	}
 	w.mu.Unlock()
 	if no != nil {

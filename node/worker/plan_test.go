@@ -195,13 +195,30 @@ func TestOnlyTheOwnerCommitsAndReleases(t *testing.T) {
 	p := solo("x", 1, 1)
 	expect(t, m.ask("x", "a", reserve(p, 0)), rReserved, "")
 	expect(t, m.ask("y", "a", commit(p)), rRefused, "only its owner x")
-	expect(t, m.ask("y", "a", release(p)), rRefused, "owner lives")
+	expect(t, m.ask("y", "a", release(p)), rRefused, "making it, and lives")
 	expect(t, m.ask("x", "a", release(p)), rReleased, "")
 	expect(t, m.ask("x", "a", lookup(p)), rNone, "")
 	m.load(p)
 	if m.nodes["a"].worker.Release(&weftv1.PlanID{}, "x") || !m.nodes["a"].worker.Release(p.Id, "freed") {
 		t.Error("release by the daemon")
 	}
+}
+
+func TestAFinishedPlanGoesWhenNoOtherHeadUsesIt(t *testing.T) {
+	m := newMesh(t, meshOptions{}, "a", "y")
+	p := solo("x", 1, 1)
+	m.load(p)
+	h := openHead(t, m.nodes["y"], p)
+	expect(t, m.ask("x", "a", release(p)), rRefused, "another head")
+	expect(t, m.ask("z", "a", release(p)), rRefused, "another head")
+	if got, _ := h.reply(promptOf(8, 1), 3, 8, nil); len(got) != 3 {
+		t.Errorf("the other head's reply after the requests: %v", got)
+	}
+	h.close()
+	m.unchained("a")
+	// A head whose chain did not open clears the way for a new plan.
+	expect(t, m.ask("z", "a", release(p)), rReleased, "")
+	expect(t, m.ask("z", "a", lookup(p)), rNone, "")
 }
 
 func TestALoadThatFailsIsReportedAndCanBeTriedAgain(t *testing.T) {

@@ -166,12 +166,15 @@ func TestFramesThatDoNotBelongEndTheChain(t *testing.T) {
 		frames  []*weftv1.Frame
 		payload []byte
 	}{
-		"a beat's cousin":            {frames: []*weftv1.Frame{{Body: &weftv1.Frame_OpenReply{OpenReply: &weftv1.OpenReply{}}}}},
-		"a result at the first":      {frames: []*weftv1.Frame{{Body: &weftv1.Frame_Result{Result: &weftv1.Result{Session: id, Error: "x"}}}}},
-		"an opening for prefill":     {prefill: true, frames: []*weftv1.Frame{{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id}}}}},
-		"a run without tokens":       {frames: []*weftv1.Frame{runFrame(id, 0, 0, nil, 0)}},
-		"a run with hidden states":   {frames: []*weftv1.Frame{runFrame(id, 0, 0, []uint32{1}, 0)}, payload: make([]byte, 4)},
-		"a run that draws two of 3":  {frames: []*weftv1.Frame{runFrame(id, 0, 0, []uint32{1, 2, 3}, 2)}},
+		"a beat's cousin":           {frames: []*weftv1.Frame{{Body: &weftv1.Frame_OpenReply{OpenReply: &weftv1.OpenReply{}}}}},
+		"a result at the first":     {frames: []*weftv1.Frame{{Body: &weftv1.Frame_Result{Result: &weftv1.Result{Session: id, Error: "x"}}}}},
+		"an opening for prefill":    {prefill: true, frames: []*weftv1.Frame{{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id}}}}},
+		"a run without tokens":      {frames: []*weftv1.Frame{runFrame(id, 0, 0, nil, 0)}},
+		"a run with hidden states":  {frames: []*weftv1.Frame{runFrame(id, 0, 0, []uint32{1}, 0)}, payload: make([]byte, 4)},
+		"a run that draws two of 3": {frames: []*weftv1.Frame{runFrame(id, 0, 0, []uint32{1, 2, 3}, 2)}},
+		"a decode run that no step holds": {frames: []*weftv1.Frame{
+			{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id, CreditPositions: 4096, Positions: 400}}},
+			runFrame(id, 0, 0, promptOf(300, 1), 0)}},
 		"a run far out":              {frames: []*weftv1.Frame{runFrame(id, 0, 1<<31-1, []uint32{1, 2}, 0)}},
 		"a session with a short id":  {frames: []*weftv1.Frame{runFrame(id[:3], 0, 0, []uint32{1}, 0)}},
 		"a close with a short id":    {frames: []*weftv1.Frame{closeFrame(id[:3])}},

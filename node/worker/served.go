@@ -89,6 +89,18 @@ func (s *served) close(reason string) {
 	s.l.free()
 }
 
+// usedByOthers says that a chain of another head than peer goes through the stage.
+func (s *served) usedByOthers(peer string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := range s.relays {
+		if r.head != peer {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *served) signal() {
 	select {
 	case s.wake <- struct{}{}:

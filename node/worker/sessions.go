@@ -177,6 +177,10 @@ func (s *served) run(r *relay, run *weftv1.Run, payload []byte) error {
 	if err := checkRun(run, payload, s.l.Embd, s.l.MaxRows, r.index == 0); err != nil {
 		return err
 	}
+	if n := len(run.Tokens); r.class == weftv1.Class_CLASS_DECODE && n > s.l.MaxRows {
+		// It would never fit a step, and all decoding behind it would wait.
+		return fmt.Errorf("run of %d positions on a decode chain; at most %d fit a step", n, s.l.MaxRows)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses := s.find(r, run.Session)
