@@ -266,7 +266,7 @@ func (n *Node) peerAlive(id string) bool {
 	if n.mesh == nil || id == n.plans.self {
 		return true
 	}
-	if n.suspects.has(id) {
+	if n.lost(id) {
 		return false
 	}
 	pid, err := peer.Decode(id)
@@ -305,7 +305,7 @@ func (n *Node) Ask(ctx context.Context, to string, req *weftv1.PlanRequest, prog
 	}
 	r, err := n.mesh.ask(ctx, to, req, progress)
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		n.suspects.mark(to)
+		n.suspects.mark(to, time.Now())
 	}
 	return r, err
 }

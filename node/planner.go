@@ -231,7 +231,7 @@ func (p *planner) drop(a *active) {
 	}
 	var lost *session.LostError
 	if errors.As(path.Err(), &lost) {
-		p.suspects.mark(lost.Peer)
+		p.suspects.mark(lost.Peer, path.Ended())
 	}
 	path.Close()
 	p.release(p.ctx, spec, reason)
@@ -247,7 +247,7 @@ func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason str
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	for _, st := range spec.Stages {
-		if p.suspects.has(st.Peer) {
+		if p.suspects.has(st.Peer, time.Time{}) {
 			continue
 		}
 		wg.Go(func() {
@@ -380,7 +380,7 @@ func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec)
 	if err != nil {
 		var lost *worker.LostError
 		if errors.As(err, &lost) && lost.Lost.Peer != p.self {
-			p.suspects.mark(lost.Lost.Peer)
+			p.suspects.mark(lost.Lost.Peer, time.Now())
 		}
 		return nil, err
 	}

@@ -172,7 +172,7 @@ func (n *Node) planNode(mem gossip.Member) scheduler.Node {
 	if r.Wire != WireVersion || r.Contract != kernels.ContractVersion {
 		out.Excluded = versionGap(r)
 	}
-	if n.suspects.has(out.ID) {
+	if n.suspects.has(out.ID, mem.Since) {
 		out.Excluded = "it was lost a moment ago"
 	}
 	out.MemFree = int64(r.Memory.Free)
@@ -207,7 +207,7 @@ func (n *Node) known(m *opened) []knownPlan {
 		}
 	}
 	for _, mem := range n.members() {
-		if mem.Record == nil || n.suspects.has(mem.ID.String()) {
+		if mem.Record == nil || n.suspects.has(mem.ID.String(), mem.Since) {
 			continue
 		}
 		for _, g := range mem.Record.Plans {

@@ -3,6 +3,8 @@ package node
 import (
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // suspectTime is how long a node that was lost is left alone: until gossip has
@@ -18,7 +20,7 @@ type suspects struct {
 }
 
 // mark notes a loss.
-func (s *suspects) mark(peer string) {
+func (s *suspects) mark(id string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at == nil {
@@ -30,13 +32,26 @@ func (s *suspects) mark(peer string) {
 			delete(s.at, p)
 		}
 	}
-	s.at[peer] = now
+	if at.After(s.at[id]) {
+		s.at[id] = at
+	}
 }
 
-// has says whether a node was lost a moment ago.
-func (s *suspects) has(peer string) bool {
+// has says whether a node was lost a moment ago and has not come back since;
+// came is when it joined.
+func (s *suspects) has(id string, came time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, ok := s.at[peer]
-	return ok && time.Since(t) <= suspectTime
+	t, ok := s.at[id]
+	return ok && time.Since(t) <= suspectTime && !came.After(t)
+}
+
+// lost says whether a node was lost a moment ago and has not come back since.
+func (n *Node) lost(id string) bool {
+	pid, err := peer.Decode(id)
+	if err != nil || n.mesh == nil {
+		return false
+	}
+	m, _ := n.mesh.gossip.Member(pid)
+	return n.suspects.has(id, m.Since)
 }

@@ -60,7 +60,7 @@ func (m *mesh) models() []remoteModel {
 func (m *mesh) holders(id manifest.Hash) []peer.ID {
 	var out []peer.ID
 	for _, mem := range m.n.members() {
-		if mem.Record == nil || m.n.suspects.has(mem.ID.String()) {
+		if mem.Record == nil || m.n.suspects.has(mem.ID.String(), mem.Since) {
 			continue
 		}
 		for _, h := range mem.Record.Models {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
@@ -52,6 +53,7 @@ type Path struct {
 	mu      sync.Mutex
 	replies map[[16]byte]*inbox
 	err     error
+	ended   time.Time     // when err was set
 	freed   chan struct{} // closed and replaced when a reply ends
 	done    chan struct{} // closed when err is set
 }
@@ -80,6 +82,13 @@ func (p *Path) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
+}
+
+// Ended is when the path ended, zero while it is up.
+func (p *Path) Ended() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
 }
 
 // Replies is how many replies run over the path.
@@ -119,7 +128,7 @@ func (p *Path) fail(err error) {
 	if p.err != nil {
 		return
 	}
-	p.err = err
+	p.err, p.ended = err, time.Now()
 	close(p.done)
 }
 

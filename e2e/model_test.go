@@ -1,0 +1,86 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weft-mesh/weft/shard/gguf"
+)
+
+const tiny = "../shard/testdata/tiny/llama-Q8_0.gguf"
+
+// deep writes a model of that many layers, which repeat those of the tiny one:
+// as large and as slow as a test wants it.
+func deep(t *testing.T, layers int) string {
+	t.Helper()
+	f, err := gguf.Open(tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	has, err := f.Meta.Uint("llama.block_count")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b gguf.Builder
+	b.SetAll(f.Meta)
+	b.Set("llama.block_count", uint32(layers))
+	b.Set("llama.context_length", uint32(8192))
+	b.Set("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}\n{% endfor %}")
+	from := map[string]gguf.Tensor{}
+	for _, tensor := range f.Tensors {
+		var l int
+		if _, err := fmt.Sscanf(tensor.Name, "blk.%d.", &l); err != nil {
+			from[tensor.Name] = tensor
+			b.Add(tensor.Name, tensor.Type, tensor.Dims...)
+			continue
+		}
+		rest := strings.SplitN(tensor.Name, ".", 3)[2]
+		for ; l < layers; l += int(has) {
+			name := fmt.Sprintf("blk.%d.%s", l, rest)
+			from[name] = tensor
+			b.Add(name, tensor.Type, tensor.Dims...)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "deep.gguf")
+	out, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := b.Write(out, func(t gguf.Tensor, w io.Writer) error {
+		data, err := f.Data(from[t.Name])
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// real is the path of the model that people run, or the test is not run.
+func real(t *testing.T) string {
+	t.Helper()
+	const name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+	for _, path := range []string{os.Getenv("WEFT_TEST_MODEL"), filepath.Join("..", "..", "shared", "models", name)} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err == nil {
+			abs, err := filepath.Abs(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return abs
+		}
+	}
+	t.Skip("not run: no " + name + "; put it into ../shared/models or name one with WEFT_TEST_MODEL")
+	return ""
+}
