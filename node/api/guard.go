@@ -19,6 +19,12 @@ type guard struct {
 	hosts map[string]bool // lower case, without port and brackets
 }
 
+// Validate says what is wrong with the options before anything listens.
+func (o HTTPOptions) Validate() error {
+	_, err := newGuard(o)
+	return err
+}
+
 func newGuard(o HTTPOptions) (*guard, error) {
 	g := &guard{hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}}
 	for _, h := range o.Hosts {

@@ -76,6 +76,12 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 			cfg.APIKeys = append(cfg.APIKeys, k)
 		}
 	}
+	if cfg.HTTP != "off" {
+		// Before a join uses up its invitation.
+		if err := (api.HTTPOptions{Addr: cfg.HTTP, Keys: cfg.APIKeys, Hosts: cfg.Hosts}).Validate(); err != nil {
+			return cfg, usageError{err}
+		}
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
 		return cfg, usageError{fmt.Errorf("--log-level %q is unknown; give debug, info, warn or error", f.level)}
