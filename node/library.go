@@ -19,13 +19,18 @@ import (
 	"github.com/weft-mesh/weft/shard/vocab"
 )
 
-// opened is a model whose header was read: all that a head needs of it.
+// opened is a model whose header was read: all that a head needs of it. A stage
+// needs less, and a node that only computes spares the time and the memory of
+// the vocabulary: it is nil until library.read has given the model out.
 type opened struct {
 	entry    store.Entry
 	manifest *manifest.Manifest
 	config   *model.Config
 	sizes    model.Sizes
-	vocab    *vocab.Vocab
+
+	vocabOnce sync.Once
+	vocab     *vocab.Vocab
+	vocabErr  error
 
 	tmplOnce sync.Once
 	tmpl     *chat.Template
@@ -42,6 +47,22 @@ func (o *opened) template() (*chat.Template, error) {
 		})
 	})
 	return o.tmpl, o.tmplErr
+}
+
+// openVocab loads the tokenizer once.
+func (o *opened) openVocab() error {
+	o.vocabOnce.Do(func() {
+		v, err := vocab.Load(o.manifest.Header.Meta)
+		switch {
+		case err != nil:
+			o.vocabErr = api.Errorf(api.KindInvalid, "open model %s: %w", o.entry.Ref(), err)
+		case v.Size() > o.config.Vocab:
+			o.vocabErr = api.Errorf(api.KindInvalid, "open model %s: the tokenizer has %d tokens, the embedding %d rows", o.entry.Ref(), v.Size(), o.config.Vocab)
+		default:
+			o.vocab = v
+		}
+	})
+	return o.vocabErr
 }
 
 // library opens models by name and keeps what it opened.
@@ -79,8 +100,21 @@ func (l *library) open(ctx context.Context, ref string, progress func(api.Progre
 	return l.read(e)
 }
 
-// read opens the header of an entry.
+// read opens the header of an entry, with its vocabulary.
 func (l *library) read(e store.Entry) (*opened, error) {
+	o, err := l.shape(e)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.openVocab(); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// shape opens the header of an entry as far as a stage needs it: without the
+// vocabulary.
+func (l *library) shape(e store.Entry) (*opened, error) {
 	key := slotOf(e.Model, e.Profile)
 	l.mu.Lock()
 	o := l.cache[key]
@@ -98,12 +132,6 @@ func (l *library) read(e store.Entry) (*opened, error) {
 	}
 	if o.sizes, err = o.config.Sizes(m.Header.Tensors); err != nil {
 		return nil, api.Errorf(api.KindInvalid, "open model %s: %w", e.Ref(), err)
-	}
-	if o.vocab, err = vocab.Load(m.Header.Meta); err != nil {
-		return nil, api.Errorf(api.KindInvalid, "open model %s: %w", e.Ref(), err)
-	}
-	if o.vocab.Size() > o.config.Vocab {
-		return nil, api.Errorf(api.KindInvalid, "open model %s: the tokenizer has %d tokens, the embedding %d rows", e.Ref(), o.vocab.Size(), o.config.Vocab)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -65,7 +65,7 @@ func (l *loader) open(ctx context.Context, s worker.StageSpec) (*opened, model.R
 			return nil, model.Range{}, fmt.Errorf("enter %s: %w", s.Name, err)
 		}
 	}
-	o, err := l.lib.read(store.Entry{Name: s.Name, Model: id, Profile: p})
+	o, err := l.lib.shape(store.Entry{Name: s.Name, Model: id, Profile: p})
 	if err != nil {
 		return nil, model.Range{}, err
 	}
@@ -86,11 +86,17 @@ func (l *loader) Needs(ctx context.Context, s worker.StageSpec) (worker.Needs, e
 	if s.KVPositions < p.Context {
 		return worker.Needs{}, fmt.Errorf("the plan reserves KV for %d positions, one session may need %d", s.KVPositions, p.Context)
 	}
+	return needsOf(o, r, s.KVPositions), nil
+}
+
+// needsOf is the memory of a stage with layers r and KV for that many positions.
+func needsOf(o *opened, r model.Range, positions int) worker.Needs {
+	p := o.entry.Profile
 	return worker.Needs{
 		Weights:     uint64(o.sizes.Weights(r)),
-		KV:          uint64(o.config.KVBytes(p, r, s.KVPositions)),
+		KV:          uint64(o.config.KVBytes(p, r, positions)),
 		Activations: uint64(o.config.WorkBytes(p, r, maxRows)),
-	}, nil
+	}
 }
 
 // Load implements worker.Loader.
