@@ -116,13 +116,13 @@ func (g *generation) tokens(list []session.Token) (bool, error) {
 	ev := api.Event{}
 	stop := false
 	for _, t := range list {
+		if g.m.vocab.IsEOG(t.ID) && !g.r.IgnoreEOS {
+			continue // it ends the reply and is no part of its text
+		}
 		tok := g.token(t)
 		ev.Tokens = append(ev.Tokens, tok)
 		if g.r.Logprobs > 0 {
 			g.probs = append(g.probs, tok)
-		}
-		if g.m.vocab.IsEOG(t.ID) && !g.r.IgnoreEOS {
-			continue
 		}
 		delta, stopped := g.text.Push(t.ID)
 		ev.Text += delta
