@@ -1,15 +1,12 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
@@ -76,7 +73,9 @@ type planner struct {
 	// known lists the plans of a model that the mesh has, by any node's record.
 	known func(m *opened) []knownPlan
 	name  func(peer string) string
-	log   *slog.Logger
+	// computes is why a node may not be a stage, nil if it may.
+	computes func(peer string) error
+	log      *slog.Logger
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
 	// choose makes a plan of a snapshot: nil for scheduler.Make.
@@ -104,13 +103,6 @@ func (p *planner) settling() bool {
 	return time.Since(p.dropped) < settleTime
 }
 
-// knownPlan is a plan that a record speaks of.
-type knownPlan struct {
-	generation uint64
-	holder     string // a node that takes part in it
-	ready      bool
-}
-
 // get gives a model's ready plan, making it if need be. Waiting ends with ctx;
 // the making goes on for those who come later.
 func (p *planner) get(ctx context.Context, m *opened, progress func(api.Progress)) (*active, error) {
@@ -122,13 +114,14 @@ func (p *planner) get(ctx context.Context, m *opened, progress func(api.Progress
 		if err := a.wait(ctx, progress); err != nil {
 			return nil, err
 		}
-		if a.path.Err() == nil {
-			a.mu.Lock()
-			a.lastUsed = time.Now()
-			a.mu.Unlock()
+		switch err := a.use(); {
+		case err == nil:
 			return a, nil
+		case errors.Is(err, session.ErrPathClosed):
+			p.forget(a) // it rests; its stages may still be there
+		default:
+			p.drop(a)
 		}
-		p.drop(a)
 	}
 }
 
@@ -199,11 +192,14 @@ func (p *planner) build(a *active) {
 	} else {
 		a.err, a.state = err, "failed: "+err.Error()
 	}
+	a.lastUsed = time.Now()
 	a.mu.Unlock()
 	close(a.ready)
 	if err != nil {
 		p.forget(a)
+		return
 	}
+	p.wg.Go(func() { p.watch(a) })
 }
 
 func (p *planner) forget(a *active) {
@@ -260,6 +256,7 @@ func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason str
 // make finds a plan of the mesh or proposes one, loads it, and probes it.
 func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 	var last error
+	cleared := false            // an idle plan has given way
 	short := map[string]int64{} // what nodes turned out to have less than their records say
 	for try := range planTries {
 		if try > 0 {
@@ -276,7 +273,9 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		var room *scheduler.NoRoomError
 		if errors.As(err, &room) {
 			err = api.Errorf(api.KindNoCapacity, "%w", err)
-			if !p.settling() || try == planTries-1 {
+			made := !(cleared && p.settling()) && p.makeRoom(a)
+			cleared = cleared || made
+			if !made && !p.settling() || try == planTries-1 {
 				return nil, err
 			}
 		}
@@ -291,84 +290,10 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		}
 		p.log.Info("plan does not answer", "model", a.model.entry.Name, "try", try+1, "error", err)
 		last = err
-		if spec.Id.Owner == p.self {
-			p.release(ctx, spec, "its probe failed")
-		}
+		// Whoever made it: stages that others use refuse.
+		p.release(ctx, spec, "its probe failed")
 	}
 	return nil, api.Errorf(api.KindUnavailable, "no plan of %s became ready: %w", a.model.entry.Name, last)
-}
-
-// adopt finds the plan that stands in the mesh for a model, waiting for one
-// that is being loaded; nil when there is none.
-func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error) {
-	for _, k := range p.known(a.model) {
-		spec, err := p.await(ctx, a, k.holder)
-		if err != nil {
-			return nil, err
-		}
-		if spec != nil {
-			return spec, nil
-		}
-	}
-	return nil, nil
-}
-
-// await asks a node for the plan it takes part in until that is ready; nil when
-// the node has none (any more).
-func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.PlanSpec, error) {
-	for {
-		actx, cancel := context.WithTimeout(ctx, askTimeout)
-		r, err := p.asker.Ask(actx, holder, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{
-			Model: a.model.entry.Model[:], Profile: profileProto(a.model.entry.Profile),
-		}}}, nil)
-		cancel()
-		if err != nil {
-			return nil, nil // gone: its record will be, too
-		}
-		spec := r.Existing
-		switch r.State {
-		case weftv1.PlanReply_READY:
-			if err := p.check(a.model, spec); err != nil {
-				return nil, err
-			}
-			a.set(spec)
-			return spec, nil
-		case weftv1.PlanReply_RESERVED, weftv1.PlanReply_FETCHING, weftv1.PlanReply_LOADING:
-			a.report("loading", api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(spec.GetId().GetOwner()), Node: holder, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
-		default:
-			return nil, nil
-		}
-		select {
-		case <-time.After(2 * pollEvery):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// check holds a plan that another node told of against the model.
-func (p *planner) check(m *opened, spec *weftv1.PlanSpec) error {
-	id := spec.GetId()
-	if id == nil || !bytes.Equal(id.Model, m.entry.Model[:]) || !proto.Equal(id.Profile, profileProto(m.entry.Profile)) {
-		return fmt.Errorf("a node told of a plan for another model")
-	}
-	next := uint32(0)
-	for _, st := range spec.Stages {
-		if st.First != next || st.Last < st.First {
-			return fmt.Errorf("a node told of a plan with a gap at layer %d", next)
-		}
-		next = st.Last + 1
-	}
-	if int(next) != m.config.Layers || int(spec.Layers) != m.config.Layers {
-		return fmt.Errorf("a node told of a plan for %d layers, the model has %d", next, m.config.Layers)
-	}
-	return nil
-}
-
-func (a *active) set(spec *weftv1.PlanSpec) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.spec = spec
 }
 
 // connect opens the chains and sends a probe token across all stages.
@@ -389,8 +314,11 @@ func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec)
 		Sampling:  &weftv1.Sampling{},
 		NoPrefix:  true,
 		Positions: 2,
-		QueueWait: probeTime,
 	})
+	var refused *session.RefusedError
+	if errors.As(err, &refused) && refused.Busy {
+		return path, nil // other heads' replies fill it: their tokens cross it
+	}
 	if err == nil && len(out.Tokens) != 1 {
 		err = fmt.Errorf("the probe did not come back: %w", context.Cause(ctx))
 	}

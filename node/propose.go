@@ -22,11 +22,7 @@ func (p *planner) propose(ctx context.Context, a *active, short map[string]int64
 	for i := range s.Nodes {
 		s.Nodes[i].MemFree -= short[s.Nodes[i].ID]
 	}
-	choose := scheduler.Make
-	if p.choose != nil {
-		choose = p.choose
-	}
-	plan, err := choose(s, shape(a.model))
+	plan, err := p.plan(s, a.model)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +63,17 @@ func (p *planner) spec(m *opened, plan scheduler.Plan) *weftv1.PlanSpec {
 	return spec
 }
 
+// maxGeneration bounds what records may say, so that counting on cannot overflow.
+const maxGeneration = 1 << 62
+
 // nextGeneration is higher than every generation that is known.
 func (p *planner) nextGeneration(m *opened) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range p.known(m) {
-		p.generation = max(p.generation, k.generation)
+		if k.generation < maxGeneration { // a larger one is nobody's count
+			p.generation = max(p.generation, k.generation)
+		}
 	}
 	p.generation++
 	return p.generation

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -216,5 +218,14 @@ func (n *Node) known(m *opened) []knownPlan {
 			}
 		}
 	}
+	slices.SortStableFunc(out, func(a, b knownPlan) int {
+		switch {
+		case a.ready != b.ready && a.ready:
+			return -1
+		case a.ready != b.ready:
+			return 1
+		}
+		return cmp.Compare(b.generation, a.generation)
+	})
 	return out
 }

@@ -131,5 +131,8 @@ func (n *Node) Leave(ctx context.Context) error {
 
 // Invite implements api.Node.
 func (n *Node) Invite(ctx context.Context, r api.InviteRequest) (api.Invite, error) {
+	if n.mesh == nil {
+		return api.Invite{}, api.Errorf(api.KindInvalid, "this node is in no mesh: start it with `weft up`")
+	}
 	return n.mesh.invite(r)
 }
