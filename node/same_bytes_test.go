@@ -329,6 +329,9 @@ func (b *book) compute(head api.Running, e entry, a ask, w way) {
 	if w.drafts != "none" && drafter.asked == 0 {
 		t.Errorf("%v: no draft was asked for", w)
 	}
+	if w.drafts == "right" && drafter.asked > len(want.Tokens)/2 {
+		t.Errorf("%v: right drafts took %d runs for %d tokens", w, drafter.asked, len(want.Tokens))
+	}
 }
 
 // drafter drafts from the tokens that a reply is known to have.
