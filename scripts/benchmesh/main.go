@@ -28,6 +28,7 @@ type bench struct {
 	times  int    // samples of each figure
 	only   string // names of the parts to measure, comma-separated; "" for all
 	dir    string // for the nodes' homes and logs
+	offer  int64  // bytes that a node of a split offers
 	report *report
 }
 

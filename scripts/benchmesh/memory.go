@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
 )
 
@@ -22,46 +23,52 @@ type resident struct{ anon, file float64 }
 
 func (r resident) total() float64 { return r.anon + r.file }
 
-// memory measures resident memory of idle nodes, heads and stages whose KV is
+// footprint gathers the memory of a round's processes, in MB.
+type footprint struct {
+	idle, head    series
+	stage, anon   [2]series
+	base          [2]series // the idle node and the stage's buffers of activations
+	factor        [2]series // what the stage takes beyond that, to packed weights and KV
+	weights, kv   [2]float64
+	firsts, lasts [2]int // layers
+}
+
+// memory measures resident memory of idle nodes, heads, and stages whose KV is
 // full.
 func (b *bench) memory(ctx context.Context) error {
-	var idle, head, stage, anon, factor series
-	var needs string
+	var f footprint
 	for i := range b.times {
 		base, err := b.idleMemory(ctx, fmt.Sprintf("idle%d", i))
 		if err != nil {
 			return err
 		}
-		idle = append(idle, base.total()/1e6)
+		f.idle = append(f.idle, base.total()/1e6)
 		s, err := b.startSplit(ctx, fmt.Sprintf("memory%d", i), 1)
 		if err != nil {
 			return err
 		}
-		err = b.splitMemory(ctx, s, func(h, st resident, p api.PlanStage) {
-			own := float64(p.Bytes + p.KVBytes)
-			head = append(head, h.total()/1e6)
-			stage = append(stage, st.total()/1e6)
-			anon = append(anon, st.anon/1e6)
-			factor = append(factor, (st.total()-base.total())/own)
-			needs = fmt.Sprintf("%.1f MB of packed weights and %.1f MB of KV (%d positions)", float64(p.Bytes)/1e6, float64(p.KVBytes)/1e6, contextSize)
-		})
+		err = f.add(ctx, s, base)
 		s.stop()
 		if err != nil {
 			return err
 		}
 	}
+	rows := [][]string{
+		{"idle node, fresh home", f.idle.cell(1), "", "", ""},
+		{"head without weights, after replies", f.head.cell(1), "", "", ""},
+	}
+	for k := range f.stage {
+		rows = append(rows, []string{
+			fmt.Sprintf("stage of layers %d to %d: %.1f MB packed, %.1f MB KV, all used", f.firsts[k], f.lasts[k], f.weights[k], f.kv[k]),
+			f.stage[k].cell(1), f.anon[k].cell(1), f.base[k].cell(1), f.factor[k].cell(2),
+		})
+	}
 	b.report.add(section{
 		title: "Resident memory",
-		note: fmt.Sprintf("`VmRSS` of /proc. The stage is the last one of the split: %s; both halves have filled their KV before. "+
-			"The factor is (stage − idle node of the same round) / (packed weights + KV); the goal is at most 1.1, with an idle node of at most 80 MB.", needs),
-		head: []string{"", "MB, or factor"},
-		rows: [][]string{
-			{"idle node, fresh home", idle.cell(1)},
-			{"head without weights, after a reply", head.cell(1)},
-			{"stage with half of the model, KV full", stage.cell(1)},
-			{"… of that anonymous (KV, activations, Go's heap)", anon.cell(1)},
-			{"factor of the stage", factor.cell(2)},
-		},
+		note: "MB of `VmRSS` in /proc (mapped weights and the program included). The stages are the two of a split; replies have filled all of their KV before. " +
+			"A stage's base is the idle node of the same round and the buffers for activations and logits that its plan reserved; the factor is what it takes beyond that, to its packed weights and KV. The goal: a base of at most 80 MB, a factor of at most 1.1.",
+		head: []string{"", "resident, MB", "of it anonymous", "base", "factor"},
+		rows: rows,
 	})
 	return nil
 }
@@ -80,10 +87,9 @@ func (b *bench) idleMemory(ctx context.Context, name string) (resident, error) {
 	return memoryOf(n.cmd.Process.Pid)
 }
 
-// splitMemory fills the KV of a split and hands on what the head and the last
-// stage take then.
-func (b *bench) splitMemory(ctx context.Context, s *split, each func(head, stage resident, p api.PlanStage)) error {
-	if _, err := ask(ctx, s.head, contextSize-16, 16); err != nil {
+// add fills the KV of a split and notes what its head and stages take then.
+func (f *footprint) add(ctx context.Context, s *split, base resident) error {
+	if err := s.fillKV(ctx); err != nil {
 		return err
 	}
 	if err := rest(ctx); err != nil {
@@ -93,16 +99,50 @@ func (b *bench) splitMemory(ctx context.Context, s *split, each func(head, stage
 	if err != nil {
 		return err
 	}
-	last := s.plan.Stages[len(s.plan.Stages)-1]
-	for _, n := range s.halves {
-		if n.name != last.Name {
-			continue
-		}
-		st, err := memoryOf(n.cmd.Process.Pid)
+	f.head = append(f.head, head.total()/1e6)
+	for k, p := range s.plan.Stages {
+		m, err := memoryOf(s.byName(p.Name).cmd.Process.Pid)
 		if err != nil {
 			return err
 		}
-		each(head, st, last)
+		st, err := s.byName(p.Name).Status(ctx)
+		if err != nil {
+			return err
+		}
+		own := float64(p.Bytes + p.KVBytes)
+		floor := base.total() + float64(st.MemUsed) - own
+		f.stage[k] = append(f.stage[k], m.total()/1e6)
+		f.anon[k] = append(f.anon[k], m.anon/1e6)
+		f.base[k] = append(f.base[k], floor/1e6)
+		f.factor[k] = append(f.factor[k], (m.total()-floor)/own)
+		f.weights[k], f.kv[k], f.firsts[k], f.lasts[k] = float64(p.Bytes)/1e6, float64(p.KVBytes)/1e6, p.First, p.Last
+	}
+	return nil
+}
+
+// fillKV has the stages hold other prompts in their prefix caches until no KV
+// block is unused.
+func (s *split) fillKV(ctx context.Context) error {
+	greedy := 0.0
+	for seed := range uint64(16) {
+		st, err := s.first().Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(st.Stages) != 1 {
+			return fmt.Errorf("node %s serves %d stages, not 1", st.Name, len(st.Stages))
+		}
+		left := (st.Stages[0].KVBlocks - st.Stages[0].KVUsed) * kernels.BlockPositions
+		if left < 2*kernels.BlockPositions {
+			return nil
+		}
+		_, err = s.head.Generate(ctx, api.GenerateRequest{
+			Model: entry, Tokens: someTokens(min(left, contextSize)-kernels.BlockPositions, seed), MaxTokens: 1, Temperature: &greedy, IgnoreEOS: true,
+			Context: min(left, contextSize),
+		}, func(api.Event) error { return nil })
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

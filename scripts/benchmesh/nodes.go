@@ -132,22 +132,34 @@ type split struct {
 }
 
 // startSplit starts a split mesh whose nodes have that many threads each. The
-// prefix tells its homes apart.
+// prefix tells its homes apart. Its nodes offer as little memory as two can hold
+// the model with, so that the halves are halves whatever speed was measured; how
+// much that is, the first call tries out.
 func (b *bench) startSplit(ctx context.Context, prefix string, threads int) (*split, error) {
-	s := &split{}
-	if err := b.fillSplit(ctx, s, prefix, threads); err != nil {
-		s.stop()
+	st, err := os.Stat(b.model)
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	if b.offer == 0 {
+		b.offer = st.Size() / 2
+	}
+	for try := 0; ; try++ {
+		s := &split{}
+		err := b.fillSplit(ctx, s, fmt.Sprintf("%s-%d", prefix, try), threads)
+		if err == nil {
+			return s, nil
+		}
+		s.stop()
+		var e *api.Error
+		if !errors.As(err, &e) || e.Kind != api.KindNoCapacity || b.offer > 4*st.Size() {
+			return nil, err
+		}
+		b.offer += st.Size() / 24
+	}
 }
 
 func (b *bench) fillSplit(ctx context.Context, s *split, prefix string, threads int) error {
-	memory, err := b.halfMemory()
-	if err != nil {
-		return err
-	}
-	t := fmt.Sprint(threads)
+	t, memory := fmt.Sprint(threads), fmt.Sprint(b.offer)
 	a, err := b.up(ctx, prefix+"a", "--threads", t, "--memory", memory)
 	if err != nil {
 		return err
@@ -180,15 +192,6 @@ func (b *bench) fillSplit(ctx context.Context, s *split, prefix string, threads 
 	return nil
 }
 
-// halfMemory is an offer that holds half of the model with its KV, not the whole.
-func (b *bench) halfMemory() (string, error) {
-	st, err := os.Stat(b.model)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprint(st.Size() + st.Size()/4), nil
-}
-
 func (s *split) all() []*process {
 	out := append([]*process(nil), s.halves...)
 	if s.head != nil {
@@ -204,9 +207,11 @@ func (s *split) stop() {
 }
 
 // first is the node that computes the first layers.
-func (s *split) first() *process {
+func (s *split) first() *process { return s.byName(s.plan.Stages[0].Name) }
+
+func (s *split) byName(name string) *process {
 	for _, n := range s.halves {
-		if n.name == s.plan.Stages[0].Name {
+		if n.name == name {
 			return n
 		}
 	}

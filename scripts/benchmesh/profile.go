@@ -104,7 +104,7 @@ var groups = []struct {
 	match *regexp.Regexp
 }{
 	{"matrix products", regexp.MustCompile(`kernels/cpu\..*(mul_|MatMul|[mM]atmul|[pP]roduct|gemv|gemm|tile)`)},
-	{"attention", regexp.MustCompile(`kernels/cpu\..*([aA]tt|score|[sS]oftmax|fold|value|exp)`)},
+	{"attention", regexp.MustCompile(`kernels/cpu\..*([aA]tt|score|weigh|soften|divide|fold)|arith\.(FMA|Exp)`)},
 	{"quantising activations", regexp.MustCompile(`kernels/cpu\..*([qQ]uant)`)},
 	{"threads: waiting and sharing out", regexp.MustCompile(`kernels/cpu\..*(pool|park|spin|worker)`)},
 	{"norms, RoPE, SiLU, residuals, embedding, KV writes", regexp.MustCompile(`weft/kernels/`)},

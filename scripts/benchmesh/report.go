@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -83,10 +84,18 @@ func (s section) markdown() string {
 // machine notes where and when a run was made.
 func (r *report) machine(ctx context.Context, b *bench, begin time.Time) {
 	f := machine.Facts(ctx, b.dir)
-	r.header = fmt.Sprintf("%s, %s/%s, %s, %d cores, %.0f GB of memory, %s. Load average (1, 5, 15 min) before: %s; after %s: %s. Each figure is the median of %d samples, least and most in parentheses.",
-		begin.UTC().Format("2 January 2006, 15:04 UTC"), f.OS, f.Arch, f.CPU, f.Cores, float64(f.MemTotal)/1e9, runtime.Version(),
+	r.header = fmt.Sprintf("%s, %s/%s, %s, %d cores, %.0f GB of memory, %s, %s. Load average (1, 5, 15 min) before: %s; after %s: %s. Each figure is the median of %d samples, least and most in parentheses.",
+		begin.UTC().Format("2 January 2006, 15:04 UTC"), f.OS, f.Arch, f.CPU, f.Cores, float64(f.MemTotal)/1e9, runtime.Version(), b.modelName(),
 		r.load, time.Since(begin).Round(time.Second), load(), b.times)
 	fmt.Fprintln(r.out, r.header)
+}
+
+// modelName says what was measured with.
+func (b *bench) modelName() string {
+	if b.model == "" {
+		return "no model"
+	}
+	return filepath.Base(b.model)
 }
 
 // load is the system's load average, where it tells.
