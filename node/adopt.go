@@ -2,14 +2,17 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/p2p/admission"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -19,6 +22,9 @@ import (
 // stallTime is how long another head's plan may load without getting on before
 // it is no longer waited for.
 const stallTime = 2 * time.Minute
+
+// rivalTime bounds how long other nodes are asked for plans of theirs.
+const rivalTime = time.Second
 
 // knownPlan is a plan that a record speaks of.
 type knownPlan struct {
@@ -39,7 +45,59 @@ func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error
 			return spec, nil
 		}
 	}
+	// Records may be behind: another head may have begun a moment ago.
+	if r := p.rival(ctx, a, nil); r != nil && r.ahead {
+		return p.await(ctx, a, r.holder)
+	}
 	return nil, nil
+}
+
+// rival is another head's plan of the same model.
+type rival struct {
+	id     *weftv1.PlanID
+	holder string
+	ahead  bool // it is being loaded or ready
+}
+
+// rival asks every live node for the plan of the model that it takes part in,
+// and gives the one that comes first by generation and owner; nil when there is
+// none but own.
+func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *rival {
+	// Cancelled, not timed out: a node that is slow to answer is not lost.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(rivalTime, cancel).Stop()
+	var mu sync.Mutex // guards first
+	var first *rival
+	var wg sync.WaitGroup
+	for _, peer := range p.peers() {
+		wg.Go(func() {
+			r, err := p.asker.Ask(ctx, peer, lookupOf(a.model), nil)
+			id := r.GetExisting().GetId()
+			if err != nil || id == nil || r.State == weftv1.PlanReply_FAILED || proto.Equal(id, own) || p.check(a.model, r.Existing, peer) != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil || before(id, first.id) {
+				first = &rival{id: id, holder: peer, ahead: r.State != weftv1.PlanReply_RESERVED}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// before orders plans of one model: heads that propose at the same time agree on
+// the first.
+func before(a, b *weftv1.PlanID) bool {
+	return cmp.Or(cmp.Compare(a.GetGeneration(), b.GetGeneration()), cmp.Compare(a.GetOwner(), b.GetOwner())) < 0
+}
+
+func lookupOf(m *opened) *weftv1.PlanRequest {
+	return &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{
+		Model: m.entry.Model[:], Profile: profileProto(m.entry.Profile),
+	}}}
 }
 
 // await asks a node for the plan it takes part in until that is ready; nil when
@@ -48,9 +106,7 @@ func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.
 	last, moved := &weftv1.PlanReply{}, time.Now()
 	for time.Since(moved) < stallTime {
 		actx, cancel := context.WithTimeout(ctx, askTimeout)
-		r, err := p.asker.Ask(actx, holder, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{
-			Model: a.model.entry.Model[:], Profile: profileProto(a.model.entry.Profile),
-		}}}, nil)
+		r, err := p.asker.Ask(actx, holder, lookupOf(a.model), nil)
 		cancel()
 		if err != nil {
 			return nil, nil // gone: its record will be, too
@@ -131,4 +187,16 @@ func (n *Node) computes(id string) error {
 		return errors.New("it joined as a client")
 	}
 	return nil
+}
+
+// planPeers are the live nodes that speak the plan protocol, but for this one.
+func (n *Node) planPeers() []string {
+	var out []string
+	for _, m := range n.members() {
+		id := m.ID.String()
+		if m.Record != nil && m.Record.Wire == WireVersion && m.Record.Contract == kernels.ContractVersion && !n.lost(id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }

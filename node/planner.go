@@ -73,6 +73,8 @@ type planner struct {
 	// known lists the plans of a model that the mesh has, by any node's record.
 	known func(m *opened) []knownPlan
 	name  func(peer string) string
+	// peers lists the other nodes that can be asked for plans.
+	peers func() []string
 	// computes is why a node may not be a stage, nil if it may.
 	computes func(peer string) error
 	log      *slog.Logger

@@ -46,6 +46,10 @@ func (p *planner) propose(ctx context.Context, a *active, short map[string]int64
 		}
 		return nil, err
 	}
+	// Heads that ask at once may have chosen other nodes, where plans do not meet.
+	if r := p.rival(ctx, a, spec.Id); r != nil && before(r.id, spec.Id) {
+		return p.yield(ctx, a, spec, &supersededError{by: &weftv1.PlanSpec{Id: r.id}, holder: r.holder})
+	}
 	return spec, nil
 }
 

@@ -280,6 +280,7 @@ func TestReleasingAPlanStopsItsLoad(t *testing.T) {
 		done <- r
 	}()
 	<-started
+	expect(t, m.ask("y", "a", lookup(p)), weftv1.PlanReply_FETCHING, "") // answered, not followed
 	expect(t, m.ask("x", "a", release(p)), rReleased, "")
 	expect(t, <-done, rReleased, "released by x")
 }

@@ -118,7 +118,8 @@ func AskPlan(ctx context.Context, stream wire.Stream, req *weftv1.PlanRequest, p
 			}
 			return nil, fmt.Errorf("ask for a plan: %w", err)
 		}
-		if !underWay(reply.State) {
+		// Only a commit is followed; a lookup may well be told of a plan under way.
+		if req.GetCommit() == nil || !underWay(reply.State) {
 			_ = x.Close()
 			return reply, nil
 		}
