@@ -355,7 +355,7 @@ func (n *Node) lostOrRefused(ctx context.Context, a *active, err error) error {
 	var refused *session.RefusedError
 	switch {
 	case errors.As(err, &lost):
-		n.suspects.mark(lost.Peer, time.Now())
+		n.suspects.report(lost.Peer, time.Now())
 		n.background(func() { n.plans.drop(a) })
 		return &api.Error{Kind: api.KindStageLost, Node: lost.Peer, Message: fmt.Sprintf("node %s, which computed a part of %s, was lost during the reply: %s; ask again, and the model is planned anew", n.nodeName(lost.Peer), a.model.entry.Name, lost.Reason)}
 	case errors.As(err, &refused) && refused.Busy:

@@ -229,7 +229,7 @@ func (p *planner) drop(a *active) {
 	}
 	var lost *session.LostError
 	if errors.As(path.Err(), &lost) {
-		p.suspects.mark(lost.Peer, path.Ended())
+		p.suspects.report(lost.Peer, path.Ended())
 	}
 	path.Close()
 	p.release(p.ctx, spec, reason)
@@ -307,7 +307,7 @@ func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec)
 	if err != nil {
 		var lost *worker.LostError
 		if errors.As(err, &lost) && lost.Lost.Peer != p.self {
-			p.suspects.mark(lost.Lost.Peer, time.Now())
+			p.suspects.report(lost.Lost.Peer, time.Now())
 		}
 		return nil, err
 	}

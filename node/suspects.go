@@ -15,8 +15,19 @@ const suspectTime = 5 * time.Second
 // notice a death; a reply that broke, or a question without an answer, tells it
 // at once, so that the next prompt does not wait for the dead.
 type suspects struct {
+	connected func(id string) bool // nil: nobody is
+
 	mu sync.Mutex // guards at
 	at map[string]time.Time
+}
+
+// report notes what others say about a node. One that is connected speaks for
+// itself: it may have given a plan back and be well, and if it hangs, the next
+// question to it tells.
+func (s *suspects) report(id string, at time.Time) {
+	if s.connected == nil || !s.connected(id) {
+		s.mark(id, at)
+	}
 }
 
 // mark notes a loss.
@@ -54,4 +65,14 @@ func (n *Node) lost(id string) bool {
 	}
 	m, _ := n.mesh.gossip.Member(pid)
 	return n.suspects.has(id, m.Since)
+}
+
+// connected says whether a node is connected to this one.
+func (n *Node) connected(id string) bool {
+	pid, err := peer.Decode(id)
+	if err != nil || n.mesh == nil {
+		return false
+	}
+	_, ok := n.mesh.host.Member(pid)
+	return ok
 }

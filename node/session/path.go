@@ -142,13 +142,31 @@ func (p *Path) deliver(session []byte, m any) {
 	if in == nil {
 		return // closed meanwhile
 	}
-	in.mu.Lock()
-	in.events = append(in.events, m)
-	in.mu.Unlock()
+	if !in.put(m) {
+		p.fail(errFlood)
+		return
+	}
 	select {
 	case in.wake <- struct{}{}:
 	default:
 	}
+}
+
+// maxInbox is more than any reply can have in flight.
+const maxInbox = 8192
+
+// errFlood ends a path whose last stage sends what was not asked for.
+var errFlood = errors.New("the last stage sends more results than it was sent runs")
+
+// put takes what came; false when there is no room for it.
+func (in *inbox) put(m any) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.events) >= maxInbox {
+		return false
+	}
+	in.events = append(in.events, m)
+	return true
 }
 
 // take gives and forgets what has come.
