@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 )
 
@@ -29,6 +30,10 @@ func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func([]
 		writeError(w, err)
 		return
 	}
+	if namesFile(q.each[0].Model) {
+		writeError(w, q.outward(&Error{Kind: KindNotFound}))
+		return
+	}
 	for i := range q.each {
 		q.each[i].Tenant = tenantOf(r.Context())
 	}
@@ -49,6 +54,12 @@ func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func([]
 	}
 	out.Usage = usageOf(q, replies)
 	writeJSON(w, http.StatusOK, out)
+}
+
+// namesFile says that a node would take the model for a file of its machine,
+// which callers of this surface must not make it read.
+func namesFile(model string) bool {
+	return strings.ContainsAny(model, `/\`) || strings.HasSuffix(strings.ToLower(model), ".gguf")
 }
 
 // generate computes all choices, a few at once. emit is called from several

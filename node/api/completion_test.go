@@ -151,3 +151,17 @@ func TestChoicesAreNumbered(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestAModelThatIsAFilesPathIsUnknown(t *testing.T) {
+	f := newFake()
+	w := overHTTP(t, f, api.HTTPOptions{})
+	for _, model := range []string{"/etc/passwd", "../m", `c:\\m`, "m.gguf", "M.GGUF"} {
+		status, _, body := w.send("POST", "/v1/completions", `{"prompt":"a","model":"`+model+`"}`)
+		if status != 404 || !strings.Contains(body, "model_not_found") {
+			t.Errorf("%s: %d %s", model, status, body)
+		}
+	}
+	if n := len(f.requests()); n != 0 {
+		t.Errorf("%d of them reached the node", n)
+	}
+}
