@@ -187,6 +187,11 @@ func (s *served) operate() {
 func (s *served) compose() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.ops) > 0 {
+		// A truncation came since operate, and perhaps a run of its epoch after
+		// it: the stage has to see them in that order. The loop has been woken.
+		return false
+	}
 	now := time.Now()
 	rows := s.l.MaxRows
 	if len(s.queue.decode) > 0 {
