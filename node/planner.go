@@ -258,8 +258,8 @@ func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason str
 // make finds a plan of the mesh or proposes one, loads it, and probes it.
 func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 	var last error
-	cleared := false            // an idle plan has given way
-	short := map[string]int64{} // what nodes turned out to have less than their records say
+	cleared := false // an idle plan has given way
+	found := &findings{at: map[string]finding{}}
 	for try := range planTries {
 		if try > 0 {
 			select {
@@ -270,7 +270,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		}
 		spec, err := p.adopt(ctx, a)
 		if err == nil && spec == nil {
-			spec, err = p.propose(ctx, a, short)
+			spec, err = p.propose(ctx, a, found)
 		}
 		var room *scheduler.NoRoomError
 		if errors.As(err, &room) {

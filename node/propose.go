@@ -14,14 +14,56 @@ import (
 	"github.com/weft-mesh/weft/scheduler"
 )
 
+// findings are what nodes turned out to be while one plan is made.
+type findings struct {
+	mu sync.Mutex // guards at
+	at map[string]finding
+}
+
+// finding is about one node.
+type finding struct {
+	short int64  // bytes that it has less than its record says
+	fails int    // times that it did not take its part
+	why   string // for the last time
+}
+
+// failsOften is how often a node may fail to take its part: what it lacked once,
+// such as a source of weights, may be there a moment later.
+const failsOften = 2
+
+// note adds what a stage has answered.
+func (f *findings) note(peer string, short int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := f.at[peer]
+	e.short += max(0, short)
+	var won *supersededError
+	if err != nil && short == 0 && !errors.As(err, &won) {
+		e.fails, e.why = e.fails+1, err.Error()
+	}
+	f.at[peer] = e
+}
+
+// apply corrects a snapshot.
+func (f *findings) apply(s *scheduler.Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		e := f.at[n.ID]
+		n.MemFree -= e.short
+		if n.Excluded == "" && e.fails >= failsOften {
+			n.Excluded = e.why
+		}
+	}
+}
+
 // propose plans a model, reserves its stages and loads them; the plan is ready
-// but for its probe. short is filled with what nodes turned out to lack.
-func (p *planner) propose(ctx context.Context, a *active, short map[string]int64) (*weftv1.PlanSpec, error) {
+// but for its probe. What nodes answer is added to found.
+func (p *planner) propose(ctx context.Context, a *active, found *findings) (*weftv1.PlanSpec, error) {
 	a.report("planning", api.Progress{Phase: "plan", Text: "planning " + a.model.entry.Name})
 	s := p.snapshot(a.model)
-	for i := range s.Nodes {
-		s.Nodes[i].MemFree -= short[s.Nodes[i].ID]
-	}
+	found.apply(&s)
 	plan, err := p.plan(s, a.model)
 	if err != nil {
 		return nil, err
@@ -30,7 +72,7 @@ func (p *planner) propose(ctx context.Context, a *active, short map[string]int64
 	a.mu.Lock()
 	a.plan, a.spec = plan, spec
 	a.mu.Unlock()
-	if err := p.reserve(ctx, a, spec, short); err != nil {
+	if err := p.reserve(ctx, spec, found); err != nil {
 		var won *supersededError
 		if errors.As(err, &won) {
 			return p.yield(ctx, a, spec, won)
@@ -38,7 +80,7 @@ func (p *planner) propose(ctx context.Context, a *active, short map[string]int64
 		p.release(ctx, spec, "not all stages could be reserved")
 		return nil, err
 	}
-	if err := p.load(ctx, a, spec); err != nil {
+	if err := p.load(ctx, a, spec, found); err != nil {
 		p.release(ctx, spec, "not all stages could be loaded")
 		var won *supersededError
 		if errors.As(err, &won) {
@@ -126,26 +168,22 @@ func each(spec *weftv1.PlanSpec, f func(i int, st *weftv1.StageSpec) error) erro
 }
 
 // reserve is phase one.
-func (p *planner) reserve(ctx context.Context, a *active, spec *weftv1.PlanSpec, short map[string]int64) error {
+func (p *planner) reserve(ctx context.Context, spec *weftv1.PlanSpec, found *findings) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var mu sync.Mutex // guards short
 	return each(spec, func(i int, st *weftv1.StageSpec) error {
 		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Reserve{Reserve: &weftv1.Reserve{Plan: spec, Stage: uint32(i)}}}, nil)
 		if err != nil {
 			return fmt.Errorf("reserve layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
 		}
-		if r.MissingBytes > 0 {
-			mu.Lock()
-			short[st.Peer] += int64(r.MissingBytes)
-			mu.Unlock()
-		}
-		return outcome(r, st, spec, weftv1.PlanReply_RESERVED)
+		err = outcome(r, st, spec, weftv1.PlanReply_RESERVED)
+		found.note(st.Peer, int64(r.MissingBytes), err)
+		return err
 	})
 }
 
 // load is phase two: every stage fetches what it lacks and loads.
-func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec) error {
+func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec, found *findings) error {
 	return each(spec, func(i int, st *weftv1.StageSpec) error {
 		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Commit{Commit: &weftv1.Commit{Id: spec.Id}}}, func(r *weftv1.PlanReply) {
 			pr := api.Progress{Phase: "load", Text: fmt.Sprintf("loading layers %d-%d on %s", st.First, st.Last, st.Name), Node: st.Name, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"}
@@ -162,7 +200,11 @@ func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec) er
 		if err != nil {
 			return fmt.Errorf("load layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
 		}
-		return outcome(r, st, spec, weftv1.PlanReply_READY)
+		err = outcome(r, st, spec, weftv1.PlanReply_READY)
+		if r.State != weftv1.PlanReply_RELEASED && r.State != weftv1.PlanReply_NONE { // others may have made it so
+			found.note(st.Peer, 0, err)
+		}
+		return err
 	})
 }
 
