@@ -83,8 +83,14 @@ func TestFMASpecialValues(t *testing.T) {
 	inf := float32(math.Inf(1))
 	negZero := float32(math.Copysign(0, -1))
 	for _, c := range []struct{ a, b, c, want float32 }{
-		{1, inf, 1, inf}, {-1, inf, 1, -inf}, {3e38, 3e38, 0, inf}, {1, 1, inf, inf},
-		{0, 5, 0, 0}, {negZero, 5, negZero, negZero}, {1, 1, -1, 0}, {2, 3, negZero, 6},
+		{1, inf, 1, inf},
+		{-1, inf, 1, -inf},
+		{3e38, 3e38, 0, inf},
+		{1, 1, inf, inf},
+		{0, 5, 0, 0},
+		{negZero, 5, negZero, negZero},
+		{1, 1, -1, 0},
+		{2, 3, negZero, 6},
 	} {
 		if got := arith.FMA(c.a, c.b, c.c); math.Float32bits(got) != math.Float32bits(c.want) {
 			t.Errorf("FMA(%g, %g, %g) = %g, want %g", c.a, c.b, c.c, got, c.want)
@@ -97,8 +103,15 @@ func TestFMASpecialValues(t *testing.T) {
 
 func TestFloorBorders(t *testing.T) {
 	for _, c := range []struct{ in, want uint32 }{
-		{0x2b800000, 0x2b800000}, {0x2b7fffff, 0}, {0xab800000, 0xab800000}, {0xab7fffff, 0},
-		{0x80000000, 0}, {1, 0}, {0x7f800000, 0x7f800000}, {0x7fc00001, 0x7fc00001}, {0x3f800000, 0x3f800000},
+		{0x2b800000, 0x2b800000},
+		{0x2b7fffff, 0},
+		{0xab800000, 0xab800000},
+		{0xab7fffff, 0},
+		{0x80000000, 0},
+		{1, 0},
+		{0x7f800000, 0x7f800000},
+		{0x7fc00001, 0x7fc00001},
+		{0x3f800000, 0x3f800000},
 	} {
 		if got := math.Float32bits(arith.Floor(f32(c.in))); got != c.want {
 			t.Errorf("Floor(%08x) = %08x, want %08x", c.in, got, c.want)

@@ -63,7 +63,7 @@ func (c *attnTileRun) soften(i, base int) {
 
 // softenScores is soften in plain Go; ok is false if a score is not finite.
 func softenScores(s *[chunkPositions]float32, lo, hi int, p kernels.AttnParams) (m, sum float32, ok bool) {
-	m, ok = float32(math.Inf(-1)), true
+	m = float32(math.Inf(-1))
 	for j := lo; j < hi; j++ {
 		v := arith.Floor(float32(s[j] * p.Scale))
 		if !arith.Finite(v) {

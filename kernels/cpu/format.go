@@ -218,12 +218,9 @@ func (m *matrix) unpackScales(p *panel, super, sub []byte) {
 	}
 }
 
-// minScale is the contract's least scale or minimum: smaller ones count as +0.
-// Scales made of half precision numbers and integers are multiples of it, so
-// only MXFP4 can fall below.
-const minScale = 0x1p-24
-
-// mxScale is 2^(e-128), +0 below minScale.
+// mxScale is 2^(e-128), +0 below 2^-24, the contract's least scale. Scales made
+// of half precision numbers and integers are multiples of it, so only MXFP4 can
+// fall below.
 func mxScale(e byte) float32 {
 	if e < 128-24 {
 		return 0

@@ -26,33 +26,49 @@ func TestReplies(t *testing.T) {
 	chatChunk := `data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":0,"model":"tiny","choices":[`
 	textChunk := `data: {"id":"cmpl-ID","object":"text_completion","created":0,"model":"tiny","choices":[`
 	for _, c := range []struct{ name, path, body, want string }{
-		{"chat", "chat/completions", `{"messages":[{"role":"user","content":"hi"}]}`,
-			chatHead + `"choices":[{"index":0,"message":{"role":"assistant","content":"one two three","refusal":null},"logprobs":null,"finish_reason":"stop"}],` + usage + "}\n"},
-		{"chat, cut, with log-probabilities", "chat/completions", `{"max_tokens":1,"logprobs":true,"top_logprobs":1,"messages":[{"role":"user","content":"hi"}]}`,
+		{
+			"chat", "chat/completions", `{"messages":[{"role":"user","content":"hi"}]}`,
+			chatHead + `"choices":[{"index":0,"message":{"role":"assistant","content":"one two three","refusal":null},"logprobs":null,"finish_reason":"stop"}],` + usage + "}\n",
+		},
+		{
+			"chat, cut, with log-probabilities", "chat/completions", `{"max_tokens":1,"logprobs":true,"top_logprobs":1,"messages":[{"role":"user","content":"hi"}]}`,
 			chatHead + `"choices":[{"index":0,"message":{"role":"assistant","content":"one","refusal":null},"logprobs":{"content":[` + lp + `],"refusal":null},"finish_reason":"length"}],` +
-				strings.NewReplacer(`s":3`, `s":1`, `s":5`, `s":3`).Replace(usage) + "}\n"},
-		{"text", "completions", `{"prompt":"a"}`,
-			textHead + `"choices":[{"index":0,"text":"one two three","logprobs":null,"finish_reason":"stop"}],` + usage + "}\n"},
-		{"text with log-probabilities", "completions", `{"prompt":[1,2],"logprobs":1,"max_tokens":2}`,
+				strings.NewReplacer(`s":3`, `s":1`, `s":5`, `s":3`).Replace(usage) + "}\n",
+		},
+		{
+			"text", "completions", `{"prompt":"a"}`,
+			textHead + `"choices":[{"index":0,"text":"one two three","logprobs":null,"finish_reason":"stop"}],` + usage + "}\n",
+		},
+		{
+			"text with log-probabilities", "completions", `{"prompt":[1,2],"logprobs":1,"max_tokens":2}`,
 			textHead + `"choices":[{"index":0,"text":"one two","logprobs":{"tokens":["one"," two"],"token_logprobs":[-0.5,-0.5],"top_logprobs":[{"one":-0.5},{" two":-0.5}],"text_offset":[0,3]},"finish_reason":"length"}],` +
-				strings.NewReplacer(`s":3`, `s":2`, `s":5`, `s":4`).Replace(usage) + "}\n"},
-		{"two prompts, two choices", "completions", `{"prompt":["a","b"],"n":2,"max_tokens":1}`,
+				strings.NewReplacer(`s":3`, `s":2`, `s":5`, `s":4`).Replace(usage) + "}\n",
+		},
+		{
+			"two prompts, two choices", "completions", `{"prompt":["a","b"],"n":2,"max_tokens":1}`,
 			textHead + `"choices":[{"index":0,"text":"one","logprobs":null,"finish_reason":"length"},{"index":1,"text":"one","logprobs":null,"finish_reason":"length"},{"index":2,"text":"one","logprobs":null,"finish_reason":"length"},{"index":3,"text":"one","logprobs":null,"finish_reason":"length"}],` +
-				`"usage":{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2}}}` + "\n"},
-		{"streamed chat", "chat/completions", `{"stream":true,"max_tokens":2,"messages":[{"role":"user","content":"hi"}]}`,
+				`"usage":{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2}}}` + "\n",
+		},
+		{
+			"streamed chat", "chat/completions", `{"stream":true,"max_tokens":2,"messages":[{"role":"user","content":"hi"}]}`,
 			chatChunk + `{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{"content":"one"},"logprobs":null,"finish_reason":null}]}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{"content":" two"},"logprobs":null,"finish_reason":null}]}` + "\n\n" +
-				chatChunk + `{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"},
-		{"streamed chat with usage and log-probabilities", "chat/completions", `{"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":1,"max_tokens":1,"messages":[{"role":"user","content":"hi"}]}`,
+				chatChunk + `{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n",
+		},
+		{
+			"streamed chat with usage and log-probabilities", "chat/completions", `{"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":1,"max_tokens":1,"messages":[{"role":"user","content":"hi"}]}`,
 			chatChunk + `{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{"content":"one"},"logprobs":{"content":[` + lp + `],"refusal":null},"finish_reason":null}],"usage":null}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null}` + "\n\n" +
-				chatChunk + `],"usage":{"prompt_tokens":2,"completion_tokens":1,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}}` + "\n\ndata: [DONE]\n\n"},
-		{"streamed text with log-probabilities", "completions", `{"stream":true,"logprobs":0,"max_tokens":2,"prompt":"a"}`,
+				chatChunk + `],"usage":{"prompt_tokens":2,"completion_tokens":1,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}}` + "\n\ndata: [DONE]\n\n",
+		},
+		{
+			"streamed text with log-probabilities", "completions", `{"stream":true,"logprobs":0,"max_tokens":2,"prompt":"a"}`,
 			textChunk + `{"index":0,"text":"one","logprobs":{"tokens":["one"],"token_logprobs":[-0.5],"top_logprobs":[{"one":-0.5}],"text_offset":[0]},"finish_reason":null}]}` + "\n\n" +
 				textChunk + `{"index":0,"text":" two","logprobs":{"tokens":[" two"],"token_logprobs":[-0.5],"top_logprobs":[{" two":-0.5}],"text_offset":[3]},"finish_reason":null}]}` + "\n\n" +
-				textChunk + `{"index":0,"text":"","logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"},
+				textChunk + `{"index":0,"text":"","logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := overHTTP(t, newFake(), api.HTTPOptions{})
@@ -106,22 +122,31 @@ func TestFieldsReachTheNode(t *testing.T) {
 	}{
 		{"defaults", "chat/completions", `{` + msg + `}`, api.GenerateRequest{Messages: hi}},
 		{"nulls and unknown fields", "chat/completions", `{"temperature":null,"stop":null,"seed":null,"user":"x","unknown":{"a":[1]},"tools":null,` + msg + `}`, api.GenerateRequest{Messages: hi}},
-		{"sampling", "chat/completions", `{"model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":42,"frequency_penalty":1,"presence_penalty":-1,"repeat_penalty":1.1,"logit_bias":{"5":-100},"stop":["a","b"],"max_completion_tokens":9,"ignore_eos":true,` + msg + `}`,
-			api.GenerateRequest{Model: "m", Messages: hi, Temperature: num(0.5), TopP: num(0.9), TopK: &k, MinP: num(0.1), Seed: &seed, FrequencyPenalty: 1, PresencePenalty: -1, RepeatPenalty: 1.1, LogitBias: map[int]float64{5: -100}, Stop: []string{"a", "b"}, MaxTokens: 9, IgnoreEOS: true}},
-		{"other spellings", "chat/completions", `{"seed":-5,"top_k":-1,"stop":"a","repetition_penalty":1.2,` + msg + `}`,
-			api.GenerateRequest{Messages: hi, Seed: &minus, TopK: &zero, Stop: []string{"a"}, RepeatPenalty: 1.2}},
+		{
+			"sampling", "chat/completions", `{"model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"seed":42,"frequency_penalty":1,"presence_penalty":-1,"repeat_penalty":1.1,"logit_bias":{"5":-100},"stop":["a","b"],"max_completion_tokens":9,"ignore_eos":true,` + msg + `}`,
+			api.GenerateRequest{Model: "m", Messages: hi, Temperature: num(0.5), TopP: num(0.9), TopK: &k, MinP: num(0.1), Seed: &seed, FrequencyPenalty: 1, PresencePenalty: -1, RepeatPenalty: 1.1, LogitBias: map[int]float64{5: -100}, Stop: []string{"a", "b"}, MaxTokens: 9, IgnoreEOS: true},
+		},
+		{
+			"other spellings", "chat/completions", `{"seed":-5,"top_k":-1,"stop":"a","repetition_penalty":1.2,` + msg + `}`,
+			api.GenerateRequest{Messages: hi, Seed: &minus, TopK: &zero, Stop: []string{"a"}, RepeatPenalty: 1.2},
+		},
 		{"random seed", "chat/completions", `{"seed":-1,` + msg + `}`, api.GenerateRequest{Messages: hi}},
 		{"log-probabilities", "chat/completions", `{"logprobs":true,` + msg + `}`, api.GenerateRequest{Messages: hi, Logprobs: 1}},
 		{"five alternatives", "chat/completions", `{"logprobs":true,"top_logprobs":5,` + msg + `}`, api.GenerateRequest{Messages: hi, Logprobs: 6}},
-		{"tools", "chat/completions", `{"tools":[{"type":"function"}],"chat_template_kwargs":{"enable_thinking":false},` + msg + `}`,
-			api.GenerateRequest{Messages: hi, Tools: json.RawMessage(`[{"type":"function"}]`), TemplateArgs: map[string]json.RawMessage{"enable_thinking": json.RawMessage("false")}}},
+		{
+			"tools", "chat/completions", `{"tools":[{"type":"function"}],"chat_template_kwargs":{"enable_thinking":false},` + msg + `}`,
+			api.GenerateRequest{Messages: hi, Tools: json.RawMessage(`[{"type":"function"}]`), TemplateArgs: map[string]json.RawMessage{"enable_thinking": json.RawMessage("false")}},
+		},
 		{"no tool wanted", "chat/completions", `{"tools":[{"type":"function"}],"tool_choice":"none",` + msg + `}`, api.GenerateRequest{Messages: hi}},
-		{"conversation", "chat/completions", `{"messages":[{"role":"developer","content":"be"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"x"}]}`,
+		{
+			"conversation", "chat/completions", `{"messages":[{"role":"developer","content":"be"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"x"}]}`,
 			api.GenerateRequest{Messages: []chat.Message{
-				{Role: "system", Content: chat.Text("be")}, {Role: "user", Content: chat.Content{Parts: []string{"a", "b"}}},
+				{Role: "system", Content: chat.Text("be")},
+				{Role: "user", Content: chat.Content{Parts: []string{"a", "b"}}},
 				{Role: "assistant", Content: chat.Content{Null: true}, ToolCalls: []chat.ToolCall{{ID: "1", Type: "function", Function: chat.FunctionCall{Name: "f", Arguments: json.RawMessage(`"{}"`)}}}},
 				{Role: "tool", ToolCallID: "1", Content: chat.Text("x")},
-			}}},
+			}},
+		},
 		{"text", "completions", `{"prompt":"a"}`, api.GenerateRequest{Prompt: &text, MaxTokens: 16}},
 		{"text with all of it", "completions", `{"prompt":["a"],"max_tokens":3,"logprobs":2,"best_of":1,"echo":false,"suffix":null}`, api.GenerateRequest{Prompt: &text, MaxTokens: 3, Logprobs: 3}},
 		{"ids", "completions", `{"prompt":[[1,2,3]]}`, api.GenerateRequest{Tokens: []int32{1, 2, 3}, MaxTokens: 16}},

@@ -139,7 +139,7 @@ func listenShort(path string) (*localListener, error) {
 	l, err := listenUnix(short)
 	if err == nil {
 		if err = os.WriteFile(path, []byte("unix "+short+"\n"), 0o600); err != nil {
-			l.Close()
+			_ = l.Close()
 		}
 	}
 	if err != nil {
@@ -159,7 +159,7 @@ func listenPort(path string) (*localListener, error) {
 	rand.Read(b[:])
 	secret := hex.EncodeToString(b[:])
 	if err := os.WriteFile(path, fmt.Appendf(nil, "tcp %s %s\n", l.Addr(), secret), 0o600); err != nil {
-		l.Close()
+		_ = l.Close()
 		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
 	return &localListener{Listener: l, path: path, secret: secret}, nil

@@ -93,8 +93,10 @@ func (f *fields) sampling() GenerateRequest {
 		low, high float64
 		to        *float64
 	}{
-		{"frequency_penalty", -2, 2, &g.FrequencyPenalty}, {"presence_penalty", -2, 2, &g.PresencePenalty},
-		{"repetition_penalty", 0.01, 100, &g.RepeatPenalty}, {"repeat_penalty", 0.01, 100, &g.RepeatPenalty},
+		{"frequency_penalty", -2, 2, &g.FrequencyPenalty},
+		{"presence_penalty", -2, 2, &g.PresencePenalty},
+		{"repetition_penalty", 0.01, 100, &g.RepeatPenalty},
+		{"repeat_penalty", 0.01, 100, &g.RepeatPenalty},
 	} {
 		if v := f.number(p.name, p.low, p.high); v != nil {
 			*p.to = *v

@@ -152,8 +152,10 @@ func (f *fakeNode) Peers(context.Context) ([]api.Peer, error) {
 	}
 	return []api.Peer{
 		{Name: "desk", Self: true, State: "alive", Role: "admitter", Device: "cpu avx512vnni, 8 threads", DecodeBps: 15.8e9, MemOffered: 18e9, MemFree: 16.5e9},
-		{Name: "a-nas-with-a-very-long-name\x1b[31m.home.example", State: "alive", Role: "compute", Device: "cpu avx2, 4 threads", DecodeBps: 9.1e9, MemOffered: 6e9, MemFree: 512e6, RTT: 730 * time.Microsecond, Age: 40 * time.Second, Stale: true,
-			GPUs: []api.GPU{{Name: "Old GPU", Reason: "seen, not used: weft cannot compute on GPUs yet"}}},
+		{
+			Name: "a-nas-with-a-very-long-name\x1b[31m.home.example", State: "alive", Role: "compute", Device: "cpu avx2, 4 threads", DecodeBps: 9.1e9, MemOffered: 6e9, MemFree: 512e6, RTT: 730 * time.Microsecond, Age: 40 * time.Second, Stale: true,
+			GPUs: []api.GPU{{Name: "Old GPU", Reason: "seen, not used: weft cannot compute on GPUs yet"}},
+		},
 		{Name: "phone", State: "incompatible: wire 2, here 1", Role: "client", RTT: 12 * time.Millisecond},
 	}, f.fail()
 }

@@ -55,8 +55,15 @@ func (c *command) showModels(list []api.Model) {
 		rows = append(rows, []string{mark, m.Name, shortHash(m.Hash), m.Arch, count(m.Params), length, ctx, m.State, holders})
 	}
 	table(c.out, c.out.width(), []column{
-		{title: ""}, {title: "NAME", least: 14}, {title: "HASH"}, {title: "ARCH", least: 5}, {title: "PARAMS", right: true}, {title: "SIZE", right: true},
-		{title: "CONTEXT", right: true}, {title: "STATE", least: 5}, {title: "HOLDERS", least: 7},
+		{title: ""},
+		{title: "NAME", least: 14},
+		{title: "HASH"},
+		{title: "ARCH", least: 5},
+		{title: "PARAMS", right: true},
+		{title: "SIZE", right: true},
+		{title: "CONTEXT", right: true},
+		{title: "STATE", least: 5},
+		{title: "HOLDERS", least: 7},
 	}, rows)
 	if some {
 		fmt.Fprintln(c.out, "* answers when no model is named")

@@ -65,8 +65,14 @@ func (c *command) showPeers(list []api.Peer) {
 		rows = append(rows, []string{mark, p.Name, state, p.Role, p.Device, memory, speed, rtt})
 	}
 	table(c.out, c.out.width(), []column{
-		{title: ""}, {title: "NAME", least: 10}, {title: "STATE", least: 12}, {title: "ROLE", least: 8}, {title: "DEVICE", least: 6},
-		{title: "FREE/OFFERED", right: true}, {title: "SPEED", right: true}, {title: "RTT", right: true},
+		{title: ""},
+		{title: "NAME", least: 10},
+		{title: "STATE", least: 12},
+		{title: "ROLE", least: 8},
+		{title: "DEVICE", least: 6},
+		{title: "FREE/OFFERED", right: true},
+		{title: "SPEED", right: true},
+		{title: "RTT", right: true},
 	}, rows)
 	for _, p := range list {
 		if strings.Contains(p.State, ":") {

@@ -60,8 +60,14 @@ func (c *command) showPlan(p api.Plan) {
 		})
 	}
 	table(c.out, width, []column{
-		{title: "STAGE", right: true}, {title: "NODE", least: 8}, {title: "LAYERS", right: true}, {title: "WEIGHTS", right: true}, {title: "KV", right: true},
-		{title: "STEP", right: true}, {title: "MEASURED", right: true}, {title: "HOP", right: true},
+		{title: "STAGE", right: true},
+		{title: "NODE", least: 8},
+		{title: "LAYERS", right: true},
+		{title: "WEIGHTS", right: true},
+		{title: "KV", right: true},
+		{title: "STEP", right: true},
+		{title: "MEASURED", right: true},
+		{title: "HOP", right: true},
 	}, rows)
 	fmt.Fprintln(c.out)
 	facts(c.out, width, [][2]string{

@@ -144,7 +144,9 @@ func TestHomeFollowsTheSystem(t *testing.T) {
 		{"linux", env("HOME", "/h", "XDG_DATA_HOME", "relative"), "/h/.local/share/weft"},
 		{"darwin", env("HOME", "/h"), "/h/Library/Application Support/weft"},
 		{"windows", env("LocalAppData", "/local"), "/local/weft"},
-		{"windows", env(), ""}, {"linux", env(), ""}, {"darwin", env(), ""},
+		{"windows", env(), ""},
+		{"linux", env(), ""},
+		{"darwin", env(), ""},
 	} {
 		got, err := dataHome(c.system, c.env)
 		if filepath.ToSlash(got) != c.want || (err == nil) != (c.want != "") {

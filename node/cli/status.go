@@ -81,8 +81,13 @@ func (c *command) showStages(stages []api.LoadedStage, width int) {
 		})
 	}
 	table(c.out, width, []column{
-		{title: "STAGE", least: 12}, {title: "LAYERS", right: true}, {title: "WEIGHTS", right: true}, {title: "KV BLOCKS", right: true},
-		{title: "SESSIONS", right: true}, {title: "STEP", right: true}, {title: "STATE", least: 8},
+		{title: "STAGE", least: 12},
+		{title: "LAYERS", right: true},
+		{title: "WEIGHTS", right: true},
+		{title: "KV BLOCKS", right: true},
+		{title: "SESSIONS", right: true},
+		{title: "STEP", right: true},
+		{title: "STATE", least: 8},
 	}, list)
 }
 

@@ -233,20 +233,17 @@ func (c *Chain) fail(err error) {
 
 // readDown reads the reverse direction of the stream to the first stage.
 func (c *Chain) readDown() {
-	for {
-		f, _, err := c.down.Recv()
-		if err != nil {
-			c.fail(&LostError{&weftv1.Lost{Peer: c.plan.Stages[0].Peer, Reason: reasonOf(err)}})
-			return
-		}
-		lost := f.GetLost()
-		if lost == nil {
-			c.protocol(c.down, 0)
-			return
-		}
-		c.fail(c.lost(lost))
+	f, _, err := c.down.Recv()
+	if err != nil {
+		c.fail(&LostError{&weftv1.Lost{Peer: c.plan.Stages[0].Peer, Reason: reasonOf(err)}})
 		return
 	}
+	lost := f.GetLost()
+	if lost == nil {
+		c.protocol(c.down, 0)
+		return
+	}
+	c.fail(c.lost(lost))
 }
 
 // serveResults reads the stream from the last stage; it owns link.

@@ -243,7 +243,8 @@ func TestALastStageThatBreaksTheProtocolIsNamed(t *testing.T) {
 				m.wg.Go(func() { r.Serve(f2, "evil") })
 				up := wire.NewLink(n2, "head2", wire.Config{Beat: -1})
 				_ = up.Send(&weftv1.Frame{Body: &weftv1.Frame_Hello{Hello: &weftv1.ChainHello{
-					Plan: hello.Plan, Head: hello.Head, Chain: hello.Chain, Class: hello.Class, From: 1, To: 2}}}, nil)
+					Plan: hello.Plan, Head: hello.Head, Chain: hello.Chain, Class: hello.Class, From: 1, To: 2,
+				}}}, nil)
 				if name == "up" {
 					_ = up.Send(frame, nil)
 				} else {

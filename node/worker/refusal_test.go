@@ -174,7 +174,8 @@ func TestFramesThatDoNotBelongEndTheChain(t *testing.T) {
 		"a run that draws two of 3": {frames: []*weftv1.Frame{runFrame(id, 0, 0, []uint32{1, 2, 3}, 2)}},
 		"a decode run that no step holds": {frames: []*weftv1.Frame{
 			{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id, CreditPositions: 4096, Positions: 400}}},
-			runFrame(id, 0, 0, promptOf(300, 1), 0)}},
+			runFrame(id, 0, 0, promptOf(300, 1), 0),
+		}},
 		"a run far out":              {frames: []*weftv1.Frame{runFrame(id, 0, 1<<31-1, []uint32{1, 2}, 0)}},
 		"a session with a short id":  {frames: []*weftv1.Frame{runFrame(id[:3], 0, 0, []uint32{1}, 0)}},
 		"a close with a short id":    {frames: []*weftv1.Frame{closeFrame(id[:3])}},
@@ -184,7 +185,8 @@ func TestFramesThatDoNotBelongEndTheChain(t *testing.T) {
 		"a payload without a prompt": {frames: []*weftv1.Frame{{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id, CreditPositions: 1, Positions: 1}}}}, payload: make([]byte, 4)},
 		"an old epoch's truncation": {frames: []*weftv1.Frame{
 			{Body: &weftv1.Frame_Open{Open: &weftv1.Open{Session: id, CreditPositions: 8, Positions: 64}}},
-			runFrame(id, 1, 0, []uint32{4}, 0), truncate}},
+			runFrame(id, 1, 0, []uint32{4}, 0), truncate,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMesh(t, meshOptions{}, "a", "head")

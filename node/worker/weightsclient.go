@@ -37,7 +37,8 @@ func NewWeightsClient(open func(ctx context.Context, peer string) (wire.Stream, 
 func (c *WeightsClient) Manifest(ctx context.Context, peer string, model [32]byte) ([]byte, error) {
 	var out []byte
 	err := c.ask(ctx, peer, &weftv1.WeightsRequest{Body: &weftv1.WeightsRequest_Manifest{
-		Manifest: &weftv1.ManifestRequest{Model: model[:]}}}, func(x *wire.Exchange, r *weftv1.WeightsReply) (err error) {
+		Manifest: &weftv1.ManifestRequest{Model: model[:]},
+	}}, func(x *wire.Exchange, r *weftv1.WeightsReply) (err error) {
 		out, err = receive(x, nil, r.Size, MaxManifest)
 		return err
 	})
@@ -74,7 +75,8 @@ func (c *WeightsClient) Has(ctx context.Context, peer string, tensors [][32]byte
 func (c *WeightsClient) Chunk(ctx context.Context, peer string, tensor [32]byte, index int, dst []byte) ([]byte, error) {
 	var out []byte
 	err := c.ask(ctx, peer, &weftv1.WeightsRequest{Body: &weftv1.WeightsRequest_Chunk{
-		Chunk: &weftv1.ChunkRequest{Tensor: tensor[:], Index: uint32(index)}}}, func(x *wire.Exchange, r *weftv1.WeightsReply) (err error) {
+		Chunk: &weftv1.ChunkRequest{Tensor: tensor[:], Index: uint32(index)},
+	}}, func(x *wire.Exchange, r *weftv1.WeightsReply) (err error) {
 		out, err = receive(x, dst, r.Size, MaxChunk)
 		return err
 	})

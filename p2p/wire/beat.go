@@ -63,7 +63,7 @@ func (l *link) beats() {
 			running = busy
 		case <-ticker.C:
 			if l.beat.tick(l.cfg) {
-				l.fail(ErrHung)
+				_ = l.fail(ErrHung)
 				if l.cfg.OnHung != nil {
 					l.cfg.OnHung(l.peer)
 				}

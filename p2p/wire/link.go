@@ -286,7 +286,7 @@ func (l *link) failWrite(err error) {
 	select {
 	case <-l.stop:
 	case <-timer.C:
-		l.fail(fmt.Errorf("send to %s: %w", l.peer, err))
+		_ = l.fail(fmt.Errorf("send to %s: %w", l.peer, err))
 	}
 	l.abort()
 }

@@ -96,10 +96,11 @@ func (s *summary) testDone(e event, key string) {
 }
 
 func (s *summary) packageDone(e event, key string) {
-	if e.Action == "fail" {
+	switch e.Action {
+	case "fail":
 		s.broken = true
 		fmt.Fprintf(s.out, "FAIL %s\n%s", e.Package, strings.Join(s.output[key], ""))
-	} else if e.Action == "pass" {
+	case "pass":
 		fmt.Fprintf(s.out, "ok   %-40s %v\n", short(e.Package), time.Duration(e.Elapsed*float64(time.Second)).Round(10*time.Millisecond))
 	}
 	delete(s.output, key)

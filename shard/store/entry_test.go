@@ -116,7 +116,8 @@ func TestClashingNameIsAnErrorThatListsBoth(t *testing.T) {
 		t.Errorf("another profile: %v", err)
 	}
 	e, err := s.Add(t.Context(), filepath.Join(dir, "a.gguf"), store.AddOptions{
-		Name: "a16", Profile: model.Profile{Act: kernels.Act16, KV: kernels.KVF32, Context: 100}})
+		Name: "a16", Profile: model.Profile{Act: kernels.Act16, KV: kernels.KVF32, Context: 100},
+	})
 	if err != nil || e.Model != a.Model || e.Profile.String() != "c1-a16-f32-100" {
 		t.Errorf("another name: %+v, %v", e, err)
 	}

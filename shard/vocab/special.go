@@ -11,8 +11,10 @@ import (
 // for these files does it. Names of a family never mean something else in another.
 var (
 	// eotNames end a turn; the first that is there is the vocabulary's EOT.
-	eotNames = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>",
-		"<EOT>", "_<EOT>", "[EOT]", "<｜end▁of▁sentence｜>", "<end_of_utterance>"}
+	eotNames = []string{
+		"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>",
+		"<EOT>", "_<EOT>", "[EOT]", "<｜end▁of▁sentence｜>", "<end_of_utterance>",
+	}
 	// eogNames end generation in addition.
 	eogNames = []string{"<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "</s>", "<|eom_id|>", "[EOS]", "<eos>", "<|tool_response>", "[e~["}
 	// fillNames separate files and repositories in code models: whatever follows is no part of the answer.

@@ -26,7 +26,8 @@ func TestTensorsComeFromSeveralSourcesAtOnce(t *testing.T) {
 	sink, dir := newShelf(), t.TempDir()
 	var last fetch.Status
 	err := fetch.Fetch(t.Context(), append(ts, ts[0]), []fetch.Source{a, b}, fetch.Options{
-		Dir: dir, Sink: sink, PerSource: 1, Progress: func(s fetch.Status) { last = s }})
+		Dir: dir, Sink: sink, PerSource: 1, Progress: func(s fetch.Status) { last = s },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,8 @@ func TestSourceThatSendsWrongBytesIsSetAsideAtOnce(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 				aside = append(aside, id)
-			}})
+			},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +127,8 @@ func TestSlowSourceDoesNotHoldTheLastChunks(t *testing.T) {
 func TestSilentSourceFailsAfterTheTimeout(t *testing.T) {
 	ts, data := tensors(10)
 	err := fetch.Fetch(t.Context(), ts, []fetch.Source{&peer{id: "p", data: data, hangs: true}}, fetch.Options{
-		Dir: t.TempDir(), Sink: newShelf(), ChunkTimeout: 10 * time.Millisecond, Failures: 2, Backoff: time.Millisecond})
+		Dir: t.TempDir(), Sink: newShelf(), ChunkTimeout: 10 * time.Millisecond, Failures: 2, Backoff: time.Millisecond,
+	})
 	if !errors.Is(err, fetch.ErrNoSource) || !strings.Contains(err.Error(), "deadline") {
 		t.Fatal(err)
 	}
@@ -276,8 +279,10 @@ func TestFetchOverHostileSourcesEndsWithTheRightBytes(t *testing.T) {
 			}})
 		}
 		sink := newShelf()
-		o := fetch.Options{Dir: dir, Sink: sink, Backoff: time.Millisecond, Hedge: time.Millisecond, ChunkTimeout: 100 * time.Millisecond,
-			PerSource: rapid.IntRange(1, 3).Draw(t, "per source"), Parallel: rapid.IntRange(1, 8).Draw(t, "parallel")}
+		o := fetch.Options{
+			Dir: dir, Sink: sink, Backoff: time.Millisecond, Hedge: time.Millisecond, ChunkTimeout: 100 * time.Millisecond,
+			PerSource: rapid.IntRange(1, 3).Draw(t, "per source"), Parallel: rapid.IntRange(1, 8).Draw(t, "parallel"),
+		}
 		for range rapid.IntRange(0, 2).Draw(t, "cuts") {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rapid.IntRange(0, 5).Draw(t, "ms"))*time.Millisecond)
 			if err := fetch.Fetch(ctx, ts, sources, o); err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -66,7 +66,7 @@ func HashChunk(b []byte, index int, size uint64) Hash {
 	if size <= ChunkBytes {
 		return Sum(b)
 	}
-	return Hash(wordsToHash(guts.ChainingValue(subtree(b, uint64(index)*blakeChunks))))
+	return wordsToHash(guts.ChainingValue(subtree(b, uint64(index)*blakeChunks)))
 }
 
 // subtree is the node of BLAKE3's tree over b, whose first BLAKE3 chunk has the number counter.

@@ -35,8 +35,10 @@ func chunksOf(b []byte) []manifest.Hash {
 
 func TestChunkHashesAddUpToTheTensorsBLAKE3Hash(t *testing.T) {
 	const mib = manifest.ChunkBytes
-	for _, n := range []int{1, 64, 1024, 1025, 16384, 20000, mib - 1, mib, mib + 1, mib + 1024, 2 * mib, 2*mib + 17,
-		3 * mib, 3*mib + 16384, 5*mib - 1, 7*mib + 40000, 8 * mib} {
+	for _, n := range []int{
+		1, 64, 1024, 1025, 16384, 20000, mib - 1, mib, mib + 1, mib + 1024, 2 * mib, 2*mib + 17,
+		3 * mib, 3*mib + 16384, 5*mib - 1, 7*mib + 40000, 8 * mib,
+	} {
 		b := noise(n, uint64(n))
 		if got, want := manifest.Root(chunksOf(b)), manifest.Hash(blake3.Sum256(b)); got != want {
 			t.Errorf("%d bytes: root %s, BLAKE3 gives %s", n, got, want)

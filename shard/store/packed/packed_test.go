@@ -283,8 +283,13 @@ func (f *diskFile) WriteAt(b []byte, off int64) (int, error) {
 func TestFullDiskSaysWhereAndHowMuchIsMissingAndLeavesNoDebris(t *testing.T) {
 	b, spec := matrix(2000, 512)
 	for _, d := range []*disk{
-		{free: 1000}, {free: 1 << 30, at: "create"}, {free: 1 << 30, at: "truncate"}, {free: 1 << 30, at: "write", writes: 3},
-		{free: 1 << 30, at: "sync"}, {free: 1 << 30, at: "rename"}, {noFree: true, at: "write"},
+		{free: 1000},
+		{free: 1 << 30, at: "create"},
+		{free: 1 << 30, at: "truncate"},
+		{free: 1 << 30, at: "write", writes: 3},
+		{free: 1 << 30, at: "sync"},
+		{free: 1 << 30, at: "rename"},
+		{noFree: true, at: "write"},
 	} {
 		dir := t.TempDir()
 		err := packed.Create(t.Context(), dir, spec, bytes.NewReader(b), packed.Options{FS: d})
@@ -328,8 +333,11 @@ func TestFloatsAreExact(t *testing.T) {
 	}{
 		{quant.F32, binary.LittleEndian.AppendUint32(nil, math.Float32bits(-1.5)), []float32{-1.5}},
 		{quant.BF16, []byte{0xc0, 0x3f}, []float32{1.5}},
-		{quant.F16, []byte{0x00, 0x3c, 0x01, 0x00, 0xff, 0x83, 0xff, 0x7b, 0x00, 0xfc, 0x00, 0x80, 0x00, 0xc5},
-			[]float32{1, 0x1p-24, -0x3ffp-24, 65504, float32(math.Inf(-1)), float32(math.Copysign(0, -1)), -5}},
+		{
+			quant.F16,
+			[]byte{0x00, 0x3c, 0x01, 0x00, 0xff, 0x83, 0xff, 0x7b, 0x00, 0xfc, 0x00, 0x80, 0x00, 0xc5},
+			[]float32{1, 0x1p-24, -0x3ffp-24, 65504, float32(math.Inf(-1)), float32(math.Copysign(0, -1)), -5},
+		},
 	} {
 		got, err := packed.Floats(c.typ, c.b)
 		if err != nil {
