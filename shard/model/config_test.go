@@ -206,6 +206,7 @@ func TestParseReadsScalingsAndWindow(t *testing.T) {
 func TestParseNamesWhatItRefuses(t *testing.T) {
 	for want, spoil := range map[string]func(*file){
 		`"mamba" is not known to this build; known are llama, qwen2, qwen3`: func(f *file) { f.vals["general.architecture"] = "mamba" },
+
 		"general.architecture":                                                         func(f *file) { delete(f.vals, "general.architecture") },
 		"llama.block_count is 0":                                                       func(f *file) { f.set("block_count", uint32(0)) },
 		"llama.block_count is 4000000000":                                              func(f *file) { f.set("block_count", uint32(4000000000)) },
