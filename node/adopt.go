@@ -59,7 +59,7 @@ type rival struct {
 	ahead  bool // it is being loaded or ready
 }
 
-// rival asks every live node for the plan of the model that it takes part in,
+// rival asks every live node, this one too, for the plan of the model that it takes part in,
 // and gives the one that comes first by generation and owner; nil when there is
 // none but own.
 func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *rival {
@@ -70,7 +70,7 @@ func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *riv
 	var mu sync.Mutex // guards first
 	var first *rival
 	var wg sync.WaitGroup
-	for _, peer := range p.peers() {
+	for _, peer := range append(p.peers(), p.self) {
 		wg.Go(func() {
 			r, err := p.asker.Ask(ctx, peer, lookupOf(a.model), nil)
 			id := r.GetExisting().GetId()

@@ -30,11 +30,22 @@ func (w *Worker) reserve(ctx context.Context, from string, m *weftv1.Reserve) *w
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.NeedsTime)
 	defer cancel()
-	needs, err := w.cfg.Loader.Needs(ctx, stageSpec(spec, i))
+	needs, err := w.needs(ctx, stageSpec(spec, i))
 	if err != nil {
 		return refused("%v", err)
 	}
 	return w.enter(&plan{key: slotOf(spec.Id.Model, spec.Id.Profile), spec: proto.CloneOf(spec), stage: i, needs: needs})
+}
+
+// needs asks the Loader, for a few proposals at once.
+func (w *Worker) needs(ctx context.Context, s StageSpec) (Needs, error) {
+	select {
+	case w.asking <- struct{}{}:
+		defer func() { <-w.asking }()
+		return w.cfg.Loader.Needs(ctx, s)
+	case <-ctx.Done():
+		return Needs{}, errors.New("this node is busy with other proposals; try again")
+	}
 }
 
 // stageSpec is what the Loader is told.

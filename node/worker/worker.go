@@ -139,6 +139,10 @@ func setDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
+// maxAsking bounds the proposals that are looked at together: each may fetch a
+// model's header from whoever proposes it.
+const maxAsking = 4
+
 // Worker holds this node's stages. Methods may be called from anywhere.
 type Worker struct {
 	cfg  Config
@@ -146,6 +150,8 @@ type Worker struct {
 	ctx  context.Context
 	end  context.CancelFunc
 	wg   sync.WaitGroup
+	// asking holds a place for each proposal whose needs are being found out.
+	asking chan struct{}
 
 	// mu guards everything below, and the fields of plan that say so.
 	mu     sync.Mutex
@@ -162,7 +168,7 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, self: cfg.Router.Self()}
+	w := &Worker{cfg: cfg, self: cfg.Router.Self(), asking: make(chan struct{}, maxAsking)}
 	w.book = book{plans: map[slotKey]*plan{}}
 	w.ctx, w.end = context.WithCancel(context.Background())
 	w.wg.Go(w.sweep)
