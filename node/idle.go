@@ -80,7 +80,7 @@ func (p *planner) makeRoom(a *active) bool {
 	}
 	s := p.snapshot(a.model)
 	for _, b := range idle {
-		b.giveBack(&s)
+		b.uncount(&s)
 	}
 	if _, err := p.plan(s, a.model); err != nil {
 		return false
@@ -112,8 +112,8 @@ func (p *planner) idle(a *active) []*active {
 	return out
 }
 
-// giveBack counts a plan's memory as free.
-func (a *active) giveBack(s *scheduler.Snapshot) {
+// uncount counts a plan's memory as free.
+func (a *active) uncount(s *scheduler.Snapshot) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, st := range a.spec.GetStages() {

@@ -76,7 +76,7 @@ func (n *Node) modelOf(e store.Entry) api.Model {
 			m.State = a.State()
 		}
 	}
-	o, err := n.lib.read(e)
+	o, err := n.lib.shape(e)
 	if err != nil {
 		m.State = err.Error()
 		return m
@@ -127,11 +127,12 @@ func (n *Node) AddModel(ctx context.Context, r api.AddRequest, progress func(api
 
 // entered opens a new entry, so that a model weft cannot run is refused now.
 func (n *Node) entered(e store.Entry) (api.Model, error) {
-	defer machine.ReturnMemory() // the file's buffers
+	defer machine.ReturnMemory() // the file's buffers, and the vocabulary
 	if _, err := n.lib.read(e); err != nil {
 		_, _ = n.store.Remove(e.Ref())
 		return api.Model{}, err
 	}
+	n.lib.forget(e)
 	n.changed()
 	return n.modelOf(e), nil
 }
@@ -326,6 +327,8 @@ func (l *library) forget(e store.Entry) {
 
 // retire gives a plan back that works: nobody needs it any more.
 func (p *planner) retire(a *active, reason string) {
+	p.giving.RLock()
+	defer p.giving.RUnlock()
 	p.forget(a)
 	select {
 	case <-a.ready:
@@ -338,5 +341,5 @@ func (p *planner) retire(a *active, reason string) {
 	a.path.Close()
 	ctx, cancel := context.WithTimeout(p.ctx, farewell)
 	defer cancel()
-	p.release(ctx, a.spec, reason)
+	p.giveBack(ctx, a.spec, reason)
 }

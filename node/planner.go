@@ -39,6 +39,8 @@ type pathOpener interface {
 type active struct {
 	model *opened
 	ready chan struct{} // closed when path or err is set
+	// dropped is done when the plan broke and was given back.
+	dropped sync.Once
 
 	// mu guards everything below.
 	mu       sync.Mutex
@@ -85,6 +87,8 @@ type planner struct {
 
 	ctx context.Context // ends with the node
 	wg  sync.WaitGroup
+	// giving is held for reading while a plan is given back.
+	giving sync.RWMutex
 
 	// mu guards everything below.
 	mu         sync.Mutex
@@ -214,30 +218,48 @@ func (p *planner) forget(a *active) {
 }
 
 // drop forgets a plan that broke and tells its surviving stages, so that the
-// next prompt is planned anew.
+// next prompt is planned anew. Whoever calls it again waits for the first.
 func (p *planner) drop(a *active) {
-	p.forget(a)
-	a.mu.Lock()
-	path, spec := a.path, a.spec
-	a.mu.Unlock()
-	if path == nil {
-		return
-	}
-	reason := "a stage was lost"
-	if err := path.Err(); err != nil {
-		reason = err.Error()
-	}
-	var lost *session.LostError
-	if errors.As(path.Err(), &lost) {
-		p.suspects.report(lost.Peer, path.Ended())
-	}
-	path.Close()
-	p.release(p.ctx, spec, reason)
+	a.dropped.Do(func() {
+		p.giving.RLock()
+		defer p.giving.RUnlock()
+		p.forget(a)
+		a.mu.Lock()
+		path, spec := a.path, a.spec
+		a.mu.Unlock()
+		if path == nil {
+			return
+		}
+		reason := "a stage was lost"
+		if err := path.Err(); err != nil {
+			reason = err.Error()
+		}
+		var lost *session.LostError
+		if errors.As(path.Err(), &lost) {
+			p.suspects.report(lost.Peer, path.Ended())
+		}
+		path.Close()
+		p.giveBack(p.ctx, spec, reason)
+	})
 }
 
-// release gives every stage of a plan back, but for those on nodes that were
-// lost a moment ago.
+// release gives every stage of a plan back.
 func (p *planner) release(ctx context.Context, spec *weftv1.PlanSpec, reason string) {
+	p.giving.RLock()
+	defer p.giving.RUnlock()
+	p.giveBack(ctx, spec, reason)
+}
+
+// given waits until what is being given back is: a plan that is taken up again
+// must not be met by an order to release it that was still on its way.
+func (p *planner) given() {
+	p.giving.Lock()
+	defer p.giving.Unlock()
+}
+
+// giveBack releases every stage of a plan, but for those on nodes that were lost
+// a moment ago; giving is held.
+func (p *planner) giveBack(ctx context.Context, spec *weftv1.PlanSpec, reason string) {
 	p.mu.Lock()
 	p.dropped = time.Now()
 	p.mu.Unlock()
@@ -268,6 +290,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 				return nil, ctx.Err()
 			}
 		}
+		p.given()
 		spec, err := p.adopt(ctx, a)
 		if err == nil && spec == nil {
 			spec, err = p.propose(ctx, a, found)
