@@ -28,6 +28,9 @@ func realModel(t *testing.T) string {
 }
 
 func TestTheRealModelGivesTheSameBytesHoweverItIsComputed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: the real model takes long; run without -short")
+	}
 	path := realModel(t)
 	if cpu.Tiers()[0] == cpu.Portable && !long() {
 		t.Skip("not run: portable kernels take minutes on the real model; set WEFT_TEST_LONG to run it")
