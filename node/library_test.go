@@ -39,4 +39,8 @@ func TestAStageSparesTheVocabularyAndAHeadHasIt(t *testing.T) {
 	if head != stage || head.vocab == nil || head.vocab.Size() == 0 {
 		t.Errorf("the head's model is another one (%v) or has no vocabulary", head != stage)
 	}
+	l.forget(e)
+	if again, err := l.shape(e); err != nil || again.vocab != nil {
+		t.Errorf("a forgotten model still has its vocabulary (%v)", err)
+	}
 }

@@ -13,7 +13,6 @@ func (b *bench) compare(ctx context.Context) error {
 		b.report.add(section{
 			title: "Beside llama.cpp",
 			note:  "Not measured in this run: no `llama-bench` on PATH or in `$LLAMA_BENCH`.",
-			head:  []string{"tokens/s", "weft", "llama.cpp", "ratio"},
 		})
 		return nil
 	}

@@ -52,6 +52,9 @@ func (s section) markdown() string {
 	if s.note != "" {
 		fmt.Fprintf(&b, "%s\n\n", s.note)
 	}
+	if len(s.rows) == 0 {
+		return b.String()
+	}
 	widths := make([]int, len(s.head))
 	lines := append([][]string{s.head}, s.rows...)
 	for _, l := range lines {
