@@ -169,7 +169,14 @@ func TestRequestsThatMakeNoSenseAreRefused(t *testing.T) {
 		"temperature":         {func(r *api.GenerateRequest) { r.Temperature = ptr(-1.0) }, api.KindInvalid, "temperature"},
 		"top_p":               {func(r *api.GenerateRequest) { r.TopP = ptr(1.5) }, api.KindInvalid, "top_p"},
 		"min_p":               {func(r *api.GenerateRequest) { r.MinP = ptr(-0.5) }, api.KindInvalid, "min_p"},
-		"bias of no word":     {func(r *api.GenerateRequest) { r.LogitBias = map[int]float64{99999: 1} }, api.KindInvalid, "99999"},
+		"too many biases": {func(r *api.GenerateRequest) {
+			r.LogitBias = map[int]float64{}
+			for i := range 1025 {
+				r.LogitBias[i] = 1
+			}
+		}, api.KindInvalid, "at most 1024"},
+		"a bias too large": {func(r *api.GenerateRequest) { r.LogitBias = map[int]float64{1: 101} }, api.KindInvalid, "101"},
+		"bias of no word":  {func(r *api.GenerateRequest) { r.LogitBias = map[int]float64{99999: 1} }, api.KindInvalid, "99999"},
 	} {
 		r := greedy(m.Name, sequence(1, 8), 2)
 		c.change(&r)

@@ -14,6 +14,7 @@ import (
 	"github.com/weft-mesh/weft/node/chat"
 	"github.com/weft-mesh/weft/node/session"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
+	"github.com/weft-mesh/weft/shard/sample"
 	"github.com/weft-mesh/weft/shard/vocab"
 )
 
@@ -325,9 +326,12 @@ func samplingOf(m *opened, r api.GenerateRequest) (*weftv1.Sampling, error) {
 	if r.Logprobs > 0 {
 		s.WantLogprobs, s.Logprobs = true, uint32(min(r.Logprobs-1, 20))
 	}
+	if len(r.LogitBias) > sample.MaxBiases {
+		return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias has %d entries; at most %d are possible", len(r.LogitBias), sample.MaxBiases)}
+	}
 	for id, b := range r.LogitBias {
-		if id < 0 || id >= m.config.Vocab || math.IsNaN(b) || math.Abs(b) > 1000 {
-			return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias names token %d with %v; tokens are 0 to %d", id, b, m.config.Vocab-1)}
+		if id < 0 || id >= m.config.Vocab || math.IsNaN(b) || math.Abs(b) > 100 {
+			return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias names token %d with %v; tokens are 0 to %d, biases -100 to 100", id, b, m.config.Vocab-1)}
 		}
 		s.Bias = append(s.Bias, &weftv1.LogitBias{Token: uint32(id), Bias: b})
 	}

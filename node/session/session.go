@@ -22,6 +22,7 @@ const (
 	DefaultChunk  = 128  // positions of a prefill run
 	DefaultCredit = 1024 // positions in flight
 	confirmEvery  = 256  // positions between confirmed lengths told to the stages
+	maxVerify     = 256  // positions of a decode run: a stage takes it whole or not at all
 )
 
 // Params is what a session is started with.
@@ -197,7 +198,7 @@ func (s *Session) Room() int {
 	if s.phase != decoding || len(s.flights) > 0 {
 		return 0
 	}
-	return max(0, min(s.left()-1, s.p.Credit-1))
+	return max(0, min(s.left(), s.p.Credit, maxVerify)-1)
 }
 
 // left is how many more tokens may be drawn.
