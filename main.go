@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/weft-mesh/weft/node"
+	"github.com/weft-mesh/weft/node/bench"
 	"github.com/weft-mesh/weft/node/cli"
 )
 
@@ -13,5 +14,5 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(cli.Main(cli.App{Start: node.Start, Version: version}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Main(cli.App{Start: node.Start, Bench: bench.Run, Version: version}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"weft": func() {
-			os.Exit(cli.Main(cli.App{Start: fakeStart, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+			os.Exit(cli.Main(cli.App{Start: fakeStart, Bench: fakeBench, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		},
 	})
 }

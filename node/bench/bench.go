@@ -1,0 +1,151 @@
+// Package bench measures how fast this machine runs a model: prefill and decode
+// in tokens per second, alone and with many sessions at once, beside what the
+// machine's memory and the product kernels can do. It steps a shard.Stage of
+// the whole model in this process, as a node does, greedy sampling included.
+//
+// It knows nothing of meshes, daemons and HTTP: what those cost is measured by
+// scripts/bench. Start reading at Run.
+package bench
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/machine"
+)
+
+// maxRows is the widest step, a node's own: prompts go in by chunks of it.
+const maxRows = 256
+
+// Run is an api.Bencher. It blocks until everything is measured or ctx ends. A
+// model given as a file is entered into the store, where its packed form stays
+// for the next time.
+func Run(ctx context.Context, o api.BenchOptions, progress func(api.Progress)) (api.BenchReport, error) {
+	return run(ctx, o, progress, sizes{read: readBytes, product: productSize})
+}
+
+// sizes is how much memory the measurements of the machine itself take.
+type sizes struct {
+	read    int // bytes
+	product int // rows and columns
+}
+
+func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s sizes) (api.BenchReport, error) {
+	if progress == nil {
+		progress = func(api.Progress) {}
+	}
+	m, err := open(ctx, o.Home, o.Model, progress)
+	if err != nil {
+		return api.BenchReport{}, err
+	}
+	defer m.close()
+	tests, err := plan(o, m.profile.Context)
+	if err != nil {
+		return api.BenchReport{}, err
+	}
+	rep := api.BenchReport{Model: m.name, WeightBytes: m.layerBytes + m.headBytes, Profile: m.profile.String(), Results: []api.BenchResult{}}
+	for _, threads := range o.Threads {
+		if err := withThreads(ctx, m, threads, o.Repeat, tests, s, &rep, progress); err != nil {
+			return api.BenchReport{}, err
+		}
+	}
+	return rep, nil
+}
+
+// test is one figure to measure.
+type test struct {
+	prompt, gen     int // one of them is 0
+	depth, parallel int
+}
+
+func (t test) String() string {
+	if t.gen == 0 {
+		return fmt.Sprintf("prefill of %d tokens", t.prompt)
+	}
+	if t.parallel == 1 {
+		return fmt.Sprintf("decode of %d tokens", t.gen)
+	}
+	return fmt.Sprintf("decode of %d tokens in %d sessions", t.gen, t.parallel)
+}
+
+// positions is what each of the test's sessions needs.
+func (t test) positions() int { return t.depth + t.prompt + t.gen }
+
+// plan lists the tests that o asks for.
+func plan(o api.BenchOptions, context int) ([]test, error) {
+	var out []test
+	for _, p := range o.Prompt {
+		if p > 0 {
+			out = append(out, test{prompt: p, depth: o.Depth, parallel: 1})
+		}
+	}
+	for _, n := range o.Parallel {
+		if o.Gen > 0 {
+			out = append(out, test{gen: o.Gen, depth: o.Depth, parallel: n})
+		}
+	}
+	if len(out) == 0 || len(o.Threads) == 0 || o.Repeat < 1 {
+		return nil, api.Errorf(api.KindInvalid, "nothing to measure: give prompts, tokens to decode, threads and samples")
+	}
+	for _, t := range out {
+		switch {
+		case t.positions() > context:
+			return nil, api.Errorf(api.KindInvalid, "%s at depth %d needs %d positions, the model entry's context has %d; add the model with a larger --ctx", t, t.depth, t.positions(), context)
+		case t.parallel < 1 || t.parallel > maxRows:
+			return nil, api.Errorf(api.KindInvalid, "%d sessions at once; choose 1 to %d", t.parallel, maxRows)
+		}
+	}
+	return out, nil
+}
+
+// withThreads measures the machine and every test on a device of its own.
+func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
+	dev, err := cpu.New(cpu.Options{Threads: threads})
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer dev.Close()
+	progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("measuring this machine, %s", dev.Name())})
+	limits := api.BenchMachine{Threads: threads, Device: dev.Name(), ReadBps: readSpeed(s.read, threads)}
+	machine.ReturnMemory()
+	if limits.ProductOps, err = productSpeed(dev, s.product); err != nil {
+		return err
+	}
+	rep.Machine = append(rep.Machine, limits)
+	st, err := m.stage(ctx, dev, tests)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	for _, t := range tests {
+		r, err := measure(ctx, &runner{stage: st, vocab: m.config.Vocab}, t, repeat, func(i int) {
+			progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("%s, %s", t, dev.Name()), Done: int64(i), Total: int64(repeat + 1)})
+		})
+		if err != nil {
+			return fmt.Errorf("bench %s: %w", t, err)
+		}
+		r.Model, r.Threads = m.name, threads
+		m.rates(&r, limits)
+		rep.Results = append(rep.Results, r)
+	}
+	return nil
+}
+
+// measure takes the samples of one test after a run that is not counted.
+func measure(ctx context.Context, r *runner, t test, repeat int, begin func(sample int)) (api.BenchResult, error) {
+	out := api.BenchResult{Parallel: t.parallel, NPrompt: t.prompt, NGen: t.gen, Depth: t.depth}
+	for i := range repeat + 1 {
+		begin(i)
+		took, err := r.sample(ctx, t)
+		if err != nil {
+			return out, err
+		}
+		if i > 0 {
+			out.Samples = append(out.Samples, float64(t.parallel*(t.prompt+t.gen))/took.Seconds())
+		}
+	}
+	out.TokensPS, out.Deviation, out.Median = summary(out.Samples)
+	return out, nil
+}
