@@ -5,6 +5,7 @@
 //
 // It does no arithmetic, speaks no wire format and draws no screen: those are
 // shard's, p2p's and node/cli's. Start reading at Start, then Node.Generate,
-// which is the way of a prompt; planner.go makes plans ready, loader.go brings
-// stages into being, library.go opens models.
+// which is the way of a prompt; planner.go makes plans ready, adopt.go takes up
+// those of other heads, idle.go lets go of them; loader.go brings stages into
+// being, library.go opens models.
 package node
