@@ -67,8 +67,11 @@ func (n *Node) lost(id string) bool {
 	return n.suspects.has(id, m.Since)
 }
 
-// connected says whether a node is connected to this one.
+// connected says whether a node is connected to this one, or is it.
 func (n *Node) connected(id string) bool {
+	if n.plans != nil && id == n.plans.self {
+		return true
+	}
 	pid, err := peer.Decode(id)
 	if err != nil || n.mesh == nil {
 		return false
