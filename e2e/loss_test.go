@@ -13,10 +13,11 @@ import (
 // replies: first one that is killed, then one that stands still.
 func TestAStageThatDiesOrHangsIsNamedAndReplaced(t *testing.T) {
 	path := deep(t, 40)
-	all := mesh(t, spec{name: "a", memory: "24MB"}, spec{name: "b", memory: "24MB"}, spec{name: "c", memory: "24MB"},
-		spec{name: "d", memory: "24MB"}, spec{name: "head", memory: "0"})
-	head, nodes := all[4], map[string]*daemon{}
-	for _, d := range all[:4] {
+	const third = "19MB"
+	all := mesh(t, spec{name: "a", memory: third}, spec{name: "b", memory: third}, spec{name: "c", memory: third},
+		spec{name: "d", memory: third}, spec{name: "e", memory: third}, spec{name: "head", memory: "0"})
+	head, nodes := all[5], map[string]*daemon{}
+	for _, d := range all[:5] {
 		mustRun(t, d.home, "add", path, "--name", "m", "--ctx", "2048")
 		nodes[d.name] = d
 	}
@@ -25,7 +26,7 @@ func TestAStageThatDiesOrHangsIsNamedAndReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(want.Plan.Stages) != 2 {
+	if len(want.Plan.Stages) != 3 {
 		t.Fatalf("plan %+v", want.Plan)
 	}
 	plan := want.Plan
@@ -35,8 +36,8 @@ func TestAStageThatDiesOrHangsIsNamedAndReplaced(t *testing.T) {
 		lose  func(*daemon)
 		limit time.Duration
 	}{
-		{"kill -9 of the last stage", 1, func(d *daemon) { d.kill() }, 2 * time.Second},
-		{"a first stage that stands still", 0, func(d *daemon) { d.signal(t, syscall.SIGSTOP) }, 3 * time.Second},
+		{"kill -9 of the last stage", 2, func(d *daemon) { d.kill() }, 2 * time.Second},
+		{"a middle stage that stands still", 1, func(d *daemon) { d.signal(t, syscall.SIGSTOP) }, 3 * time.Second},
 	} {
 		victim := nodes[plan.Stages[c.stage].Name]
 		var at time.Time
@@ -72,17 +73,17 @@ func TestAStageThatDiesOrHangsIsNamedAndReplaced(t *testing.T) {
 		delete(nodes, victim.name)
 	}
 	for _, d := range nodes {
-		d.sees(t, 3)
+		d.sees(t, 4)
 		idle(t, d)
 	}
-	head.sees(t, 3)
+	head.sees(t, 4)
 	// The one that stood still goes on and is found again; the dead one is not.
-	for _, d := range all[:4] {
+	for _, d := range all[:5] {
 		if nodes[d.name] == nil && !d.ended {
 			d.signal(t, syscall.SIGCONT)
 		}
 	}
-	head.sees(t, 4)
+	head.sees(t, 5)
 	if _, err := head.ask(t, "m", 4, nil); err != nil {
 		t.Error(err)
 	}
