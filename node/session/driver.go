@@ -78,6 +78,7 @@ type Driver struct {
 	// handed counts the tokens that went to the caller.
 	handed  int
 	stopped bool // by the caller
+	hasRoom bool // the stages have reserved KV
 }
 
 // Drive drives a reply to its end and blocks meanwhile. Cancelling ctx ends the
@@ -127,7 +128,7 @@ func (d *Driver) run(ctx context.Context) error {
 
 // open reserves KV at every stage, waiting for room within QueueWait.
 func (d *Driver) open(ctx context.Context) error {
-	deadline := time.Now().Add(d.spec.QueueWait)
+	deadline, told := time.Now().Add(d.spec.QueueWait), false
 	for {
 		room := d.path.room()
 		err := d.tryOpen(ctx)
@@ -135,8 +136,9 @@ func (d *Driver) open(ctx context.Context) error {
 		if err == nil || !errors.As(err, &refused) || !refused.Busy || !time.Now().Before(deadline) {
 			return err
 		}
-		if d.spec.Queued != nil {
+		if d.spec.Queued != nil && !told {
 			d.spec.Queued()
+			told = true
 		}
 		select {
 		case <-room:
@@ -183,6 +185,7 @@ func (d *Driver) opened(ev any) (bool, error) {
 	if m.Refused != "" {
 		return true, &RefusedError{Peer: m.RefusedBy, Cause: m.Refused, Busy: m.RefusedKind == weftv1.RefusedKind_REFUSED_BUSY}
 	}
+	d.hasRoom = true
 	d.s.Opened(int(m.Held))
 	return true, nil
 }
@@ -347,7 +350,7 @@ func (d *Driver) commit(ids []int32) (bool, error) {
 // close frees the session's KV at every stage and waits, for a bounded time,
 // until the last stage has confirmed it.
 func (d *Driver) close() {
-	defer d.path.unregister(d.id)
+	defer func() { d.path.unregister(d.id, d.hasRoom) }()
 	// What the stages know to be confirmed stays in their prefix caches.
 	if n := d.s.Acked(); n > 0 {
 		f := &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: d.id[:], Length: uint32(n)}}}

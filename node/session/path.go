@@ -192,12 +192,16 @@ func (p *Path) register(id [16]byte) (*inbox, error) {
 	return in, nil
 }
 
-func (p *Path) unregister(id [16]byte) {
+// unregister removes a reply. One that had room leaves it to those that wait.
+func (p *Path) unregister(id [16]byte, hadRoom bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.replies, id)
 	p.decode.Busy(-1)
 	p.prefill.Busy(-1)
+	if !hadRoom {
+		return
+	}
 	close(p.freed)
 	p.freed = make(chan struct{})
 }
