@@ -188,7 +188,7 @@ func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec, fo
 		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Commit{Commit: &weftv1.Commit{Id: spec.Id}}}, func(r *weftv1.PlanReply) {
 			pr := api.Progress{Phase: "load", Text: fmt.Sprintf("loading layers %d-%d on %s", st.First, st.Last, st.Name), Node: st.Name, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"}
 			state := "loading"
-			if r.State == weftv1.PlanReply_FETCHING {
+			if r.State == weftv1.PlanReply_FETCHING && r.BytesTotal > 0 { // before that it only looks what it has
 				pr.Phase, pr.Text = "fetch", fmt.Sprintf("%s fetches layers %d-%d", st.Name, st.First, st.Last)
 				state = "fetching"
 			}
