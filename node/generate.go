@@ -50,11 +50,29 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	}
 	n.sessions.Add(1)
 	defer n.sessions.Add(-1)
-	a, err := n.plans.get(ctx, m, progress)
-	if err != nil {
-		return api.Reply{}, n.replyError(ctx, err)
+	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: spec.Sampling.Seed}
+	rep, err := g.over(ctx, spec, begin)
+	var lost *api.Error
+	if !errors.As(err, &lost) || lost.Kind != api.KindStageLost || !g.first.IsZero() {
+		return rep, err
 	}
-	g := &generation{n: n, m: m, r: r, a: a, emit: emit, prompt: prompt, seed: spec.Sampling.Seed}
+	// Nothing was said yet, and the node may have been gone for long: the
+	// model is planned anew before anybody hears of it.
+	if rep, err = g.over(ctx, spec, begin); err != nil {
+		e := *api.AsError(err)
+		e.Message += " (before that: " + lost.Message + ")"
+		return rep, &e
+	}
+	return rep, nil
+}
+
+// over drives the reply over the model's plan.
+func (g *generation) over(ctx context.Context, spec session.Spec, begin time.Time) (api.Reply, error) {
+	a, err := g.n.plans.get(ctx, g.m, func(p api.Progress) { _ = g.emit(api.Event{Progress: &p}) })
+	if err != nil {
+		return api.Reply{}, g.n.replyError(ctx, err)
+	}
+	g.a = a
 	return g.run(ctx, spec, begin)
 }
 
@@ -72,14 +90,19 @@ type generation struct {
 	prompt []int32
 	seed   uint64
 
-	text  *session.Text
-	probs []api.Token
-	first time.Time
+	text    *session.Text
+	started bool // the start was told
+	probs   []api.Token
+	first   time.Time
 }
 
 func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time) (api.Reply, error) {
 	g.text = session.NewText(g.m.vocab.NewDecoder(vocab.DecodeOptions{WholeText: false}), g.r.Stop)
 	spec.Started = func(held int) {
+		if g.started {
+			return
+		}
+		g.started = true
 		_ = g.emit(api.Event{Start: &api.Start{Model: g.m.entry.Name, PromptTokens: len(g.prompt), Seed: g.seed, Stages: g.n.stages(g.a)}})
 	}
 	spec.Tokens = g.tokens
@@ -316,8 +339,12 @@ func samplingOf(m *opened, r api.GenerateRequest) (*weftv1.Sampling, error) {
 		value    float64
 		min, max float64
 	}{
-		{"temperature", s.Temperature, 0, 100}, {"top_p", s.TopP, 0, 1}, {"min_p", s.MinP, 0, 1}, {"repeat_penalty", s.RepeatPenalty, 0.01, 100},
-		{"presence_penalty", s.PresencePenalty, -100, 100}, {"frequency_penalty", s.FrequencyPenalty, -100, 100},
+		{"temperature", s.Temperature, 0, 100},
+		{"top_p", s.TopP, 0, 1},
+		{"min_p", s.MinP, 0, 1},
+		{"repeat_penalty", s.RepeatPenalty, 0.01, 100},
+		{"presence_penalty", s.PresencePenalty, -100, 100},
+		{"frequency_penalty", s.FrequencyPenalty, -100, 100},
 	} {
 		if math.IsNaN(c.value) || c.value < c.min || c.value > c.max {
 			return nil, &api.Error{Kind: api.KindInvalid, Param: c.param, Message: fmt.Sprintf("%s is %v; it must be from %v to %v", c.param, c.value, c.min, c.max)}

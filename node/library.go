@@ -115,18 +115,47 @@ func (l *library) read(e store.Entry) (*opened, error) {
 // shape opens the header of an entry as far as a stage needs it: without the
 // vocabulary.
 func (l *library) shape(e store.Entry) (*opened, error) {
-	key := slotOf(e.Model, e.Profile)
-	l.mu.Lock()
-	o := l.cache[key]
-	l.mu.Unlock()
-	if o != nil {
+	if o := l.cached(e); o != nil {
 		return o, nil
 	}
 	m, err := l.store.Manifest(e.Model)
 	if err != nil {
 		return nil, fmt.Errorf("open model %s: %w", e.Ref(), err)
 	}
-	o = &opened{entry: e, manifest: m}
+	return l.keep(e, m)
+}
+
+// borrow is shape for a model that may not be in the store: its manifest comes
+// from another node then, and stays in memory.
+func (l *library) borrow(ctx context.Context, e store.Entry) (*opened, error) {
+	o, err := l.shape(e)
+	if err == nil || l.fetch == nil {
+		return o, err
+	}
+	b, err := l.fetch(ctx, e.Model)
+	if err != nil {
+		return nil, fmt.Errorf("get the header of %s: %w", e.Ref(), err)
+	}
+	m, err := manifest.DecodeAs(b, e.Model)
+	if err != nil {
+		return nil, fmt.Errorf("get the header of %s: %w", e.Ref(), err)
+	}
+	return l.keep(e, m)
+}
+
+// keyOf tells opened headers apart.
+func keyOf(e store.Entry) string { return e.Name + " " + slotOf(e.Model, e.Profile) }
+
+func (l *library) cached(e store.Entry) *opened {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cache[keyOf(e)]
+}
+
+// keep reads the configuration in a manifest and remembers it.
+func (l *library) keep(e store.Entry, m *manifest.Manifest) (*opened, error) {
+	var err error
+	o := &opened{entry: e, manifest: m}
 	if o.config, err = model.Parse(m.Header.Meta, m.Header.Tensors); err != nil {
 		return nil, api.Errorf(api.KindInvalid, "open model %s: %w", e.Ref(), err)
 	}
@@ -138,7 +167,7 @@ func (l *library) shape(e store.Entry) (*opened, error) {
 	if len(l.cache) >= 8 { // headers are a few MB each
 		clear(l.cache)
 	}
-	l.cache[key] = o
+	l.cache[keyOf(e)] = o
 	return o, nil
 }
 

@@ -45,27 +45,15 @@ func profileProto(p model.Profile) *weftv1.Profile {
 	return &weftv1.Profile{Contract: uint32(p.Contract), ActBits: uint32(p.Act), KvType: uint32(p.KV), Context: uint32(p.Context)}
 }
 
-// open reads the header of the model that a stage belongs to, from the owner or
-// any holder when it is not here yet.
+// open reads the header of the model that a stage belongs to, from any holder
+// when it is not here. Nothing is kept on disk: anybody in the mesh may propose.
 func (l *loader) open(ctx context.Context, s worker.StageSpec) (*opened, model.Range, error) {
 	p, err := profileOf(s.Profile)
 	if err != nil {
 		return nil, model.Range{}, err
 	}
 	id := manifest.Hash(s.Model)
-	if _, err := l.store.Manifest(id); err != nil {
-		if l.lib.fetch == nil {
-			return nil, model.Range{}, err
-		}
-		b, err := l.lib.fetch(ctx, id)
-		if err != nil {
-			return nil, model.Range{}, fmt.Errorf("get the header of %s: %w", s.Name, err)
-		}
-		if _, err := l.store.Import(b, id, store.AddOptions{Name: s.Name, Profile: p}); err != nil {
-			return nil, model.Range{}, fmt.Errorf("enter %s: %w", s.Name, err)
-		}
-	}
-	o, err := l.lib.shape(store.Entry{Name: s.Name, Model: id, Profile: p})
+	o, err := l.lib.borrow(ctx, store.Entry{Name: s.Name, Model: id, Profile: p})
 	if err != nil {
 		return nil, model.Range{}, err
 	}
@@ -105,6 +93,9 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 	if err != nil {
 		return nil, err
 	}
+	if err := l.enter(o, s.Name); err != nil {
+		return nil, err
+	}
 	src, err := l.store.Model(o.entry)
 	if err != nil {
 		return nil, err
@@ -129,6 +120,24 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 		Stage: st, Embd: o.config.Embd, Vocab: o.config.Vocab, Context: o.entry.Profile.Context, MaxRows: maxRows, Blocks: blocks,
 		KV: func() kv.Stats { return st.Stats().KV }, Device: &l.mu, Free: func() { _ = src.Close() },
 	}, nil
+}
+
+// enter makes the model known to the store, so that what is fetched of it has an
+// owner. A model that has an entry under any name is known.
+func (l *loader) enter(o *opened, name string) error {
+	entries, err := l.store.List()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Model == o.entry.Model {
+			return nil
+		}
+	}
+	if _, err := l.store.Import(o.manifest.Encode(), o.entry.Model, store.AddOptions{Name: name, Profile: o.entry.Profile}); err != nil {
+		return fmt.Errorf("enter %s: %w", name, err)
+	}
+	return nil
 }
 
 // prepare makes the range's tensors lie packed in the store: fetched from peers

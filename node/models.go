@@ -322,7 +322,7 @@ func (m *mesh) invite(r api.InviteRequest) (api.Invite, error) {
 func (l *library) forget(e store.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.cache, slotOf(e.Model, e.Profile))
+	delete(l.cache, keyOf(e))
 }
 
 // retire gives a plan back that works: nobody needs it any more.

@@ -102,8 +102,10 @@ type scenario struct {
 
 // play runs a session against the pool; order and timing are drawn from t.
 func play(t *rapid.T, sc scenario) (*session.Session, session.Finish) {
-	s, err := session.New(session.Params{Prompt: sc.prompt, MaxTokens: sc.max, Context: sc.context, Chunk: sc.chunk,
-		Credit: sc.credit, EOG: func(id int32) bool { return id == eog }, WantHash: true})
+	s, err := session.New(session.Params{
+		Prompt: sc.prompt, MaxTokens: sc.max, Context: sc.context, Chunk: sc.chunk,
+		Credit: sc.credit, EOG: func(id int32) bool { return id == eog }, WantHash: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
