@@ -3,7 +3,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build demo test race noasm fuzz bench lint fmt generate check cross clean
+.PHONY: all build demo test race noasm fuzz bench lint fmt generate check cross clean bench-llamacpp bench-check
 all: build
 
 build: ## the one binary, ./weft
@@ -26,6 +26,12 @@ fuzz: ## every fuzz target, FUZZ runs each
 
 bench: ## tokens/s solo and split, hop cost, start-up, memory
 	scripts/bench
+
+bench-llamacpp: ## beside llama.cpp on the same files; needs root
+	scripts/bench-llamacpp
+
+bench-check: ## kernels against the last recorded run
+	scripts/bench-check
 
 lint: ## golangci-lint with .golangci.yml
 	CGO_ENABLED=0 $(GO) tool -modfile=tools/lint.mod golangci-lint run ./...
