@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 )
@@ -73,7 +74,7 @@ func (o *openAI) generate(ctx context.Context, q *completionRequest, emit func(i
 	for range min(atOnce, len(q.each)) {
 		wg.Go(func() {
 			for i := range next {
-				rep, err := o.node.Generate(ctx, q.each[i], func(e Event) error { return emit(i, e) })
+				rep, err := o.reply(ctx, q.each[i], func(e Event) error { return emit(i, e) })
 				if err != nil {
 					cancel(err)
 				}
@@ -93,6 +94,18 @@ func (o *openAI) generate(ctx context.Context, q *completionRequest, emit func(i
 		return nil, q.outward(context.Cause(ctx))
 	}
 	return replies, nil
+}
+
+// reply computes one choice. A panic, of a template or a tokenizer say, ends the
+// request and not the node, as it would on the server's own goroutine.
+func (o *openAI) reply(ctx context.Context, r GenerateRequest, emit func(Event) error) (rep Reply, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.log.Error("reply panicked", "panic", p, "stack", string(debug.Stack()))
+			err = Errorf(KindInternal, "weft failed on this request: %v; please report it with the node's log", p)
+		}
+	}()
+	return o.node.Generate(ctx, r, emit)
 }
 
 // outward gives an error the form that clients of this surface see.

@@ -21,7 +21,8 @@ type fakeNode struct {
 	block   bool          // replies wait for their end after the first word
 	begun   chan struct{} // gets a value when a reply blocks
 	ended   chan struct{} // gets a value when a blocked reply has ended
-	noStart bool          // fail before the start
+	panics  bool
+	noStart bool // fail before the start
 }
 
 func newFake() *fakeNode {
@@ -98,6 +99,9 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 	f.asked = append(f.asked, r)
 	fail := f.fail
 	f.mu.Unlock()
+	if f.panics {
+		panic("a template went wild")
+	}
 	if fail != nil && f.noStart {
 		return api.Reply{}, fail
 	}

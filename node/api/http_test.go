@@ -395,3 +395,16 @@ func TestTheTenantComesFromTheKey(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestAPanicOfOneReplyEndsThatRequestAlone(t *testing.T) {
+	f := newFake()
+	f.panics = true
+	w := overHTTP(t, f, api.HTTPOptions{})
+	code, _, body := w.send(http.MethodPost, "/v1/completions", `{"prompt":"x"}`)
+	if code != http.StatusInternalServerError || !strings.Contains(body, "a template went wild") {
+		t.Fatalf("%d %s", code, body)
+	}
+	if code, _, _ := w.send(http.MethodGet, "/healthz", ""); code != http.StatusOK {
+		t.Fatalf("the server is gone: %d", code)
+	}
+}

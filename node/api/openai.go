@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -11,6 +12,7 @@ import (
 type openAI struct {
 	node Node
 	now  func() time.Time
+	log  *slog.Logger
 }
 
 func (o *openAI) routes() routes {

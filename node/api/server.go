@@ -59,7 +59,7 @@ func ServeLocal(n Node, path string, log *slog.Logger) (*Surface, error) {
 
 func serveLocal(n Node, l *localListener, log *slog.Logger) *Surface {
 	mux := http.NewServeMux()
-	openAI := &openAI{node: n, now: time.Now}
+	openAI := &openAI{node: n, now: time.Now, log: log}
 	register(mux, openAI.routes(), meshRoutes(n))
 	return serve(l, l.path, requireSecret(l.secret, mux), log)
 }
@@ -76,7 +76,7 @@ func ServeHTTP(n Node, o HTTPOptions) (*Surface, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	openAI := &openAI{node: n, now: time.Now}
+	openAI := &openAI{node: n, now: time.Now, log: o.Log}
 	register(mux, openAI.routes())
 	return serve(l, l.Addr().String(), g.protect(mux), o.Log), nil
 }
