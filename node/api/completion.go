@@ -101,7 +101,9 @@ func (o *openAI) generate(ctx context.Context, q *completionRequest, emit func(i
 func (o *openAI) reply(ctx context.Context, r GenerateRequest, emit func(Event) error) (rep Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			o.log.Error("reply panicked", "panic", p, "stack", string(debug.Stack()))
+			if o.log != nil {
+				o.log.Error("reply panicked", "panic", p, "stack", string(debug.Stack()))
+			}
 			err = Errorf(KindInternal, "weft failed on this request: %v; please report it with the node's log", p)
 		}
 	}()
