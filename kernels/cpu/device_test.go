@@ -23,7 +23,7 @@ func TestTiersEndWithPortableAndStartWithTheDefault(t *testing.T) {
 }
 
 func TestMaskedTiersAreNotOffered(t *testing.T) {
-	t.Setenv(cpu.MaskVariable, "avx512vnni, avx2")
+	t.Setenv(cpu.MaskVariable, "avx512vnni, avx2, neondot,neon")
 	if got := strings.Join(cpu.Tiers(), " "); got != cpu.Portable {
 		t.Errorf("tiers %q with all others hidden", got)
 	}
@@ -35,9 +35,9 @@ func TestMaskedTiersAreNotOffered(t *testing.T) {
 	if got := strings.Join(cpu.Tiers(), " "); got != cpu.Portable {
 		t.Errorf("tiers %q with assembly hidden", got)
 	}
-	t.Setenv(cpu.MaskVariable, cpu.AVX512VNNI)
+	t.Setenv(cpu.MaskVariable, cpu.AVX512VNNI+","+cpu.NEONDot)
 	for _, tier := range cpu.Tiers() {
-		if tier == cpu.AVX512VNNI {
+		if tier == cpu.AVX512VNNI || tier == cpu.NEONDot {
 			t.Errorf("tiers %v offer the hidden one", cpu.Tiers())
 		}
 	}

@@ -21,16 +21,17 @@ func TestTheAssemblyIsWhatItsGeneratorWrites(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Skipf("not run: the generator cannot be built here: %v\n%s", err, out)
 	}
-	for _, part := range []string{"products512", "products2", "rows"} {
+	parts := map[string]string{"products512": "amd64", "products2": "amd64", "rows": "amd64", "products_neon": "arm64", "rows_neon": "arm64"}
+	for part, arch := range parts {
 		made := filepath.Join(dir, part)
 		run := exec.Command(tool, "-part", part, "-out", made+".s", "-stubs", made+".go", "-pkg", "cpu")
 		if out, err := run.CombinedOutput(); err != nil {
 			t.Fatalf("generate %s: %v\n%s", part, err, out)
 		}
 		for _, ext := range []string{".s", ".go"} {
-			got, want := body(t, made+ext), body(t, part+"_amd64"+ext)
+			got, want := body(t, made+ext), body(t, part+"_"+arch+ext)
 			if !bytes.Equal(got, want) {
-				t.Errorf("%s_amd64%s differs from what _asm writes: run go generate", part, ext)
+				t.Errorf("%s_%s%s differs from what _asm writes: run go generate", part, arch, ext)
 			}
 		}
 	}

@@ -62,6 +62,8 @@ func readKernels(t *testing.T) (kernels []kernelText) {
 var promises = map[string][]string{
 	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE"},
 	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
+	NEON:       {"ASIMD"},
+	NEONDot:    {"ASIMD", "ASIMDDP"},
 }
 
 // setOf gives the instruction set that a kernel's name ends in.
@@ -82,11 +84,10 @@ func TestKernelsUseOnlyTheInstructionSetOfTheirName(t *testing.T) {
 				t.Errorf("%s needs %s, which its tier does not ask for", k.name, n)
 			}
 		}
-		if setOf(k.name) == AVX2 {
-			for _, line := range k.lines {
-				if beyondAVX2(line) {
-					t.Errorf("%s uses %q, which AVX2 does not have", k.name, line)
-				}
+		beyond := map[string]func(line string) bool{AVX2: beyondAVX2, NEON: beyondNEON, NEONDot: beyondNEONDot}[setOf(k.name)]
+		for _, line := range k.lines {
+			if beyond != nil && beyond(line) {
+				t.Errorf("%s uses %q, which %s does not have", k.name, line, setOf(k.name))
 			}
 		}
 	}
@@ -109,11 +110,13 @@ func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
 	}
 }
 
-// gates are the functions of tier_amd64.go that may name kernels, with the
-// instruction set of each.
+// gates are the functions of tier_amd64.go and tier_arm64.go that may name
+// kernels, with the instruction set of each.
 var gates = map[string]string{
 	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
 	"avx2Set": AVX2, "avx2Tiles": AVX2,
+	"neonSet": NEON, "neonTiles": NEON, "neonWideTiles": NEON, "addFloatTiles": NEON,
+	"neonDotTiles": NEONDot, "neonDotWideTiles": NEONDot,
 }
 
 func TestEveryKernelIsReachedBehindItsGateAlone(t *testing.T) {
@@ -126,9 +129,12 @@ func TestEveryKernelIsReachedBehindItsGateAlone(t *testing.T) {
 	for _, k := range readKernels(t) {
 		names[k.name] = true
 	}
+	if !names["add_avx2"] || !names["add_neon"] {
+		t.Fatal("the assembly of a processor was not read")
+	}
 	fset := token.NewFileSet()
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "products") || name == "rows_amd64.go" {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "products") || strings.HasPrefix(name, "rows_") {
 			continue
 		}
 		f, err := parser.ParseFile(fset, name, nil, 0)

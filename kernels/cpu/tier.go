@@ -10,7 +10,7 @@ import (
 
 // MaskVariable names the environment variable that hides instruction sets:
 // a list, separated by commas, of tiers that New and Tiers do not offer
-// ("avx512vnni", "avx2"), or "portable" to hide all but portable Go. It exists
+// ("avx512vnni", "avx2", "neondot", "neon"), or "portable" to hide all but portable Go. It exists
 // so that every tier can be tested on one machine, and as a way out should an
 // instruction set misbehave. It is read here and nowhere else.
 const MaskVariable = "WEFT_CPU"
@@ -20,6 +20,8 @@ const (
 	Portable   = "portable"   // plain Go
 	AVX2       = "avx2"       // AVX2, FMA and F16C
 	AVX512VNNI = "avx512vnni" // AVX-512 F, BW, DQ, VL and VNNI
+	NEON       = "neon"       // ASIMD, which every arm64 processor has
+	NEONDot    = "neondot"    // ASIMD with dot products (SDOT)
 )
 
 // kernelSet is what a tier brings. A nil entry, or a weight type without
@@ -79,7 +81,7 @@ func chooseTier(name string) (*kernelSet, error) {
 			return s, nil
 		}
 	}
-	if !slices.Contains([]string{Portable, AVX2, AVX512VNNI}, name) {
+	if !slices.Contains([]string{Portable, AVX2, AVX512VNNI, NEON, NEONDot}, name) {
 		return nil, fmt.Errorf("cpu tier %q is unknown: choose one of %s", name, strings.Join(Tiers(), ", "))
 	}
 	return nil, fmt.Errorf("cpu tier %q is not available on this %s machine (not supported by processor or build, or hidden by %s): choose one of %s",

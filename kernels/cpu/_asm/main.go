@@ -5,6 +5,8 @@
 // DQ, VL, VNNI) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
 // product, which has the shape of the others: a chain of operations per output
 // in the order of package kernels' contract, one vector lane per output.
+// Those of arm64, _neon (ASIMD) and _neondot (with SDOT), have an emitter of
+// their own: start at neonemit.go.
 package main
 
 import (
@@ -41,8 +43,15 @@ var parts = map[string]func(){
 }
 
 func main() {
-	part := flag.String("part", "", "which part to write: products512, products2 or rows")
+	part := flag.String("part", "", "which part to write: products512, products2, rows, products_neon or rows_neon")
 	flag.Parse()
+	if armParts[*part] != nil {
+		if err := writeArm(*part); err != nil {
+			fmt.Fprintf(os.Stderr, "_asm: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	emit, ok := parts[*part]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "_asm: no part %q\n", *part)
