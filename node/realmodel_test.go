@@ -58,7 +58,10 @@ func TestTheRealModelGivesTheSameBytesHoweverItIsComputed(t *testing.T) {
 		{greedily, []node.Piece{{Node: "n4", Layers: 8}, {Node: "n1", Layers: 14}, {Node: "n2", Layers: 8}}, 16, "right"},
 		{seeded, []node.Piece{{Node: "n1", Layers: 12}, {Node: "n4", Layers: 1}, {Node: "n3", Layers: 1}, {Node: "n5", Layers: 4}, {Node: "n2", Layers: 12}}, 11, "mixed"},
 	}
-	for _, c := range cases {
+	for i, c := range cases {
+		if !long() && i%3 != 0 {
+			continue
+		}
 		want, err := generate(t, solo, c.req)
 		if err != nil {
 			t.Fatal(err)

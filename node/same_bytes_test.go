@@ -67,17 +67,14 @@ type ask struct {
 
 var asks = []ask{
 	{"greedy", func(*api.GenerateRequest) {}},
-	{"penalised", func(r *api.GenerateRequest) {
+	{"penalised with min_p", func(r *api.GenerateRequest) {
+		r.Temperature, r.MinP, r.TopP, r.Seed = ptr(1.5), ptr(0.02), ptr(1.0), ptr(uint64(9))
 		r.RepeatPenalty, r.FrequencyPenalty, r.PresencePenalty = 1.2, 0.4, 0.3
 		r.LogitBias = map[int]float64{40: 2, 41: -100}
 	}},
 	{"seeded", func(r *api.GenerateRequest) { r.Temperature, r.TopP, r.Seed = ptr(1.3), ptr(0.95), ptr(uint64(7)) }},
 	{"top_k with log-probabilities", func(r *api.GenerateRequest) {
 		r.Temperature, r.TopK, r.Seed, r.Logprobs, r.Choice = ptr(0.9), ptr(12), ptr(uint64(8)), 4, 1
-	}},
-	{"min_p", func(r *api.GenerateRequest) {
-		r.Temperature, r.MinP, r.TopP, r.Seed = ptr(1.5), ptr(0.02), ptr(1.0), ptr(uint64(9))
-		r.RepeatPenalty = 1.1
 	}},
 	{"ended by a string", func(r *api.GenerateRequest) {
 		// The string is in the reply: see stopped.
