@@ -25,6 +25,11 @@ const (
 	penaltyWindow      = 64
 	// queueWait is how long a reply waits for room before it is refused.
 	queueWait = 30 * time.Second
+	// chunkTime is how long a prefill run may occupy a link.
+	chunkTime = 20 * time.Millisecond
+	// creditBytes is what a stage lets one session have in flight.
+	creditBytes = 64 << 20
+	gigabit     = 125_000_000 // bytes per second, taken for a link that is faster or not measured
 )
 
 // Generate implements api.Node: the way of a prompt.
@@ -73,7 +78,28 @@ func (g *generation) over(ctx context.Context, spec session.Spec, begin time.Tim
 		return api.Reply{}, g.n.replyError(ctx, err)
 	}
 	g.a = a
+	spec.Chunk, spec.Credit = g.pieces()
 	return g.run(ctx, spec, begin)
+}
+
+// pieces gives the positions of a prefill run, so that its hidden states take
+// at most about chunkTime on the slowest link that is known, and those in
+// flight, so that they fit a stage's credit. Neither changes a bit.
+func (g *generation) pieces() (chunk, credit int) {
+	row := 4 * g.m.config.Embd
+	credit = max(1, min(session.DefaultCredit, creditBytes/row))
+	chunk = min(session.DefaultChunk, credit)
+	stages := g.n.stages(g.a)
+	if len(stages) == 1 {
+		return chunk, credit
+	}
+	rate := float64(gigabit)
+	for _, st := range stages {
+		if b := g.n.bandwidth(st.Node); b > 0 {
+			rate = min(rate, b)
+		}
+	}
+	return max(1, min(chunk, int(rate*chunkTime.Seconds())/row)), credit
 }
 
 // tuneKey is the context key of a func(*session.Spec) that changes how a reply

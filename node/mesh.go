@@ -261,6 +261,17 @@ func (n *Node) nodeName(id string) string {
 	return id
 }
 
+// bandwidth is what arrived from a node per second when its link was measured,
+// 0 when it was not.
+func (n *Node) bandwidth(id string) float64 {
+	pid, err := peer.Decode(id)
+	if n.mesh == nil || err != nil {
+		return 0
+	}
+	m, _ := n.mesh.gossip.Member(pid)
+	return float64(m.BytesPerSecond)
+}
+
 // peerAlive says whether a node is a live member.
 func (n *Node) peerAlive(id string) bool {
 	if n.mesh == nil || id == n.plans.self {

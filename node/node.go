@@ -17,11 +17,17 @@ import (
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/speed"
 	"github.com/weft-mesh/weft/node/worker"
+	"github.com/weft-mesh/weft/p2p/wire"
 	"github.com/weft-mesh/weft/shard/store"
 )
 
 // WireVersion numbers the protocols between nodes.
 const WireVersion = 1
+
+// missedBeats is how many heartbeats of 100 ms a busy peer may leave unanswered.
+// Only a hung process or a cut link needs them to be noticed; five were too few
+// for machines that compute more than they have cores.
+const missedBeats = 10
 
 // Node is a running daemon; see Start.
 type Node struct {
@@ -153,7 +159,7 @@ func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) err
 }
 
 func (n *Node) startWorker(self string, load *loader) error {
-	rc := worker.RouterConfig{Self: self, OpenStream: n.openRun, DropPeer: n.dropPeer, Log: n.log}
+	rc := worker.RouterConfig{Self: self, OpenStream: n.openRun, DropPeer: n.dropPeer, Link: wire.Config{Missed: missedBeats}, Log: n.log}
 	n.router = worker.NewRouter(rc)
 	var err error
 	n.worker, err = worker.New(worker.Config{

@@ -13,7 +13,7 @@ import (
 
 const (
 	reachTimeout  = 6 * time.Second
-	farewellPing  = 750 * time.Millisecond
+	farewellPing  = 1500 * time.Millisecond
 	eagerTries    = 30 // at every round; the pause grows after that
 	longestPause  = 30 * time.Second
 	hearsayTries  = 10 // then a node that was never met is forgotten
