@@ -137,4 +137,3 @@ func metaOr(m *opened, key string, def float64) float64 {
 	}
 	return def
 }
-
