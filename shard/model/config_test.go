@@ -204,56 +204,59 @@ func TestParseReadsScalingsAndWindow(t *testing.T) {
 }
 
 func TestParseNamesWhatItRefuses(t *testing.T) {
-	for want, spoil := range map[string]func(*file){
-		`"mamba" is not known to this build; known are llama, qwen2, qwen3`: func(f *file) { f.vals["general.architecture"] = "mamba" },
+	for _, tc := range []struct {
+		want  string
+		spoil func(*file)
+	}{
+		{`"mamba" is not known to this build; known are llama, qwen2, qwen3`, func(f *file) { f.vals["general.architecture"] = "mamba" }},
 
-		"general.architecture":                                                         func(f *file) { delete(f.vals, "general.architecture") },
-		"llama.block_count is 0":                                                       func(f *file) { f.set("block_count", uint32(0)) },
-		"llama.block_count is 4000000000":                                              func(f *file) { f.set("block_count", uint32(4000000000)) },
-		"llama.block_count: expected":                                                  func(f *file) { f.set("block_count", "two") },
-		"llama.embedding_length":                                                       func(f *file) { f.drop("embedding_length") },
-		"llama.feed_forward_length is missing":                                         func(f *file) { f.drop("feed_forward_length") },
-		"llama.feed_forward_length is 0":                                               func(f *file) { f.set("feed_forward_length", uint32(0)) },
-		"llama.context_length":                                                         func(f *file) { f.set("context_length", uint64(1<<40)) },
-		"llama.attention.head_count is missing":                                        func(f *file) { f.drop("attention.head_count") },
-		"4 query heads are no multiple of 3 KV heads":                                  func(f *file) { f.set("attention.head_count_kv", uint32(3)) },
-		"head_count_kv differs between layers":                                         func(f *file) { f.set("attention.head_count_kv", []uint32{2, 1}) },
-		"expected 2 elements":                                                          func(f *file) { f.set("attention.head_count_kv", []uint32{2, 2, 2}) },
-		"keys of 16 elements and values of 32":                                         func(f *file) { f.set("attention.value_length", uint32(32)) },
-		"heads of 15 elements":                                                         func(f *file) { f.set("attention.key_length", uint32(15)) },
-		"llama.attention.key_length is 100000":                                         func(f *file) { f.set("attention.key_length", uint32(100000)) },
-		"rms_epsilon is missing":                                                       func(f *file) { f.drop("attention.layer_norm_rms_epsilon") },
-		"llama.attention.layer_norm_rms_epsilon is 0":                                  func(f *file) { f.set("attention.layer_norm_rms_epsilon", float32(0)) },
-		"llama.attention.layer_norm_rms_epsilon is 1e-13":                              func(f *file) { f.set("attention.layer_norm_rms_epsilon", 1e-13) },
-		"llama.attention.layer_norm_rms_epsilon is NaN":                                func(f *file) { f.set("attention.layer_norm_rms_epsilon", math.NaN()) },
-		"llama.attention.scale is +Inf":                                                func(f *file) { f.set("attention.scale", math.Inf(1)) },
-		"llama.rope.dimension_count is 32":                                             func(f *file) { f.set("rope.dimension_count", uint32(32)) },
-		"llama.rope.freq_base is 0":                                                    func(f *file) { f.set("rope.freq_base", float32(0)) },
-		`llama.rope.scaling.type is "longrope"; none, linear and yarn`:                 func(f *file) { f.set("rope.scaling.type", "longrope") },
-		"llama.rope.scaling.type: expected":                                            func(f *file) { f.set("rope.scaling.type", uint32(1)) },
-		"it has 8 experts":                                                             func(f *file) { f.set("expert_count", uint32(8)) },
-		"llama.attention.sliding_window":                                               func(f *file) { f.set("attention.sliding_window", int32(-1)) },
-		"general.name":                                                                 func(f *file) { f.vals["general.name"] = uint32(1) },
-		"tensor token_embd.weight is missing":                                          func(f *file) { f.remove("token_embd.weight") },
-		"tensor token_embd.weight has 1 dim":                                           func(f *file) { f.vector("token_embd.weight", 64) },
-		"tensor blk.1.attn_k.weight is missing":                                        func(f *file) { f.remove("blk.1.attn_k.weight") },
-		"tensor blk.1.attn_k.weight is 64 x 64; the model's metadata asks for 32 x 64": func(f *file) { f.matrix("blk.1.attn_k.weight", 64, 64) },
-		"tensor blk.0.attn_norm.weight is a vector of type Q8_0":                       func(f *file) { f.tensor("blk.0.attn_norm.weight", gguf.Q8_0, 64) },
-		"tensor blk.0.attn_q.weight_scale has no place in the graph of llama":          func(f *file) { f.vector("blk.0.attn_q.weight_scale", 1) },
-		"tensor blk.0.attn_rot_embd.weight.old has no place":                           func(f *file) { f.vector("blk.0.attn_rot_embd.weight.old", 1) },
-		"tensor blk.0.attn_k.bias is missing":                                          func(f *file) { f.vector("blk.0.attn_q.bias", 64) },
-		"tensor rope_freqs.weight is 1 x 4; the model's metadata asks for 1 x 8":       func(f *file) { f.vector("rope_freqs.weight", 4) },
-		"tensor output_norm.weight is missing; the file is incomplete or of a variant": func(f *file) { f.remove("output_norm.weight") },
-		"tensor blk.2.attn_norm.weight has no place in the graph":                      func(f *file) { f.vector("blk.2.attn_norm.weight", 64) },
+		{"general.architecture", func(f *file) { delete(f.vals, "general.architecture") }},
+		{"llama.block_count is 0", func(f *file) { f.set("block_count", uint32(0)) }},
+		{"llama.block_count is 4000000000", func(f *file) { f.set("block_count", uint32(4000000000)) }},
+		{"llama.block_count: expected", func(f *file) { f.set("block_count", "two") }},
+		{"llama.embedding_length", func(f *file) { f.drop("embedding_length") }},
+		{"llama.feed_forward_length is missing", func(f *file) { f.drop("feed_forward_length") }},
+		{"llama.feed_forward_length is 0", func(f *file) { f.set("feed_forward_length", uint32(0)) }},
+		{"llama.context_length", func(f *file) { f.set("context_length", uint64(1<<40)) }},
+		{"llama.attention.head_count is missing", func(f *file) { f.drop("attention.head_count") }},
+		{"4 query heads are no multiple of 3 KV heads", func(f *file) { f.set("attention.head_count_kv", uint32(3)) }},
+		{"head_count_kv differs between layers", func(f *file) { f.set("attention.head_count_kv", []uint32{2, 1}) }},
+		{"expected 2 elements", func(f *file) { f.set("attention.head_count_kv", []uint32{2, 2, 2}) }},
+		{"keys of 16 elements and values of 32", func(f *file) { f.set("attention.value_length", uint32(32)) }},
+		{"heads of 15 elements", func(f *file) { f.set("attention.key_length", uint32(15)) }},
+		{"llama.attention.key_length is 100000", func(f *file) { f.set("attention.key_length", uint32(100000)) }},
+		{"rms_epsilon is missing", func(f *file) { f.drop("attention.layer_norm_rms_epsilon") }},
+		{"llama.attention.layer_norm_rms_epsilon is 0", func(f *file) { f.set("attention.layer_norm_rms_epsilon", float32(0)) }},
+		{"llama.attention.layer_norm_rms_epsilon is 1e-13", func(f *file) { f.set("attention.layer_norm_rms_epsilon", 1e-13) }},
+		{"llama.attention.layer_norm_rms_epsilon is NaN", func(f *file) { f.set("attention.layer_norm_rms_epsilon", math.NaN()) }},
+		{"llama.attention.scale is +Inf", func(f *file) { f.set("attention.scale", math.Inf(1)) }},
+		{"llama.rope.dimension_count is 32", func(f *file) { f.set("rope.dimension_count", uint32(32)) }},
+		{"llama.rope.freq_base is 0", func(f *file) { f.set("rope.freq_base", float32(0)) }},
+		{`llama.rope.scaling.type is "longrope"; none, linear and yarn`, func(f *file) { f.set("rope.scaling.type", "longrope") }},
+		{"llama.rope.scaling.type: expected", func(f *file) { f.set("rope.scaling.type", uint32(1)) }},
+		{"it has 8 experts", func(f *file) { f.set("expert_count", uint32(8)) }},
+		{"llama.attention.sliding_window", func(f *file) { f.set("attention.sliding_window", int32(-1)) }},
+		{"general.name", func(f *file) { f.vals["general.name"] = uint32(1) }},
+		{"tensor token_embd.weight is missing", func(f *file) { f.remove("token_embd.weight") }},
+		{"tensor token_embd.weight has 1 dim", func(f *file) { f.vector("token_embd.weight", 64) }},
+		{"tensor blk.1.attn_k.weight is missing", func(f *file) { f.remove("blk.1.attn_k.weight") }},
+		{"tensor blk.1.attn_k.weight is 64 x 64; the model's metadata asks for 32 x 64", func(f *file) { f.matrix("blk.1.attn_k.weight", 64, 64) }},
+		{"tensor blk.0.attn_norm.weight is a vector of type Q8_0", func(f *file) { f.tensor("blk.0.attn_norm.weight", gguf.Q8_0, 64) }},
+		{"tensor blk.0.attn_q.weight_scale has no place in the graph of llama", func(f *file) { f.vector("blk.0.attn_q.weight_scale", 1) }},
+		{"tensor blk.0.attn_rot_embd.weight.old has no place", func(f *file) { f.vector("blk.0.attn_rot_embd.weight.old", 1) }},
+		{"tensor blk.0.attn_k.bias is missing", func(f *file) { f.vector("blk.0.attn_q.bias", 64) }},
+		{"tensor rope_freqs.weight is 1 x 4; the model's metadata asks for 1 x 8", func(f *file) { f.vector("rope_freqs.weight", 4) }},
+		{"tensor output_norm.weight is missing; the file is incomplete or of a variant", func(f *file) { f.remove("output_norm.weight") }},
+		{"tensor blk.2.attn_norm.weight has no place in the graph", func(f *file) { f.vector("blk.2.attn_norm.weight", 64) }},
 	} {
 		f := newFile("llama")
-		spoil(f)
+		tc.spoil(f)
 		c, _, err := f.parse(t)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v; want one with %q", err, want)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("error %v; tc.want one with %q", err, tc.want)
 		}
 		if c != nil {
-			t.Errorf("%s: a configuration came with the error", want)
+			t.Errorf("%s: a configuration came with the error", tc.want)
 		}
 	}
 }
