@@ -3,7 +3,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build demo test race noasm fuzz bench lint fmt generate check cross clean bench-llamacpp bench-check
+.PHONY: all build demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check
 all: build
 
 build: ## the one binary, ./weft
@@ -41,6 +41,9 @@ fmt: ## gofumpt says what it would change
 
 generate: ## protobuf code and kernels
 	$(GO) generate ./...
+
+arm64: ## kernels and stages as arm64 code under qemu-user, with amd64's replies
+	scripts/arm64
 
 cross: ## everything compiles for the other systems
 	scripts/cross
