@@ -10,6 +10,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
@@ -23,13 +24,14 @@ const maxRows = 256
 // model given as a file is entered into the store, where its packed form stays
 // for the next time.
 func Run(ctx context.Context, o api.BenchOptions, progress func(api.Progress)) (api.BenchReport, error) {
-	return run(ctx, o, progress, sizes{read: readBytes, product: productSize})
+	return run(ctx, o, progress, sizes{read: readBytes, product: productSize, time: limitTime})
 }
 
-// sizes is how much memory the measurements of the machine itself take.
+// sizes is what the measurements of the machine itself take.
 type sizes struct {
-	read    int // bytes
-	product int // rows and columns
+	read    int           // bytes
+	product int           // rows and columns
+	time    time.Duration // of each of the two
 }
 
 func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s sizes) (api.BenchReport, error) {
@@ -108,9 +110,9 @@ func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []t
 	}
 	defer dev.Close()
 	progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("measuring this machine, %s", dev.Name())})
-	limits := api.BenchMachine{Threads: threads, Device: dev.Name(), ReadBps: readSpeed(s.read, threads)}
+	limits := api.BenchMachine{Threads: threads, Device: dev.Name(), ReadBps: readSpeed(s.read, threads, s.time)}
 	machine.ReturnMemory()
-	if limits.ProductOps, err = productSpeed(dev, s.product); err != nil {
+	if limits.ProductOps, err = productSpeed(dev, s.product, s.time); err != nil {
 		return err
 	}
 	rep.Machine = append(rep.Machine, limits)

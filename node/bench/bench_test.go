@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
@@ -15,7 +16,7 @@ import (
 )
 
 // small keeps the measurements of the machine itself short.
-var small = sizes{read: 1 << 20, product: 256}
+var small = sizes{read: 1 << 20, product: 256, time: time.Millisecond}
 
 func tiny(t *testing.T) string {
 	t.Helper()

@@ -26,11 +26,11 @@ const limitTime = 400 * time.Millisecond
 // readSpeed is the best rate, in bytes a second, at which so many goroutines
 // read memory once from end to end, each a part of its own. They search for a
 // byte that is not there, which the standard library does with vectors.
-func readSpeed(size, threads int) float64 {
+func readSpeed(size, threads int, limit time.Duration) float64 {
 	buf := bytes.Repeat([]byte{1}, size)
 	part := size / threads
 	shortest := time.Duration(math.MaxInt64)
-	for end := time.Now().Add(limitTime); ; {
+	for end := time.Now().Add(limit); ; {
 		begin := time.Now()
 		var wg sync.WaitGroup
 		for i := range threads {
@@ -50,10 +50,11 @@ func readSpeed(size, threads int) float64 {
 
 // productSpeed is the best rate, in operations a second, of the device's
 // products on a hot matrix of a few common types.
-func productSpeed(dev kernels.Device, size int) (float64, error) {
+func productSpeed(dev kernels.Device, size int, limit time.Duration) (float64, error) {
 	most := 0.0
-	for _, t := range []quant.Type{quant.Q4_0, quant.Q8_0, quant.Q4_K} {
-		rate, err := productSpeedOf(dev, t, size)
+	types := []quant.Type{quant.Q4_0, quant.Q8_0, quant.Q4_K}
+	for _, t := range types {
+		rate, err := productSpeedOf(dev, t, size, limit/time.Duration(len(types)))
 		if err != nil {
 			return 0, fmt.Errorf("measure products: %w", err)
 		}
@@ -62,7 +63,7 @@ func productSpeed(dev kernels.Device, size int) (float64, error) {
 	return most, nil
 }
 
-func productSpeedOf(dev kernels.Device, t quant.Type, size int) (float64, error) {
+func productSpeedOf(dev kernels.Device, t quant.Type, size int, limit time.Duration) (float64, error) {
 	p, err := quant.New(t, size, size)
 	if err != nil {
 		return 0, err
@@ -101,7 +102,7 @@ func productSpeedOf(dev kernels.Device, t quant.Type, size int) (float64, error)
 	b := &kernels.Batch{Rows: make([]kernels.Row, productRows)}
 	dev.Prepare(b, a, x)
 	shortest := time.Duration(math.MaxInt64)
-	for end := time.Now().Add(limitTime / 3); ; {
+	for end := time.Now().Add(limit); ; {
 		begin := time.Now()
 		dev.MatMul(b, y, m, a)
 		if err := dev.Sync(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,7 +46,7 @@ func main() {
 	flag.StringVar(&threads, "t", "1,2", "numbers of threads")
 	flag.IntVar(&s.prompt, "p", 512, "tokens of a prompt")
 	flag.IntVar(&s.gen, "n", 64, "tokens to decode")
-	flag.IntVar(&s.batch, "parallel", 16, "sessions at once; 0 leaves them out")
+	flag.IntVar(&s.batch, "parallel", 16, "sessions at once, with the first number of threads; 0 leaves them out")
 	flag.IntVar(&s.depth, "depth", 128, "tokens that each of these sessions begins with")
 	flag.StringVar(&doc, "doc", "", "document whose section is written anew")
 	flag.Parse()
@@ -76,66 +77,86 @@ func (s *settings) parse(threads string) error {
 	return nil
 }
 
-// compareAll compares file after file and writes the document after each, so
-// that what was measured is kept when a later file fails.
+// phase takes one kind of pairs of one file, which llama.cpp knows by the second
+// path.
+type phase func(ctx context.Context, file, inside string) ([]row, error)
+
+// phases are taken one after the other with all files, the steadiest figures
+// first.
+func (s *settings) phases() []phase {
+	var out []phase
+	for i, threads := range s.threads {
+		out = append(out, func(ctx context.Context, file, inside string) ([]row, error) {
+			return s.alone(ctx, file, inside, threads)
+		})
+		if i == 0 && s.batch > 0 {
+			out = append(out, func(ctx context.Context, file, inside string) ([]row, error) {
+				return s.many(ctx, file, inside, threads)
+			})
+		}
+	}
+	return out
+}
+
+// compareAll writes the document after each file of each phase, so that what was
+// measured is kept when something later fails or the user stops it.
 func (s *settings) compareAll(ctx context.Context, files []string, doc string) error {
 	if len(files) == 0 {
 		return errors.New("no GGUF file to compare with")
 	}
 	begin, before := time.Now(), load()
-	var rows []row
-	for _, file := range files {
-		more, err := s.compare(ctx, file)
-		if err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(file), err)
-		}
-		rows = append(rows, more...)
-		text := s.section(rows, begin, before)
-		if doc == "" {
-			continue
-		}
-		if err := write(doc, text); err != nil {
-			return err
+	byFile := make([][]row, len(files))
+	text := ""
+	for _, take := range s.phases() {
+		for f, file := range files {
+			inside, err := s.lend(file)
+			if err != nil {
+				return err
+			}
+			more, err := take(ctx, file, inside)
+			if err != nil {
+				return fmt.Errorf("%s: %w", filepath.Base(file), err)
+			}
+			byFile[f] = append(byFile[f], more...)
+			text = s.section(slices.Concat(byFile...), begin, before)
+			if doc == "" {
+				continue
+			}
+			if err := write(doc, text); err != nil {
+				return err
+			}
 		}
 	}
-	fmt.Println(s.section(rows, begin, before))
+	fmt.Println(text)
 	return nil
 }
 
-// compare takes all pairs of one file.
-func (s *settings) compare(ctx context.Context, file string) ([]row, error) {
-	inside, err := s.lend(file)
-	if err != nil {
-		return nil, err
-	}
+// alone takes the pairs of prefill and decode of one session.
+func (s *settings) alone(ctx context.Context, file, inside string, threads int) ([]row, error) {
 	// Packing, hashing and the page cache are not what is compared.
-	if _, err := s.solo(ctx, file, s.threads[0], 16, 1); err != nil {
+	if _, err := s.solo(ctx, file, threads, 16, 1); err != nil {
 		return nil, err
 	}
-	name := strings.TrimSuffix(filepath.Base(file), ".gguf")
-	var rows []row
-	for _, threads := range s.threads {
-		pp, tg := row{model: name, test: fmt.Sprintf("pp%d", s.prompt), threads: threads}, row{model: name, test: fmt.Sprintf("tg%d", s.gen), threads: threads}
-		for i := range s.pairs {
-			ours, err := s.solo(ctx, file, threads, s.prompt, s.gen)
-			if err != nil {
-				return nil, err
-			}
-			theirs, err := s.llamaBench(ctx, inside, threads)
-			if err != nil {
-				return nil, err
-			}
-			pp.add(i, ours.prefill, theirs.prefill)
-			tg.add(i, ours.decode, theirs.decode)
-			tg.read = append(tg.read, ours.share)
+	pp, tg := s.row(file, fmt.Sprintf("pp%d", s.prompt), threads), s.row(file, fmt.Sprintf("tg%d", s.gen), threads)
+	for i := range s.pairs {
+		ours, err := s.solo(ctx, file, threads, s.prompt, s.gen)
+		if err != nil {
+			return nil, err
 		}
-		rows = append(rows, pp, tg)
+		theirs, err := s.llamaBench(ctx, inside, threads)
+		if err != nil {
+			return nil, err
+		}
+		pp.add(i, ours.prefill, theirs.prefill)
+		tg.add(i, ours.decode, theirs.decode)
+		tg.read = append(tg.read, ours.share)
 	}
-	if s.batch == 0 {
-		return rows, nil
-	}
-	threads := s.threads[len(s.threads)-1]
-	many := row{model: name, test: fmt.Sprintf("tg%d, %d sessions", s.gen, s.batch), threads: threads}
+	return []row{pp, tg}, nil
+}
+
+// many takes the pairs of decode with many sessions at once.
+func (s *settings) many(ctx context.Context, file, inside string, threads int) ([]row, error) {
+	r := s.row(file, fmt.Sprintf("tg%d x%d", s.gen, s.batch), threads)
 	for i := range s.pairs {
 		ours, err := s.together(ctx, file, threads)
 		if err != nil {
@@ -145,9 +166,13 @@ func (s *settings) compare(ctx context.Context, file string) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		many.add(i, ours, theirs)
+		r.add(i, ours, theirs)
 	}
-	return append(rows, many), nil
+	return []row{r}, nil
+}
+
+func (s *settings) row(file, test string, threads int) row {
+	return row{model: strings.TrimSuffix(filepath.Base(file), ".gguf"), test: test, threads: threads}
 }
 
 // lend makes a file visible inside llama.cpp's system and gives its path there.
