@@ -45,12 +45,20 @@ type bench struct {
 	testing.TB
 	r      *rand.Rand
 	behind bool
+	fixed  *fixed // instead of random quants and activations
+}
+
+// fixed are operands of products that are all alike: the byte that quants
+// consist of, and the sign of the activations.
+type fixed struct {
+	quants byte
+	sign   float32
 }
 
 func eachEnd(t *testing.T, run func(b bench)) {
 	for _, behind := range []bool{true, false} {
 		t.Run(fmt.Sprintf("behind=%t", behind), func(t *testing.T) {
-			run(bench{t, rand.New(rand.NewPCG(3, 4)), behind})
+			run(bench{TB: t, r: rand.New(rand.NewPCG(3, 4)), behind: behind})
 		})
 	}
 }
@@ -133,6 +141,11 @@ func (b bench) product(kind quant.Type, k *tile, lines, cols int) {
 	a.recs = guarded(b, k.tokens*a.stride, b.behind)
 	stride := cols // float kernels read no padding
 	a.source = &buffer{rows: k.tokens, cols: cols, stride: stride, data: b.floats(k.tokens * stride)}
+	if b.fixed != nil {
+		for i := range a.source.data {
+			a.source.data[i] = b.fixed.sign
+		}
+	}
 	if !kind.Float() {
 		t := prepareTask{d: plain, a: a}
 		for i := range k.tokens {
@@ -157,12 +170,32 @@ func (b bench) product(kind quant.Type, k *tile, lines, cols int) {
 	b.same(fmt.Sprintf("%s of %d columns", kind, cols), got, want)
 }
 
+// Sums in 16 bits have just enough room: the largest activations meet the
+// largest quants of either sign.
+func TestProductsOfTheLargestNumbersDoNotOverflow(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		for lines, byType := range set.matmul {
+			for kind, kernels := range byType {
+				for i := range kernels {
+					for _, f := range []fixed{{0xff, 1}, {0xff, -1}, {0, 1}, {0, -1}, {0x80, 1}, {0x7f, -1}} {
+						b := bench{TB: t, r: rand.New(rand.NewPCG(5, 6)), behind: true, fixed: &f}
+						b.product(kind, &kernels[i], lines+1, 256)
+					}
+				}
+			}
+		}
+	})
+}
+
 // fill gives a matrix random quants and scales of moderate size.
 func (b bench) fill(m *matrix) {
 	for i := range m.quants {
 		m.quants[i] = byte(b.r.Uint32())
 		if m.kind.Float() && i%2 == 1 {
 			m.quants[i] = m.quants[i]&0x81 | 0x30
+		}
+		if b.fixed != nil && !m.kind.Float() {
+			m.quants[i] = b.fixed.quants
 		}
 	}
 	for i := range m.scales {
