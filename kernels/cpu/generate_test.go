@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -33,6 +34,31 @@ func TestTheAssemblyIsWhatItsGeneratorWrites(t *testing.T) {
 			if !bytes.Equal(got, want) {
 				t.Errorf("%s_%s%s differs from what _asm writes: run go generate", part, arch, ext)
 			}
+		}
+	}
+}
+
+// TestTheGeneratorPassesItsOwnTests runs them as the module of the generator is
+// none of this one's packages.
+func TestTheGeneratorPassesItsOwnTests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: -short")
+	}
+	run := func(args ...string) ([]byte, error) {
+		cmd := exec.Command("go", args...)
+		cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=", "GOOS=", "GOARCH=")
+		return cmd.CombinedOutput()
+	}
+	if out, err := run("build", "-C", "_asm", "-o", os.DevNull, "."); err != nil {
+		t.Skipf("not run: the generator cannot be built here: %v\n%s", err, out)
+	}
+	out, err := run("test", "-C", "_asm", "-v", ".")
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for line := range strings.SplitSeq(string(out), "\n") {
+		if strings.Contains(line, "not run: ") {
+			t.Log(strings.TrimSpace(line))
 		}
 	}
 }

@@ -34,32 +34,31 @@ const (
 	unsigned = 1 << 29
 	size1    = 1 << 22
 	size2    = 2 << 22
-	size3    = 3 << 22
 )
 
 type (
-	binary func(d, n, m vreg) ins
-	unary  func(d, n vreg) ins
+	three func(d, n, m vreg) ins
+	two   func(d, n vreg) ins
 )
 
 // alike makes instructions of three registers of one shape.
-func alike(name, shape string, fields, opcode uint32) binary {
+func alike(name, shape string, fields, opcode uint32) three {
 	return mixed(name, shape, shape, fields|0x0e200400|opcode<<11)
 }
 
 // longer makes instructions that multiply bytes to words of 16 bits.
-func longer(name, from string, fields, opcode uint32) binary {
+func longer(name, from string, fields, opcode uint32) three {
 	return mixed(name, h8, from, fields|0x0e200000|opcode<<12)
 }
 
-func mixed(name, to, from string, base uint32) binary {
+func mixed(name, to, from string, base uint32) three {
 	return func(d, n, m vreg) ins {
 		return ins{base | uint32(m)<<16 | uint32(n)<<5 | uint32(d), fmt.Sprintf("%s %s, %s, %s", name, d.as(to), n.as(from), m.as(from))}
 	}
 }
 
 // single makes instructions of two registers.
-func single(name, to, from string, fields, opcode uint32) unary {
+func single(name, to, from string, fields, opcode uint32) two {
 	return func(d, n vreg) ins {
 		return ins{fields | 0x0e200800 | opcode<<12 | uint32(n)<<5 | uint32(d), fmt.Sprintf("%s %s, %s", name, d.as(to), n.as(from))}
 	}
@@ -67,7 +66,7 @@ func single(name, to, from string, fields, opcode uint32) unary {
 
 // across makes instructions that leave one number of all lanes in lane 0 and
 // zeros in the others.
-func across(name string, fields, opcode uint32) unary {
+func across(name string, fields, opcode uint32) two {
 	return func(d, n vreg) ins {
 		return ins{full | fields | 0x0e300800 | opcode<<12 | uint32(n)<<5 | uint32(d), fmt.Sprintf("%s s%d, %s", name, uint32(d), n.as(s4))}
 	}
@@ -165,7 +164,7 @@ var (
 )
 
 // widen makes instructions that double the size of elements.
-func widen(name, to, from string, fields, bits uint32) unary {
+func widen(name, to, from string, fields, bits uint32) two {
 	return func(d, n vreg) ins {
 		return ins{fields | 0x0f00a400 | bits<<16 | uint32(n)<<5 | uint32(d), fmt.Sprintf("%s %s, %s, #0", name, d.as(to), n.as(from))}
 	}
