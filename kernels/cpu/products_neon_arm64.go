@@ -269,6 +269,11 @@ func mul_mxfp4_g1t1_a16_neon(q *byte, s *byte, qStride int, sStride int, x *byte
 //go:noescape
 func mul_q4_0_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q4_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -288,6 +293,11 @@ func mul_q4_0_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //
 //go:noescape
 func mul_q4_1_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q4_1 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -309,6 +319,11 @@ func mul_q4_1_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //go:noescape
 func mul_q5_0_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q5_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q5_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -328,6 +343,11 @@ func mul_q5_0_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //
 //go:noescape
 func mul_q5_1_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q5_1 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -349,6 +369,11 @@ func mul_q5_1_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //go:noescape
 func mul_q8_0_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q8_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q8_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -368,6 +393,11 @@ func mul_q8_0_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //
 //go:noescape
 func mul_q2_k_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q2_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q2_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -389,6 +419,11 @@ func mul_q2_k_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //go:noescape
 func mul_q3_k_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q3_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -408,6 +443,11 @@ func mul_q3_k_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //
 //go:noescape
 func mul_q4_k_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q4_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -429,6 +469,11 @@ func mul_q4_k_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //go:noescape
 func mul_q5_k_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q5_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q5_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -448,6 +493,11 @@ func mul_q5_k_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //
 //go:noescape
 func mul_q6_k_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q6_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q6_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -469,6 +519,11 @@ func mul_q6_k_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *by
 //go:noescape
 func mul_iq4_nl_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of iq4_nl with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -489,6 +544,11 @@ func mul_iq4_nl_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_iq4_xs_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of iq4_xs with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -508,6 +568,11 @@ func mul_iq4_xs_g1t1_a16_neondot(q *byte, s *byte, qStride int, sStride int, x *
 //
 //go:noescape
 func mul_mxfp4_g1t4_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t2_a8_neondot(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of mxfp4 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //

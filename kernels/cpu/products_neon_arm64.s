@@ -21785,6 +21785,290 @@ block:
 	RET
 
 // Requires: ASIMD, ASIMDDP
+TEXT ·mul_q4_0_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3d800d01 // str q1, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+block:
+	WORD $0xbd402891 // ldr s17, [x4, #40]
+	WORD $0x4e040631 // dup v17.4s, v17.s[0]
+	WORD $0x4eb11e29 // mov v9.16b, v17.16b
+	WORD $0x4eb11e2b // mov v11.16b, v17.16b
+	WORD $0x4eb11e2d // mov v13.16b, v17.16b
+	WORD $0x4eb11e2f // mov v15.16b, v17.16b
+	WORD $0xbd4028d1 // ldr s17, [x6, #40]
+	WORD $0x4e040631 // dup v17.4s, v17.s[0]
+	WORD $0x4eb11e2a // mov v10.16b, v17.16b
+	WORD $0x4eb11e2c // mov v12.16b, v17.16b
+	WORD $0x4eb11e2e // mov v14.16b, v17.16b
+	WORD $0x4eb11e30 // mov v16.16b, v17.16b
+	WORD $0x3dc00091 // ldr q17, [x4]
+	WORD $0x3dc000d2 // ldr q18, [x6]
+	WORD $0x3dc00493 // ldr q19, [x4, #16]
+	WORD $0x3dc004d4 // ldr q20, [x6, #16]
+	WORD $0x3dc00035 // ldr q21, [x1]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2aa // sdot v10.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2c9 // sdot v9.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ca // sdot v10.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00435 // ldr q21, [x1, #16]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ac // sdot v12.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2cc // sdot v12.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00835 // ldr q21, [x1, #32]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ad // sdot v13.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ae // sdot v14.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ce // sdot v14.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00c35 // ldr q21, [x1, #48]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2af // sdot v15.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2b0 // sdot v16.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2d0 // sdot v16.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc01035 // ldr q21, [x1, #64]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2aa // sdot v10.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2c9 // sdot v9.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ca // sdot v10.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01435 // ldr q21, [x1, #80]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ac // sdot v12.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2cc // sdot v12.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01835 // ldr q21, [x1, #96]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ad // sdot v13.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ae // sdot v14.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ce // sdot v14.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01c35 // ldr q21, [x1, #112]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2af // sdot v15.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2b0 // sdot v16.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2d0 // sdot v16.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc02035 // ldr q21, [x1, #128]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaaa // sdot v10.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eac9 // sdot v9.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eaca // sdot v10.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02435 // ldr q21, [x1, #144]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaac // sdot v12.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eacc // sdot v12.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02835 // ldr q21, [x1, #160]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaad // sdot v13.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaae // sdot v14.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eace // sdot v14.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaaf // sdot v15.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eab0 // sdot v16.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94ead0 // sdot v16.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc03035 // ldr q21, [x1, #192]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaaa // sdot v10.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eac9 // sdot v9.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eaca // sdot v10.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03435 // ldr q21, [x1, #208]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaac // sdot v12.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eacc // sdot v12.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03835 // ldr q21, [x1, #224]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaad // sdot v13.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaae // sdot v14.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eace // sdot v14.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03c35 // ldr q21, [x1, #240]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaaf // sdot v15.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eab0 // sdot v16.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4ead0 // sdot v16.4s, v22.16b, v20.4b[3]
+	WORD $0xfd400051 // ldr d17, [x2]
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0xfd400452 // ldr d18, [x2, #8]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd400853 // ldr d19, [x2, #16]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd400c54 // ldr d20, [x2, #24]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xbd402095 // ldr s21, [x4, #32]
+	WORD $0x4f959237 // fmul v23.4s, v17.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cee1 // fmla v1.4s, v23.4s, v9.4s
+	WORD $0x4f959257 // fmul v23.4s, v18.4s, v21.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcee3 // fmla v3.4s, v23.4s, v11.4s
+	WORD $0x4f959277 // fmul v23.4s, v19.4s, v21.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcee5 // fmla v5.4s, v23.4s, v13.4s
+	WORD $0x4f959297 // fmul v23.4s, v20.4s, v21.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcee7 // fmla v7.4s, v23.4s, v15.4s
+	WORD $0xbd4020d5 // ldr s21, [x6, #32]
+	WORD $0x4f959237 // fmul v23.4s, v17.4s, v21.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acee2 // fmla v2.4s, v23.4s, v10.4s
+	WORD $0x4f959257 // fmul v23.4s, v18.4s, v21.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccee4 // fmla v4.4s, v23.4s, v12.4s
+	WORD $0x4f959277 // fmul v23.4s, v19.4s, v21.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecee6 // fmla v6.4s, v23.4s, v14.4s
+	WORD $0x4f959297 // fmul v23.4s, v20.4s, v21.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cee8 // fmla v8.4s, v23.4s, v16.4s
+	ADD $256, R1
+	ADD $32, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b1 // ldr q17, [x5]
+	WORD $0x4e21d631 // fadd v17.4s, v17.4s, v1.4s
+	WORD $0x3d8000b1 // str q17, [x5]
+	WORD $0x3dc004b1 // ldr q17, [x5, #16]
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	WORD $0x3d8004b1 // str q17, [x5, #16]
+	WORD $0x3dc008b1 // ldr q17, [x5, #32]
+	WORD $0x4e25d631 // fadd v17.4s, v17.4s, v5.4s
+	WORD $0x3d8008b1 // str q17, [x5, #32]
+	WORD $0x3dc00cb1 // ldr q17, [x5, #48]
+	WORD $0x4e27d631 // fadd v17.4s, v17.4s, v7.4s
+	WORD $0x3d800cb1 // str q17, [x5, #48]
+	WORD $0x3dc00111 // ldr q17, [x8]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	WORD $0x3d800111 // str q17, [x8]
+	WORD $0x3dc00511 // ldr q17, [x8, #16]
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x3d800511 // str q17, [x8, #16]
+	WORD $0x3dc00911 // ldr q17, [x8, #32]
+	WORD $0x4e26d631 // fadd v17.4s, v17.4s, v6.4s
+	WORD $0x3d800911 // str q17, [x8, #32]
+	WORD $0x3dc00d11 // ldr q17, [x8, #48]
+	WORD $0x4e28d631 // fadd v17.4s, v17.4s, v8.4s
+	WORD $0x3d800d11 // str q17, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d49 // dup v9.4s, w10
+	WORD $0x3dc000a1 // ldr q1, [x5]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3dc004a1 // ldr q1, [x5, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3dc008a1 // ldr q1, [x5, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3dc00ca1 // ldr q1, [x5, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3dc00101 // ldr q1, [x8]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3dc00501 // ldr q1, [x8, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3dc00901 // ldr q1, [x8, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3dc00d01 // ldr q1, [x8, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800d01 // str q1, [x8, #48]
+	ADD $4, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
 TEXT ·mul_q4_0_g1t1_a8_neondot(SB), NOSPLIT, $0-72
 	WORD $0x4f00e5e0 // movi v0.16b, #15
 	MOVD $0, R0
@@ -22918,6 +23202,304 @@ block:
 	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
 	WORD $0x3d800581 // str q1, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q4_1_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3d800d01 // str q1, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+block:
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x3dc00091 // ldr q17, [x4]
+	WORD $0x3dc000d2 // ldr q18, [x6]
+	WORD $0x3dc00493 // ldr q19, [x4, #16]
+	WORD $0x3dc004d4 // ldr q20, [x6, #16]
+	WORD $0x3dc00035 // ldr q21, [x1]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2aa // sdot v10.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2c9 // sdot v9.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ca // sdot v10.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00435 // ldr q21, [x1, #16]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ac // sdot v12.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2cc // sdot v12.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00835 // ldr q21, [x1, #32]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ad // sdot v13.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ae // sdot v14.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ce // sdot v14.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00c35 // ldr q21, [x1, #48]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2af // sdot v15.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2b0 // sdot v16.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2d0 // sdot v16.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc01035 // ldr q21, [x1, #64]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2aa // sdot v10.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2c9 // sdot v9.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ca // sdot v10.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01435 // ldr q21, [x1, #80]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ac // sdot v12.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2cc // sdot v12.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01835 // ldr q21, [x1, #96]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ad // sdot v13.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ae // sdot v14.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ce // sdot v14.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01c35 // ldr q21, [x1, #112]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2af // sdot v15.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2b0 // sdot v16.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2d0 // sdot v16.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc02035 // ldr q21, [x1, #128]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaaa // sdot v10.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eac9 // sdot v9.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eaca // sdot v10.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02435 // ldr q21, [x1, #144]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaac // sdot v12.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eacc // sdot v12.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02835 // ldr q21, [x1, #160]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaad // sdot v13.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaae // sdot v14.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eace // sdot v14.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaaf // sdot v15.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eab0 // sdot v16.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94ead0 // sdot v16.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc03035 // ldr q21, [x1, #192]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaaa // sdot v10.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eac9 // sdot v9.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eaca // sdot v10.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03435 // ldr q21, [x1, #208]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaac // sdot v12.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eacc // sdot v12.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03835 // ldr q21, [x1, #224]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaad // sdot v13.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaae // sdot v14.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eace // sdot v14.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03c35 // ldr q21, [x1, #240]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaaf // sdot v15.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eab0 // sdot v16.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4ead0 // sdot v16.4s, v22.16b, v20.4b[3]
+	WORD $0xfd400051 // ldr d17, [x2]
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0xfd401052 // ldr d18, [x2, #32]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd400453 // ldr d19, [x2, #8]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd401454 // ldr d20, [x2, #40]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0xfd401856 // ldr d22, [x2, #48]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0xfd400c57 // ldr d23, [x2, #24]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0xfd401c58 // ldr d24, [x2, #56]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0xbd402099 // ldr s25, [x4, #32]
+	WORD $0xbd40249a // ldr s26, [x4, #36]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cf61 // fmla v1.4s, v27.4s, v9.4s
+	WORD $0x4f9a1241 // fmla v1.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf63 // fmla v3.4s, v27.4s, v11.4s
+	WORD $0x4f9a1283 // fmla v3.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf65 // fmla v5.4s, v27.4s, v13.4s
+	WORD $0x4f9a12c5 // fmla v5.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf67 // fmla v7.4s, v27.4s, v15.4s
+	WORD $0x4f9a1307 // fmla v7.4s, v24.4s, v26.s[0]
+	WORD $0xbd4020d9 // ldr s25, [x6, #32]
+	WORD $0xbd4024da // ldr s26, [x6, #36]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf62 // fmla v2.4s, v27.4s, v10.4s
+	WORD $0x4f9a1242 // fmla v2.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf64 // fmla v4.4s, v27.4s, v12.4s
+	WORD $0x4f9a1284 // fmla v4.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf66 // fmla v6.4s, v27.4s, v14.4s
+	WORD $0x4f9a12c6 // fmla v6.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf68 // fmla v8.4s, v27.4s, v16.4s
+	WORD $0x4f9a1308 // fmla v8.4s, v24.4s, v26.s[0]
+	ADD $256, R1
+	ADD $64, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b1 // ldr q17, [x5]
+	WORD $0x4e21d631 // fadd v17.4s, v17.4s, v1.4s
+	WORD $0x3d8000b1 // str q17, [x5]
+	WORD $0x3dc004b1 // ldr q17, [x5, #16]
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	WORD $0x3d8004b1 // str q17, [x5, #16]
+	WORD $0x3dc008b1 // ldr q17, [x5, #32]
+	WORD $0x4e25d631 // fadd v17.4s, v17.4s, v5.4s
+	WORD $0x3d8008b1 // str q17, [x5, #32]
+	WORD $0x3dc00cb1 // ldr q17, [x5, #48]
+	WORD $0x4e27d631 // fadd v17.4s, v17.4s, v7.4s
+	WORD $0x3d800cb1 // str q17, [x5, #48]
+	WORD $0x3dc00111 // ldr q17, [x8]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	WORD $0x3d800111 // str q17, [x8]
+	WORD $0x3dc00511 // ldr q17, [x8, #16]
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x3d800511 // str q17, [x8, #16]
+	WORD $0x3dc00911 // ldr q17, [x8, #32]
+	WORD $0x4e26d631 // fadd v17.4s, v17.4s, v6.4s
+	WORD $0x3d800911 // str q17, [x8, #32]
+	WORD $0x3dc00d11 // ldr q17, [x8, #48]
+	WORD $0x4e28d631 // fadd v17.4s, v17.4s, v8.4s
+	WORD $0x3d800d11 // str q17, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d49 // dup v9.4s, w10
+	WORD $0x3dc000a1 // ldr q1, [x5]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3dc004a1 // ldr q1, [x5, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3dc008a1 // ldr q1, [x5, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3dc00ca1 // ldr q1, [x5, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3dc00101 // ldr q1, [x8]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3dc00501 // ldr q1, [x8, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3dc00901 // ldr q1, [x8, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3dc00d01 // ldr q1, [x8, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800d01 // str q1, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -24093,6 +24675,357 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q5_0_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	WORD $0x4f00e601 // movi v1.16b, #16
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0xbd402892 // ldr s18, [x4, #40]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f215652 // shl v18.4s, v18.4s, #1
+	WORD $0x4eb21e4a // mov v10.16b, v18.16b
+	WORD $0x4eb21e4c // mov v12.16b, v18.16b
+	WORD $0x4eb21e4e // mov v14.16b, v18.16b
+	WORD $0x4eb21e50 // mov v16.16b, v18.16b
+	WORD $0xbd4028d2 // ldr s18, [x6, #40]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f215652 // shl v18.4s, v18.4s, #1
+	WORD $0x4eb21e4b // mov v11.16b, v18.16b
+	WORD $0x4eb21e4d // mov v13.16b, v18.16b
+	WORD $0x4eb21e4f // mov v15.16b, v18.16b
+	WORD $0x4eb21e51 // mov v17.16b, v18.16b
+	WORD $0x3dc04032 // ldr q18, [x1, #256]
+	WORD $0x3dc04433 // ldr q19, [x1, #272]
+	WORD $0x3dc04834 // ldr q20, [x1, #288]
+	WORD $0x3dc04c35 // ldr q21, [x1, #304]
+	WORD $0x3dc00096 // ldr q22, [x4]
+	WORD $0x3dc000d7 // ldr q23, [x6]
+	WORD $0x3dc00498 // ldr q24, [x4, #16]
+	WORD $0x3dc004d9 // ldr q25, [x6, #16]
+	WORD $0x3dc0003a // ldr q26, [x1]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c565c // shl v28.16b, v18.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34a // sdot v10.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34b // sdot v11.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e5b // bit v27.16b, v18.16b, v1.16b
+	WORD $0x4f98e36a // sdot v10.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36b // sdot v11.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0043a // ldr q26, [x1, #16]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c567c // shl v28.16b, v19.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34c // sdot v12.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34d // sdot v13.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e7b // bit v27.16b, v19.16b, v1.16b
+	WORD $0x4f98e36c // sdot v12.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36d // sdot v13.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0083a // ldr q26, [x1, #32]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c569c // shl v28.16b, v20.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34e // sdot v14.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34f // sdot v15.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e9b // bit v27.16b, v20.16b, v1.16b
+	WORD $0x4f98e36e // sdot v14.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36f // sdot v15.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc00c3a // ldr q26, [x1, #48]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c56bc // shl v28.16b, v21.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e350 // sdot v16.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e351 // sdot v17.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11ebb // bit v27.16b, v21.16b, v1.16b
+	WORD $0x4f98e370 // sdot v16.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e371 // sdot v17.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0103a // ldr q26, [x1, #64]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b565c // shl v28.16b, v18.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34a // sdot v10.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34b // sdot v11.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f065c // ushr v28.16b, v18.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36a // sdot v10.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36b // sdot v11.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0143a // ldr q26, [x1, #80]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b567c // shl v28.16b, v19.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34c // sdot v12.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34d // sdot v13.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f067c // ushr v28.16b, v19.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36c // sdot v12.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36d // sdot v13.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0183a // ldr q26, [x1, #96]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b569c // shl v28.16b, v20.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34e // sdot v14.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34f // sdot v15.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f069c // ushr v28.16b, v20.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36e // sdot v14.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36f // sdot v15.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc01c3a // ldr q26, [x1, #112]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b56bc // shl v28.16b, v21.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e350 // sdot v16.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e351 // sdot v17.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f06bc // ushr v28.16b, v21.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e370 // sdot v16.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e371 // sdot v17.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0203a // ldr q26, [x1, #128]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a565c // shl v28.16b, v18.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4a // sdot v10.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4b // sdot v11.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e065c // ushr v28.16b, v18.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6a // sdot v10.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6b // sdot v11.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0243a // ldr q26, [x1, #144]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a567c // shl v28.16b, v19.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4c // sdot v12.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4d // sdot v13.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e067c // ushr v28.16b, v19.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6c // sdot v12.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6d // sdot v13.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0283a // ldr q26, [x1, #160]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a569c // shl v28.16b, v20.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4e // sdot v14.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4f // sdot v15.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e069c // ushr v28.16b, v20.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6e // sdot v14.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6f // sdot v15.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc02c3a // ldr q26, [x1, #176]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a56bc // shl v28.16b, v21.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb50 // sdot v16.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb51 // sdot v17.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e06bc // ushr v28.16b, v21.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb70 // sdot v16.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb71 // sdot v17.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0303a // ldr q26, [x1, #192]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09565c // shl v28.16b, v18.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4a // sdot v10.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4b // sdot v11.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d065c // ushr v28.16b, v18.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6a // sdot v10.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6b // sdot v11.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0343a // ldr q26, [x1, #208]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09567c // shl v28.16b, v19.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4c // sdot v12.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4d // sdot v13.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d067c // ushr v28.16b, v19.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6c // sdot v12.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6d // sdot v13.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0383a // ldr q26, [x1, #224]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09569c // shl v28.16b, v20.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4e // sdot v14.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4f // sdot v15.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d069c // ushr v28.16b, v20.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6e // sdot v14.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6f // sdot v15.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc03c3a // ldr q26, [x1, #240]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0956bc // shl v28.16b, v21.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb50 // sdot v16.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb51 // sdot v17.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d06bc // ushr v28.16b, v21.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb70 // sdot v16.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb71 // sdot v17.4s, v27.16b, v25.4b[3]
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd400453 // ldr d19, [x2, #8]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd400854 // ldr d20, [x2, #16]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xfd400c55 // ldr d21, [x2, #24]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $320, R1
+	ADD $32, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -25539,6 +26472,369 @@ block:
 	RET
 
 // Requires: ASIMD, ASIMDDP
+TEXT ·mul_q5_1_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	WORD $0x4f00e601 // movi v1.16b, #16
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x3dc04032 // ldr q18, [x1, #256]
+	WORD $0x3dc04433 // ldr q19, [x1, #272]
+	WORD $0x3dc04834 // ldr q20, [x1, #288]
+	WORD $0x3dc04c35 // ldr q21, [x1, #304]
+	WORD $0x3dc00096 // ldr q22, [x4]
+	WORD $0x3dc000d7 // ldr q23, [x6]
+	WORD $0x3dc00498 // ldr q24, [x4, #16]
+	WORD $0x3dc004d9 // ldr q25, [x6, #16]
+	WORD $0x3dc0003a // ldr q26, [x1]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c565c // shl v28.16b, v18.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34a // sdot v10.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34b // sdot v11.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e5b // bit v27.16b, v18.16b, v1.16b
+	WORD $0x4f98e36a // sdot v10.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36b // sdot v11.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0043a // ldr q26, [x1, #16]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c567c // shl v28.16b, v19.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34c // sdot v12.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34d // sdot v13.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e7b // bit v27.16b, v19.16b, v1.16b
+	WORD $0x4f98e36c // sdot v12.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36d // sdot v13.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0083a // ldr q26, [x1, #32]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c569c // shl v28.16b, v20.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34e // sdot v14.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34f // sdot v15.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e9b // bit v27.16b, v20.16b, v1.16b
+	WORD $0x4f98e36e // sdot v14.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36f // sdot v15.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc00c3a // ldr q26, [x1, #48]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c56bc // shl v28.16b, v21.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e350 // sdot v16.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e351 // sdot v17.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11ebb // bit v27.16b, v21.16b, v1.16b
+	WORD $0x4f98e370 // sdot v16.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e371 // sdot v17.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0103a // ldr q26, [x1, #64]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b565c // shl v28.16b, v18.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34a // sdot v10.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34b // sdot v11.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f065c // ushr v28.16b, v18.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36a // sdot v10.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36b // sdot v11.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0143a // ldr q26, [x1, #80]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b567c // shl v28.16b, v19.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34c // sdot v12.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34d // sdot v13.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f067c // ushr v28.16b, v19.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36c // sdot v12.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36d // sdot v13.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0183a // ldr q26, [x1, #96]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b569c // shl v28.16b, v20.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34e // sdot v14.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34f // sdot v15.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f069c // ushr v28.16b, v20.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36e // sdot v14.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36f // sdot v15.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc01c3a // ldr q26, [x1, #112]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b56bc // shl v28.16b, v21.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e350 // sdot v16.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e351 // sdot v17.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f06bc // ushr v28.16b, v21.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e370 // sdot v16.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e371 // sdot v17.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0203a // ldr q26, [x1, #128]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a565c // shl v28.16b, v18.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4a // sdot v10.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4b // sdot v11.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e065c // ushr v28.16b, v18.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6a // sdot v10.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6b // sdot v11.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0243a // ldr q26, [x1, #144]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a567c // shl v28.16b, v19.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4c // sdot v12.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4d // sdot v13.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e067c // ushr v28.16b, v19.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6c // sdot v12.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6d // sdot v13.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0283a // ldr q26, [x1, #160]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a569c // shl v28.16b, v20.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4e // sdot v14.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4f // sdot v15.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e069c // ushr v28.16b, v20.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6e // sdot v14.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6f // sdot v15.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc02c3a // ldr q26, [x1, #176]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a56bc // shl v28.16b, v21.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb50 // sdot v16.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb51 // sdot v17.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e06bc // ushr v28.16b, v21.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb70 // sdot v16.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb71 // sdot v17.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0303a // ldr q26, [x1, #192]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09565c // shl v28.16b, v18.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4a // sdot v10.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4b // sdot v11.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d065c // ushr v28.16b, v18.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6a // sdot v10.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6b // sdot v11.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0343a // ldr q26, [x1, #208]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09567c // shl v28.16b, v19.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4c // sdot v12.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4d // sdot v13.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d067c // ushr v28.16b, v19.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6c // sdot v12.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6d // sdot v13.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0383a // ldr q26, [x1, #224]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09569c // shl v28.16b, v20.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4e // sdot v14.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4f // sdot v15.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d069c // ushr v28.16b, v20.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6e // sdot v14.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6f // sdot v15.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc03c3a // ldr q26, [x1, #240]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0956bc // shl v28.16b, v21.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb50 // sdot v16.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb51 // sdot v17.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d06bc // ushr v28.16b, v21.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb70 // sdot v16.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb71 // sdot v17.4s, v27.16b, v25.4b[3]
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd401053 // ldr d19, [x2, #32]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xfd401455 // ldr d21, [x2, #40]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0xfd400856 // ldr d22, [x2, #16]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0xfd401857 // ldr d23, [x2, #48]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0xfd400c58 // ldr d24, [x2, #24]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0xfd401c59 // ldr d25, [x2, #56]
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0xbd40209a // ldr s26, [x4, #32]
+	WORD $0xbd40249b // ldr s27, [x4, #36]
+	WORD $0x4f9a925c // fmul v28.4s, v18.4s, v26.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf82 // fmla v2.4s, v28.4s, v10.4s
+	WORD $0x4f9b1262 // fmla v2.4s, v19.4s, v27.s[0]
+	WORD $0x4f9a929c // fmul v28.4s, v20.4s, v26.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf84 // fmla v4.4s, v28.4s, v12.4s
+	WORD $0x4f9b12a4 // fmla v4.4s, v21.4s, v27.s[0]
+	WORD $0x4f9a92dc // fmul v28.4s, v22.4s, v26.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf86 // fmla v6.4s, v28.4s, v14.4s
+	WORD $0x4f9b12e6 // fmla v6.4s, v23.4s, v27.s[0]
+	WORD $0x4f9a931c // fmul v28.4s, v24.4s, v26.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf88 // fmla v8.4s, v28.4s, v16.4s
+	WORD $0x4f9b1328 // fmla v8.4s, v25.4s, v27.s[0]
+	WORD $0xbd4020da // ldr s26, [x6, #32]
+	WORD $0xbd4024db // ldr s27, [x6, #36]
+	WORD $0x4f9a925c // fmul v28.4s, v18.4s, v26.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf83 // fmla v3.4s, v28.4s, v11.4s
+	WORD $0x4f9b1263 // fmla v3.4s, v19.4s, v27.s[0]
+	WORD $0x4f9a929c // fmul v28.4s, v20.4s, v26.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf85 // fmla v5.4s, v28.4s, v13.4s
+	WORD $0x4f9b12a5 // fmla v5.4s, v21.4s, v27.s[0]
+	WORD $0x4f9a92dc // fmul v28.4s, v22.4s, v26.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf87 // fmla v7.4s, v28.4s, v15.4s
+	WORD $0x4f9b12e7 // fmla v7.4s, v23.4s, v27.s[0]
+	WORD $0x4f9a931c // fmul v28.4s, v24.4s, v26.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf89 // fmla v9.4s, v28.4s, v17.4s
+	WORD $0x4f9b1329 // fmla v9.4s, v25.4s, v27.s[0]
+	ADD $320, R1
+	ADD $64, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
 TEXT ·mul_q5_1_g1t1_a8_neondot(SB), NOSPLIT, $0-72
 	WORD $0x4f00e5e0 // movi v0.16b, #15
 	WORD $0x4f00e601 // movi v1.16b, #16
@@ -26936,6 +28232,302 @@ block:
 	RET
 
 // Requires: ASIMD, ASIMDDP
+TEXT ·mul_q8_0_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f04e400 // movi v0.16b, #128
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3d800d01 // str q1, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+block:
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x3dc00091 // ldr q17, [x4]
+	WORD $0x3dc000d2 // ldr q18, [x6]
+	WORD $0x3dc00493 // ldr q19, [x4, #16]
+	WORD $0x3dc004d4 // ldr q20, [x6, #16]
+	WORD $0x3dc00035 // ldr q21, [x1]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2aa // sdot v10.4s, v21.16b, v18.4b[0]
+	WORD $0x3dc00435 // ldr q21, [x1, #16]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ac // sdot v12.4s, v21.16b, v18.4b[0]
+	WORD $0x3dc00835 // ldr q21, [x1, #32]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ad // sdot v13.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ae // sdot v14.4s, v21.16b, v18.4b[0]
+	WORD $0x3dc00c35 // ldr q21, [x1, #48]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2af // sdot v15.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2b0 // sdot v16.4s, v21.16b, v18.4b[0]
+	WORD $0x3dc01035 // ldr q21, [x1, #64]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2aa // sdot v10.4s, v21.16b, v18.4b[1]
+	WORD $0x3dc01435 // ldr q21, [x1, #80]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ac // sdot v12.4s, v21.16b, v18.4b[1]
+	WORD $0x3dc01835 // ldr q21, [x1, #96]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ad // sdot v13.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ae // sdot v14.4s, v21.16b, v18.4b[1]
+	WORD $0x3dc01c35 // ldr q21, [x1, #112]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2af // sdot v15.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2b0 // sdot v16.4s, v21.16b, v18.4b[1]
+	WORD $0x3dc02035 // ldr q21, [x1, #128]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaaa // sdot v10.4s, v21.16b, v18.4b[2]
+	WORD $0x3dc02435 // ldr q21, [x1, #144]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaac // sdot v12.4s, v21.16b, v18.4b[2]
+	WORD $0x3dc02835 // ldr q21, [x1, #160]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaad // sdot v13.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaae // sdot v14.4s, v21.16b, v18.4b[2]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaaf // sdot v15.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eab0 // sdot v16.4s, v21.16b, v18.4b[2]
+	WORD $0x3dc03035 // ldr q21, [x1, #192]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaaa // sdot v10.4s, v21.16b, v18.4b[3]
+	WORD $0x3dc03435 // ldr q21, [x1, #208]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaac // sdot v12.4s, v21.16b, v18.4b[3]
+	WORD $0x3dc03835 // ldr q21, [x1, #224]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaad // sdot v13.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaae // sdot v14.4s, v21.16b, v18.4b[3]
+	WORD $0x3dc03c35 // ldr q21, [x1, #240]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaaf // sdot v15.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eab0 // sdot v16.4s, v21.16b, v18.4b[3]
+	WORD $0x3dc04035 // ldr q21, [x1, #256]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93e2a9 // sdot v9.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2aa // sdot v10.4s, v21.16b, v20.4b[0]
+	WORD $0x3dc04435 // ldr q21, [x1, #272]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93e2ab // sdot v11.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2ac // sdot v12.4s, v21.16b, v20.4b[0]
+	WORD $0x3dc04835 // ldr q21, [x1, #288]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93e2ad // sdot v13.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2ae // sdot v14.4s, v21.16b, v20.4b[0]
+	WORD $0x3dc04c35 // ldr q21, [x1, #304]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93e2af // sdot v15.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b0 // sdot v16.4s, v21.16b, v20.4b[0]
+	WORD $0x3dc05035 // ldr q21, [x1, #320]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3e2a9 // sdot v9.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2aa // sdot v10.4s, v21.16b, v20.4b[1]
+	WORD $0x3dc05435 // ldr q21, [x1, #336]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3e2ab // sdot v11.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2ac // sdot v12.4s, v21.16b, v20.4b[1]
+	WORD $0x3dc05835 // ldr q21, [x1, #352]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3e2ad // sdot v13.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2ae // sdot v14.4s, v21.16b, v20.4b[1]
+	WORD $0x3dc05c35 // ldr q21, [x1, #368]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3e2af // sdot v15.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b0 // sdot v16.4s, v21.16b, v20.4b[1]
+	WORD $0x3dc06035 // ldr q21, [x1, #384]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93eaa9 // sdot v9.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eaaa // sdot v10.4s, v21.16b, v20.4b[2]
+	WORD $0x3dc06435 // ldr q21, [x1, #400]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93eaab // sdot v11.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eaac // sdot v12.4s, v21.16b, v20.4b[2]
+	WORD $0x3dc06835 // ldr q21, [x1, #416]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93eaad // sdot v13.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eaae // sdot v14.4s, v21.16b, v20.4b[2]
+	WORD $0x3dc06c35 // ldr q21, [x1, #432]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4f93eaaf // sdot v15.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab0 // sdot v16.4s, v21.16b, v20.4b[2]
+	WORD $0x3dc07035 // ldr q21, [x1, #448]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3eaa9 // sdot v9.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eaaa // sdot v10.4s, v21.16b, v20.4b[3]
+	WORD $0x3dc07435 // ldr q21, [x1, #464]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3eaab // sdot v11.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eaac // sdot v12.4s, v21.16b, v20.4b[3]
+	WORD $0x3dc07835 // ldr q21, [x1, #480]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3eaad // sdot v13.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eaae // sdot v14.4s, v21.16b, v20.4b[3]
+	WORD $0x3dc07c35 // ldr q21, [x1, #496]
+	WORD $0x6e201eb5 // eor v21.16b, v21.16b, v0.16b
+	WORD $0x4fb3eaaf // sdot v15.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab0 // sdot v16.4s, v21.16b, v20.4b[3]
+	WORD $0xfd400051 // ldr d17, [x2]
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0xfd400452 // ldr d18, [x2, #8]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd400853 // ldr d19, [x2, #16]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd400c54 // ldr d20, [x2, #24]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xbd402095 // ldr s21, [x4, #32]
+	WORD $0x4f959237 // fmul v23.4s, v17.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cee1 // fmla v1.4s, v23.4s, v9.4s
+	WORD $0x4f959257 // fmul v23.4s, v18.4s, v21.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcee3 // fmla v3.4s, v23.4s, v11.4s
+	WORD $0x4f959277 // fmul v23.4s, v19.4s, v21.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcee5 // fmla v5.4s, v23.4s, v13.4s
+	WORD $0x4f959297 // fmul v23.4s, v20.4s, v21.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcee7 // fmla v7.4s, v23.4s, v15.4s
+	WORD $0xbd4020d5 // ldr s21, [x6, #32]
+	WORD $0x4f959237 // fmul v23.4s, v17.4s, v21.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acee2 // fmla v2.4s, v23.4s, v10.4s
+	WORD $0x4f959257 // fmul v23.4s, v18.4s, v21.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccee4 // fmla v4.4s, v23.4s, v12.4s
+	WORD $0x4f959277 // fmul v23.4s, v19.4s, v21.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecee6 // fmla v6.4s, v23.4s, v14.4s
+	WORD $0x4f959297 // fmul v23.4s, v20.4s, v21.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cee8 // fmla v8.4s, v23.4s, v16.4s
+	ADD $512, R1
+	ADD $32, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b1 // ldr q17, [x5]
+	WORD $0x4e21d631 // fadd v17.4s, v17.4s, v1.4s
+	WORD $0x3d8000b1 // str q17, [x5]
+	WORD $0x3dc004b1 // ldr q17, [x5, #16]
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	WORD $0x3d8004b1 // str q17, [x5, #16]
+	WORD $0x3dc008b1 // ldr q17, [x5, #32]
+	WORD $0x4e25d631 // fadd v17.4s, v17.4s, v5.4s
+	WORD $0x3d8008b1 // str q17, [x5, #32]
+	WORD $0x3dc00cb1 // ldr q17, [x5, #48]
+	WORD $0x4e27d631 // fadd v17.4s, v17.4s, v7.4s
+	WORD $0x3d800cb1 // str q17, [x5, #48]
+	WORD $0x3dc00111 // ldr q17, [x8]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	WORD $0x3d800111 // str q17, [x8]
+	WORD $0x3dc00511 // ldr q17, [x8, #16]
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x3d800511 // str q17, [x8, #16]
+	WORD $0x3dc00911 // ldr q17, [x8, #32]
+	WORD $0x4e26d631 // fadd v17.4s, v17.4s, v6.4s
+	WORD $0x3d800911 // str q17, [x8, #32]
+	WORD $0x3dc00d11 // ldr q17, [x8, #48]
+	WORD $0x4e28d631 // fadd v17.4s, v17.4s, v8.4s
+	WORD $0x3d800d11 // str q17, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d49 // dup v9.4s, w10
+	WORD $0x3dc000a1 // ldr q1, [x5]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3dc004a1 // ldr q1, [x5, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3dc008a1 // ldr q1, [x5, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3dc00ca1 // ldr q1, [x5, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3dc00101 // ldr q1, [x8]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3dc00501 // ldr q1, [x8, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3dc00901 // ldr q1, [x8, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3dc00d01 // ldr q1, [x8, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800d01 // str q1, [x8, #48]
+	ADD $4, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
 TEXT ·mul_q8_0_g1t1_a8_neondot(SB), NOSPLIT, $0-72
 	WORD $0x4f04e400 // movi v0.16b, #128
 	MOVD $0, R0
@@ -28225,6 +29817,502 @@ block:
 	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
 	WORD $0x3d800581 // str q1, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q2_k_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e460 // movi v0.16b, #3
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $64, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3d800d01 // str q1, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+block:
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x3dc00091 // ldr q17, [x4]
+	WORD $0x3dc000d2 // ldr q18, [x6]
+	WORD $0x3dc00033 // ldr q19, [x1]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26a // sdot v10.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc00433 // ldr q19, [x1, #16]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26c // sdot v12.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc00833 // ldr q19, [x1, #32]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26d // sdot v13.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26e // sdot v14.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc00c33 // ldr q19, [x1, #48]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26f // sdot v15.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e270 // sdot v16.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc00033 // ldr q19, [x1]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26a // sdot v10.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc00433 // ldr q19, [x1, #16]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26c // sdot v12.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc00833 // ldr q19, [x1, #32]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26d // sdot v13.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26e // sdot v14.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc00c33 // ldr q19, [x1, #48]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26f // sdot v15.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e270 // sdot v16.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc00033 // ldr q19, [x1]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6a // sdot v10.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc00433 // ldr q19, [x1, #16]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6c // sdot v12.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc00833 // ldr q19, [x1, #32]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6d // sdot v13.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6e // sdot v14.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc00c33 // ldr q19, [x1, #48]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6f // sdot v15.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea70 // sdot v16.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc00033 // ldr q19, [x1]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6a // sdot v10.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc00433 // ldr q19, [x1, #16]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6c // sdot v12.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc00833 // ldr q19, [x1, #32]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6d // sdot v13.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6e // sdot v14.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc00c33 // ldr q19, [x1, #48]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6f // sdot v15.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea70 // sdot v16.4s, v19.16b, v18.4b[3]
+	WORD $0xbd400071 // ldr s17, [x3]
+	WORD $0x2f08a631 // ushll v17.8h, v17.8b, #0
+	WORD $0x2f10a631 // ushll v17.4s, v17.4h, #0
+	WORD $0x4f3c5631 // shl v17.4s, v17.4s, #28
+	WORD $0x6f240631 // ushr v17.4s, v17.4s, #28
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32de31 // fmul v17.4s, v17.4s, v18.4s
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x2f08a652 // ushll v18.8h, v18.8b, #0
+	WORD $0x2f10a652 // ushll v18.4s, v18.4h, #0
+	WORD $0x6f3c0652 // ushr v18.4s, v18.4s, #4
+	WORD $0xfd401053 // ldr d19, [x2, #32]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x2f08a673 // ushll v19.8h, v19.8b, #0
+	WORD $0x2f10a673 // ushll v19.4s, v19.4h, #0
+	WORD $0x4f3c5673 // shl v19.4s, v19.4s, #28
+	WORD $0x6f240673 // ushr v19.4s, v19.4s, #28
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd400474 // ldr s20, [x3, #4]
+	WORD $0x2f08a694 // ushll v20.8h, v20.8b, #0
+	WORD $0x2f10a694 // ushll v20.4s, v20.4h, #0
+	WORD $0x6f3c0694 // ushr v20.4s, v20.4s, #4
+	WORD $0xfd401455 // ldr d21, [x2, #40]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd400875 // ldr s21, [x3, #8]
+	WORD $0x2f08a6b5 // ushll v21.8h, v21.8b, #0
+	WORD $0x2f10a6b5 // ushll v21.4s, v21.4h, #0
+	WORD $0x4f3c56b5 // shl v21.4s, v21.4s, #28
+	WORD $0x6f2406b5 // ushr v21.4s, v21.4s, #28
+	WORD $0xfd400856 // ldr d22, [x2, #16]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd400876 // ldr s22, [x3, #8]
+	WORD $0x2f08a6d6 // ushll v22.8h, v22.8b, #0
+	WORD $0x2f10a6d6 // ushll v22.4s, v22.4h, #0
+	WORD $0x6f3c06d6 // ushr v22.4s, v22.4s, #4
+	WORD $0xfd401857 // ldr d23, [x2, #48]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x6e37ded6 // fmul v22.4s, v22.4s, v23.4s
+	WORD $0xbd400c77 // ldr s23, [x3, #12]
+	WORD $0x2f08a6f7 // ushll v23.8h, v23.8b, #0
+	WORD $0x2f10a6f7 // ushll v23.4s, v23.4h, #0
+	WORD $0x4f3c56f7 // shl v23.4s, v23.4s, #28
+	WORD $0x6f2406f7 // ushr v23.4s, v23.4s, #28
+	WORD $0xfd400c58 // ldr d24, [x2, #24]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38def7 // fmul v23.4s, v23.4s, v24.4s
+	WORD $0xbd400c78 // ldr s24, [x3, #12]
+	WORD $0x2f08a718 // ushll v24.8h, v24.8b, #0
+	WORD $0x2f10a718 // ushll v24.4s, v24.4h, #0
+	WORD $0x6f3c0718 // ushr v24.4s, v24.4s, #4
+	WORD $0xfd401c59 // ldr d25, [x2, #56]
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0xbd402099 // ldr s25, [x4, #32]
+	WORD $0xbd40389a // ldr s26, [x4, #56]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cf61 // fmla v1.4s, v27.4s, v9.4s
+	WORD $0x4f9a5241 // fmls v1.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf63 // fmla v3.4s, v27.4s, v11.4s
+	WORD $0x4f9a5283 // fmls v3.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf65 // fmla v5.4s, v27.4s, v13.4s
+	WORD $0x4f9a52c5 // fmls v5.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf67 // fmla v7.4s, v27.4s, v15.4s
+	WORD $0x4f9a5307 // fmls v7.4s, v24.4s, v26.s[0]
+	WORD $0xbd4020d9 // ldr s25, [x6, #32]
+	WORD $0xbd4038da // ldr s26, [x6, #56]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf62 // fmla v2.4s, v27.4s, v10.4s
+	WORD $0x4f9a5242 // fmls v2.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf64 // fmla v4.4s, v27.4s, v12.4s
+	WORD $0x4f9a5284 // fmls v4.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf66 // fmla v6.4s, v27.4s, v14.4s
+	WORD $0x4f9a52c6 // fmls v6.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf68 // fmla v8.4s, v27.4s, v16.4s
+	WORD $0x4f9a5308 // fmls v8.4s, v24.4s, v26.s[0]
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x3dc00491 // ldr q17, [x4, #16]
+	WORD $0x3dc004d2 // ldr q18, [x6, #16]
+	WORD $0x3dc01033 // ldr q19, [x1, #64]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e269 // sdot v9.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26a // sdot v10.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc01433 // ldr q19, [x1, #80]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26b // sdot v11.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26c // sdot v12.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc01833 // ldr q19, [x1, #96]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26d // sdot v13.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e26e // sdot v14.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc01c33 // ldr q19, [x1, #112]
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91e26f // sdot v15.4s, v19.16b, v17.4b[0]
+	WORD $0x4f92e270 // sdot v16.4s, v19.16b, v18.4b[0]
+	WORD $0x3dc01033 // ldr q19, [x1, #64]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e269 // sdot v9.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26a // sdot v10.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc01433 // ldr q19, [x1, #80]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26b // sdot v11.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26c // sdot v12.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc01833 // ldr q19, [x1, #96]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26d // sdot v13.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e26e // sdot v14.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc01c33 // ldr q19, [x1, #112]
+	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4fb1e26f // sdot v15.4s, v19.16b, v17.4b[1]
+	WORD $0x4fb2e270 // sdot v16.4s, v19.16b, v18.4b[1]
+	WORD $0x3dc01033 // ldr q19, [x1, #64]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea69 // sdot v9.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6a // sdot v10.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc01433 // ldr q19, [x1, #80]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6b // sdot v11.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6c // sdot v12.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc01833 // ldr q19, [x1, #96]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6d // sdot v13.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea6e // sdot v14.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc01c33 // ldr q19, [x1, #112]
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e201e73 // and v19.16b, v19.16b, v0.16b
+	WORD $0x4f91ea6f // sdot v15.4s, v19.16b, v17.4b[2]
+	WORD $0x4f92ea70 // sdot v16.4s, v19.16b, v18.4b[2]
+	WORD $0x3dc01033 // ldr q19, [x1, #64]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea69 // sdot v9.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6a // sdot v10.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc01433 // ldr q19, [x1, #80]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6b // sdot v11.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6c // sdot v12.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc01833 // ldr q19, [x1, #96]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6d // sdot v13.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea6e // sdot v14.4s, v19.16b, v18.4b[3]
+	WORD $0x3dc01c33 // ldr q19, [x1, #112]
+	WORD $0x6f0a0673 // ushr v19.16b, v19.16b, #6
+	WORD $0x4fb1ea6f // sdot v15.4s, v19.16b, v17.4b[3]
+	WORD $0x4fb2ea70 // sdot v16.4s, v19.16b, v18.4b[3]
+	WORD $0xbd401071 // ldr s17, [x3, #16]
+	WORD $0x2f08a631 // ushll v17.8h, v17.8b, #0
+	WORD $0x2f10a631 // ushll v17.4s, v17.4h, #0
+	WORD $0x4f3c5631 // shl v17.4s, v17.4s, #28
+	WORD $0x6f240631 // ushr v17.4s, v17.4s, #28
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32de31 // fmul v17.4s, v17.4s, v18.4s
+	WORD $0xbd401072 // ldr s18, [x3, #16]
+	WORD $0x2f08a652 // ushll v18.8h, v18.8b, #0
+	WORD $0x2f10a652 // ushll v18.4s, v18.4h, #0
+	WORD $0x6f3c0652 // ushr v18.4s, v18.4s, #4
+	WORD $0xfd401053 // ldr d19, [x2, #32]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd401473 // ldr s19, [x3, #20]
+	WORD $0x2f08a673 // ushll v19.8h, v19.8b, #0
+	WORD $0x2f10a673 // ushll v19.4s, v19.4h, #0
+	WORD $0x4f3c5673 // shl v19.4s, v19.4s, #28
+	WORD $0x6f240673 // ushr v19.4s, v19.4s, #28
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd401474 // ldr s20, [x3, #20]
+	WORD $0x2f08a694 // ushll v20.8h, v20.8b, #0
+	WORD $0x2f10a694 // ushll v20.4s, v20.4h, #0
+	WORD $0x6f3c0694 // ushr v20.4s, v20.4s, #4
+	WORD $0xfd401455 // ldr d21, [x2, #40]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd401875 // ldr s21, [x3, #24]
+	WORD $0x2f08a6b5 // ushll v21.8h, v21.8b, #0
+	WORD $0x2f10a6b5 // ushll v21.4s, v21.4h, #0
+	WORD $0x4f3c56b5 // shl v21.4s, v21.4s, #28
+	WORD $0x6f2406b5 // ushr v21.4s, v21.4s, #28
+	WORD $0xfd400856 // ldr d22, [x2, #16]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd401876 // ldr s22, [x3, #24]
+	WORD $0x2f08a6d6 // ushll v22.8h, v22.8b, #0
+	WORD $0x2f10a6d6 // ushll v22.4s, v22.4h, #0
+	WORD $0x6f3c06d6 // ushr v22.4s, v22.4s, #4
+	WORD $0xfd401857 // ldr d23, [x2, #48]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x6e37ded6 // fmul v22.4s, v22.4s, v23.4s
+	WORD $0xbd401c77 // ldr s23, [x3, #28]
+	WORD $0x2f08a6f7 // ushll v23.8h, v23.8b, #0
+	WORD $0x2f10a6f7 // ushll v23.4s, v23.4h, #0
+	WORD $0x4f3c56f7 // shl v23.4s, v23.4s, #28
+	WORD $0x6f2406f7 // ushr v23.4s, v23.4s, #28
+	WORD $0xfd400c58 // ldr d24, [x2, #24]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38def7 // fmul v23.4s, v23.4s, v24.4s
+	WORD $0xbd401c78 // ldr s24, [x3, #28]
+	WORD $0x2f08a718 // ushll v24.8h, v24.8b, #0
+	WORD $0x2f10a718 // ushll v24.4s, v24.4h, #0
+	WORD $0x6f3c0718 // ushr v24.4s, v24.4s, #4
+	WORD $0xfd401c59 // ldr d25, [x2, #56]
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0xbd402099 // ldr s25, [x4, #32]
+	WORD $0xbd403c9a // ldr s26, [x4, #60]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cf61 // fmla v1.4s, v27.4s, v9.4s
+	WORD $0x4f9a5241 // fmls v1.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf63 // fmla v3.4s, v27.4s, v11.4s
+	WORD $0x4f9a5283 // fmls v3.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf65 // fmla v5.4s, v27.4s, v13.4s
+	WORD $0x4f9a52c5 // fmls v5.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf67 // fmla v7.4s, v27.4s, v15.4s
+	WORD $0x4f9a5307 // fmls v7.4s, v24.4s, v26.s[0]
+	WORD $0xbd4020d9 // ldr s25, [x6, #32]
+	WORD $0xbd403cda // ldr s26, [x6, #60]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf62 // fmla v2.4s, v27.4s, v10.4s
+	WORD $0x4f9a5242 // fmls v2.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf64 // fmla v4.4s, v27.4s, v12.4s
+	WORD $0x4f9a5284 // fmls v4.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf66 // fmla v6.4s, v27.4s, v14.4s
+	WORD $0x4f9a52c6 // fmls v6.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf68 // fmla v8.4s, v27.4s, v16.4s
+	WORD $0x4f9a5308 // fmls v8.4s, v24.4s, v26.s[0]
+	ADD $128, R1
+	ADD $32, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $64, R3
+	ADD $320, R2
+	WORD $0x3dc000b1 // ldr q17, [x5]
+	WORD $0x4e21d631 // fadd v17.4s, v17.4s, v1.4s
+	WORD $0x3d8000b1 // str q17, [x5]
+	WORD $0x3dc004b1 // ldr q17, [x5, #16]
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	WORD $0x3d8004b1 // str q17, [x5, #16]
+	WORD $0x3dc008b1 // ldr q17, [x5, #32]
+	WORD $0x4e25d631 // fadd v17.4s, v17.4s, v5.4s
+	WORD $0x3d8008b1 // str q17, [x5, #32]
+	WORD $0x3dc00cb1 // ldr q17, [x5, #48]
+	WORD $0x4e27d631 // fadd v17.4s, v17.4s, v7.4s
+	WORD $0x3d800cb1 // str q17, [x5, #48]
+	WORD $0x3dc00111 // ldr q17, [x8]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	WORD $0x3d800111 // str q17, [x8]
+	WORD $0x3dc00511 // ldr q17, [x8, #16]
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x3d800511 // str q17, [x8, #16]
+	WORD $0x3dc00911 // ldr q17, [x8, #32]
+	WORD $0x4e26d631 // fadd v17.4s, v17.4s, v6.4s
+	WORD $0x3d800911 // str q17, [x8, #32]
+	WORD $0x3dc00d11 // ldr q17, [x8, #48]
+	WORD $0x4e28d631 // fadd v17.4s, v17.4s, v8.4s
+	WORD $0x3d800d11 // str q17, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d49 // dup v9.4s, w10
+	WORD $0x3dc000a1 // ldr q1, [x5]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3dc004a1 // ldr q1, [x5, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3dc008a1 // ldr q1, [x5, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3dc00ca1 // ldr q1, [x5, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3dc00101 // ldr q1, [x8]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3dc00501 // ldr q1, [x8, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3dc00901 // ldr q1, [x8, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3dc00d01 // ldr q1, [x8, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800d01 // str q1, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -30030,6 +32118,483 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q3_k_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e460 // movi v0.16b, #3
+	WORD $0x4f00e481 // movi v1.16b, #4
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $32, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0xbd403092 // ldr s18, [x4, #48]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f3d0652 // sshr v18.4s, v18.4s, #3
+	WORD $0x4eb21e4a // mov v10.16b, v18.16b
+	WORD $0x4eb21e4c // mov v12.16b, v18.16b
+	WORD $0x4eb21e4e // mov v14.16b, v18.16b
+	WORD $0x4eb21e50 // mov v16.16b, v18.16b
+	WORD $0xbd4030d2 // ldr s18, [x6, #48]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f3d0652 // sshr v18.4s, v18.4s, #3
+	WORD $0x4eb21e4b // mov v11.16b, v18.16b
+	WORD $0x4eb21e4d // mov v13.16b, v18.16b
+	WORD $0x4eb21e4f // mov v15.16b, v18.16b
+	WORD $0x4eb21e51 // mov v17.16b, v18.16b
+	WORD $0x3dc02032 // ldr q18, [x1, #128]
+	WORD $0x3dc02433 // ldr q19, [x1, #144]
+	WORD $0x3dc02834 // ldr q20, [x1, #160]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x3dc00096 // ldr q22, [x4]
+	WORD $0x3dc000d7 // ldr q23, [x6]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5659 // shl v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30a // sdot v10.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30b // sdot v11.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5679 // shl v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30d // sdot v13.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5699 // shl v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30f // sdot v15.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a56b9 // shl v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e310 // sdot v16.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e311 // sdot v17.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f095659 // shl v25.16b, v18.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30a // sdot v10.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30b // sdot v11.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f095679 // shl v25.16b, v19.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30d // sdot v13.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f095699 // shl v25.16b, v20.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30f // sdot v15.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0956b9 // shl v25.16b, v21.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e310 // sdot v16.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e311 // sdot v17.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e58 // bit v24.16b, v18.16b, v1.16b
+	WORD $0x4f96eb0a // sdot v10.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0b // sdot v11.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e78 // bit v24.16b, v19.16b, v1.16b
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0d // sdot v13.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e98 // bit v24.16b, v20.16b, v1.16b
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0f // sdot v15.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11eb8 // bit v24.16b, v21.16b, v1.16b
+	WORD $0x4f96eb10 // sdot v16.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb11 // sdot v17.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0f0659 // ushr v25.16b, v18.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0a // sdot v10.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0b // sdot v11.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0f0679 // ushr v25.16b, v19.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0d // sdot v13.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0f0699 // ushr v25.16b, v20.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0f // sdot v15.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0f06b9 // ushr v25.16b, v21.16b, #1
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb10 // sdot v16.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb11 // sdot v17.4s, v24.16b, v23.4b[3]
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x0f08a652 // sshll v18.8h, v18.8b, #0
+	WORD $0x0f10a652 // sshll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x0f08a673 // sshll v19.8h, v19.8b, #0
+	WORD $0x0f10a673 // sshll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd400874 // ldr s20, [x3, #8]
+	WORD $0x0f08a694 // sshll v20.8h, v20.8b, #0
+	WORD $0x0f10a694 // sshll v20.4s, v20.4h, #0
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd400c75 // ldr s21, [x3, #12]
+	WORD $0x0f08a6b5 // sshll v21.8h, v21.8b, #0
+	WORD $0x0f10a6b5 // sshll v21.4s, v21.4h, #0
+	WORD $0xfd400c56 // ldr d22, [x2, #24]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	WORD $0xbd403492 // ldr s18, [x4, #52]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f3d0652 // sshr v18.4s, v18.4s, #3
+	WORD $0x4eb21e4a // mov v10.16b, v18.16b
+	WORD $0x4eb21e4c // mov v12.16b, v18.16b
+	WORD $0x4eb21e4e // mov v14.16b, v18.16b
+	WORD $0x4eb21e50 // mov v16.16b, v18.16b
+	WORD $0xbd4034d2 // ldr s18, [x6, #52]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4f3d0652 // sshr v18.4s, v18.4s, #3
+	WORD $0x4eb21e4b // mov v11.16b, v18.16b
+	WORD $0x4eb21e4d // mov v13.16b, v18.16b
+	WORD $0x4eb21e4f // mov v15.16b, v18.16b
+	WORD $0x4eb21e51 // mov v17.16b, v18.16b
+	WORD $0x3dc02032 // ldr q18, [x1, #128]
+	WORD $0x3dc02433 // ldr q19, [x1, #144]
+	WORD $0x3dc02834 // ldr q20, [x1, #160]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x3dc00496 // ldr q22, [x4, #16]
+	WORD $0x3dc004d7 // ldr q23, [x6, #16]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0659 // ushr v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30a // sdot v10.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30b // sdot v11.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0679 // ushr v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30d // sdot v13.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0699 // ushr v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30f // sdot v15.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e06b9 // ushr v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e310 // sdot v16.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e311 // sdot v17.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0d0659 // ushr v25.16b, v18.16b, #3
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30a // sdot v10.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30b // sdot v11.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0d0679 // ushr v25.16b, v19.16b, #3
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30d // sdot v13.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0d0699 // ushr v25.16b, v20.16b, #3
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30f // sdot v15.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x6f0e0718 // ushr v24.16b, v24.16b, #2
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0d06b9 // ushr v25.16b, v21.16b, #3
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e310 // sdot v16.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e311 // sdot v17.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0c0659 // ushr v25.16b, v18.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96eb0a // sdot v10.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0b // sdot v11.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0c0679 // ushr v25.16b, v19.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0d // sdot v13.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0c0699 // ushr v25.16b, v20.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0f // sdot v15.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0c06b9 // ushr v25.16b, v21.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96eb10 // sdot v16.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb11 // sdot v17.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0b0659 // ushr v25.16b, v18.16b, #5
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0a // sdot v10.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0b // sdot v11.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0b0679 // ushr v25.16b, v19.16b, #5
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0d // sdot v13.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0b0699 // ushr v25.16b, v20.16b, #5
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0f // sdot v15.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x6f0a0718 // ushr v24.16b, v24.16b, #6
+	WORD $0x6f0b06b9 // ushr v25.16b, v21.16b, #5
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb10 // sdot v16.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb11 // sdot v17.4s, v24.16b, v23.4b[3]
+	WORD $0xbd401072 // ldr s18, [x3, #16]
+	WORD $0x0f08a652 // sshll v18.8h, v18.8b, #0
+	WORD $0x0f10a652 // sshll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd401473 // ldr s19, [x3, #20]
+	WORD $0x0f08a673 // sshll v19.8h, v19.8b, #0
+	WORD $0x0f10a673 // sshll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd401874 // ldr s20, [x3, #24]
+	WORD $0x0f08a694 // sshll v20.8h, v20.8b, #0
+	WORD $0x0f10a694 // sshll v20.4s, v20.4h, #0
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd401c75 // ldr s21, [x3, #28]
+	WORD $0x0f08a6b5 // sshll v21.8h, v21.8b, #0
+	WORD $0x0f10a6b5 // sshll v21.4s, v21.4h, #0
+	WORD $0xfd400c56 // ldr d22, [x2, #24]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $192, R1
+	ADD $32, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $32, R3
+	ADD $288, R2
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -31862,6 +34427,346 @@ block:
 	RET
 
 // Requires: ASIMD, ASIMDDP
+TEXT ·mul_q4_k_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $64, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3d800d01 // str q1, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+block:
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x3dc00091 // ldr q17, [x4]
+	WORD $0x3dc000d2 // ldr q18, [x6]
+	WORD $0x3dc00493 // ldr q19, [x4, #16]
+	WORD $0x3dc004d4 // ldr q20, [x6, #16]
+	WORD $0x3dc00035 // ldr q21, [x1]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2a9 // sdot v9.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2aa // sdot v10.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2c9 // sdot v9.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ca // sdot v10.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00435 // ldr q21, [x1, #16]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ab // sdot v11.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ac // sdot v12.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2cc // sdot v12.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00835 // ldr q21, [x1, #32]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2ad // sdot v13.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2ae // sdot v14.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2ce // sdot v14.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc00c35 // ldr q21, [x1, #48]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91e2af // sdot v15.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2b0 // sdot v16.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4f94e2d0 // sdot v16.4s, v22.16b, v20.4b[0]
+	WORD $0x3dc01035 // ldr q21, [x1, #64]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2a9 // sdot v9.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2aa // sdot v10.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2c9 // sdot v9.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ca // sdot v10.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01435 // ldr q21, [x1, #80]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ab // sdot v11.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ac // sdot v12.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2cc // sdot v12.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01835 // ldr q21, [x1, #96]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2ad // sdot v13.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2ae // sdot v14.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2ce // sdot v14.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc01c35 // ldr q21, [x1, #112]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1e2af // sdot v15.4s, v21.16b, v17.4b[1]
+	WORD $0x4fb2e2b0 // sdot v16.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4fb4e2d0 // sdot v16.4s, v22.16b, v20.4b[1]
+	WORD $0x3dc02035 // ldr q21, [x1, #128]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaa9 // sdot v9.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaaa // sdot v10.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eac9 // sdot v9.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eaca // sdot v10.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02435 // ldr q21, [x1, #144]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaab // sdot v11.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaac // sdot v12.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eacc // sdot v12.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02835 // ldr q21, [x1, #160]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaad // sdot v13.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaae // sdot v14.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94eace // sdot v14.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc02c35 // ldr q21, [x1, #176]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4f91eaaf // sdot v15.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eab0 // sdot v16.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4f94ead0 // sdot v16.4s, v22.16b, v20.4b[2]
+	WORD $0x3dc03035 // ldr q21, [x1, #192]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaa9 // sdot v9.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaaa // sdot v10.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eac9 // sdot v9.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eaca // sdot v10.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03435 // ldr q21, [x1, #208]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaab // sdot v11.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaac // sdot v12.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eacc // sdot v12.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03835 // ldr q21, [x1, #224]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaad // sdot v13.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaae // sdot v14.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4eace // sdot v14.4s, v22.16b, v20.4b[3]
+	WORD $0x3dc03c35 // ldr q21, [x1, #240]
+	WORD $0x6f0c06b6 // ushr v22.16b, v21.16b, #4
+	WORD $0x4e201eb5 // and v21.16b, v21.16b, v0.16b
+	WORD $0x4fb1eaaf // sdot v15.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eab0 // sdot v16.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4fb4ead0 // sdot v16.4s, v22.16b, v20.4b[3]
+	WORD $0xbd400071 // ldr s17, [x3]
+	WORD $0x2f08a631 // ushll v17.8h, v17.8b, #0
+	WORD $0x2f10a631 // ushll v17.4s, v17.4h, #0
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32de31 // fmul v17.4s, v17.4s, v18.4s
+	WORD $0xbd401072 // ldr s18, [x3, #16]
+	WORD $0x2f08a652 // ushll v18.8h, v18.8b, #0
+	WORD $0x2f10a652 // ushll v18.4s, v18.4h, #0
+	WORD $0xfd401053 // ldr d19, [x2, #32]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x2f08a673 // ushll v19.8h, v19.8b, #0
+	WORD $0x2f10a673 // ushll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd401474 // ldr s20, [x3, #20]
+	WORD $0x2f08a694 // ushll v20.8h, v20.8b, #0
+	WORD $0x2f10a694 // ushll v20.4s, v20.4h, #0
+	WORD $0xfd401455 // ldr d21, [x2, #40]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd400875 // ldr s21, [x3, #8]
+	WORD $0x2f08a6b5 // ushll v21.8h, v21.8b, #0
+	WORD $0x2f10a6b5 // ushll v21.4s, v21.4h, #0
+	WORD $0xfd400856 // ldr d22, [x2, #16]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd401876 // ldr s22, [x3, #24]
+	WORD $0x2f08a6d6 // ushll v22.8h, v22.8b, #0
+	WORD $0x2f10a6d6 // ushll v22.4s, v22.4h, #0
+	WORD $0xfd401857 // ldr d23, [x2, #48]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x6e37ded6 // fmul v22.4s, v22.4s, v23.4s
+	WORD $0xbd400c77 // ldr s23, [x3, #12]
+	WORD $0x2f08a6f7 // ushll v23.8h, v23.8b, #0
+	WORD $0x2f10a6f7 // ushll v23.4s, v23.4h, #0
+	WORD $0xfd400c58 // ldr d24, [x2, #24]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38def7 // fmul v23.4s, v23.4s, v24.4s
+	WORD $0xbd401c78 // ldr s24, [x3, #28]
+	WORD $0x2f08a718 // ushll v24.8h, v24.8b, #0
+	WORD $0x2f10a718 // ushll v24.4s, v24.4h, #0
+	WORD $0xfd401c59 // ldr d25, [x2, #56]
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0xbd402099 // ldr s25, [x4, #32]
+	WORD $0xbd40249a // ldr s26, [x4, #36]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e29cf61 // fmla v1.4s, v27.4s, v9.4s
+	WORD $0x4f9a5241 // fmls v1.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf63 // fmla v3.4s, v27.4s, v11.4s
+	WORD $0x4f9a5283 // fmls v3.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf65 // fmla v5.4s, v27.4s, v13.4s
+	WORD $0x4f9a52c5 // fmls v5.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf67 // fmla v7.4s, v27.4s, v15.4s
+	WORD $0x4f9a5307 // fmls v7.4s, v24.4s, v26.s[0]
+	WORD $0xbd4020d9 // ldr s25, [x6, #32]
+	WORD $0xbd4024da // ldr s26, [x6, #36]
+	WORD $0x4f99923b // fmul v27.4s, v17.4s, v25.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf62 // fmla v2.4s, v27.4s, v10.4s
+	WORD $0x4f9a5242 // fmls v2.4s, v18.4s, v26.s[0]
+	WORD $0x4f99927b // fmul v27.4s, v19.4s, v25.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf64 // fmla v4.4s, v27.4s, v12.4s
+	WORD $0x4f9a5284 // fmls v4.4s, v20.4s, v26.s[0]
+	WORD $0x4f9992bb // fmul v27.4s, v21.4s, v25.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf66 // fmla v6.4s, v27.4s, v14.4s
+	WORD $0x4f9a52c6 // fmls v6.4s, v22.4s, v26.s[0]
+	WORD $0x4f9992fb // fmul v27.4s, v23.4s, v25.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf68 // fmla v8.4s, v27.4s, v16.4s
+	WORD $0x4f9a5308 // fmls v8.4s, v24.4s, v26.s[0]
+	ADD $256, R1
+	ADD $32, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $64, R3
+	ADD $320, R2
+	WORD $0x3dc000b1 // ldr q17, [x5]
+	WORD $0x4e21d631 // fadd v17.4s, v17.4s, v1.4s
+	WORD $0x3d8000b1 // str q17, [x5]
+	WORD $0x3dc004b1 // ldr q17, [x5, #16]
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	WORD $0x3d8004b1 // str q17, [x5, #16]
+	WORD $0x3dc008b1 // ldr q17, [x5, #32]
+	WORD $0x4e25d631 // fadd v17.4s, v17.4s, v5.4s
+	WORD $0x3d8008b1 // str q17, [x5, #32]
+	WORD $0x3dc00cb1 // ldr q17, [x5, #48]
+	WORD $0x4e27d631 // fadd v17.4s, v17.4s, v7.4s
+	WORD $0x3d800cb1 // str q17, [x5, #48]
+	WORD $0x3dc00111 // ldr q17, [x8]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	WORD $0x3d800111 // str q17, [x8]
+	WORD $0x3dc00511 // ldr q17, [x8, #16]
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x3d800511 // str q17, [x8, #16]
+	WORD $0x3dc00911 // ldr q17, [x8, #32]
+	WORD $0x4e26d631 // fadd v17.4s, v17.4s, v6.4s
+	WORD $0x3d800911 // str q17, [x8, #32]
+	WORD $0x3dc00d11 // ldr q17, [x8, #48]
+	WORD $0x4e28d631 // fadd v17.4s, v17.4s, v8.4s
+	WORD $0x3d800d11 // str q17, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d49 // dup v9.4s, w10
+	WORD $0x3dc000a1 // ldr q1, [x5]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8000a1 // str q1, [x5]
+	WORD $0x3dc004a1 // ldr q1, [x5, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8004a1 // str q1, [x5, #16]
+	WORD $0x3dc008a1 // ldr q1, [x5, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d8008a1 // str q1, [x5, #32]
+	WORD $0x3dc00ca1 // ldr q1, [x5, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800ca1 // str q1, [x5, #48]
+	WORD $0x3dc00101 // ldr q1, [x8]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800101 // str q1, [x8]
+	WORD $0x3dc00501 // ldr q1, [x8, #16]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800501 // str q1, [x8, #16]
+	WORD $0x3dc00901 // ldr q1, [x8, #32]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800901 // str q1, [x8, #32]
+	WORD $0x3dc00d01 // ldr q1, [x8, #48]
+	WORD $0x4ea0f82a // fabs v10.4s, v1.4s
+	WORD $0x6ea93d4a // cmhs v10.4s, v10.4s, v9.4s
+	WORD $0x4e2a1c21 // and v1.16b, v1.16b, v10.16b
+	WORD $0x3d800d01 // str q1, [x8, #48]
+	ADD $4, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
 TEXT ·mul_q4_k_g1t1_a8_neondot(SB), NOSPLIT, $0-72
 	WORD $0x4f00e5e0 // movi v0.16b, #15
 	MOVD $0, R0
@@ -33164,6 +36069,411 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q5_k_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	WORD $0x4f00e601 // movi v1.16b, #16
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $64, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x3dc04032 // ldr q18, [x1, #256]
+	WORD $0x3dc04433 // ldr q19, [x1, #272]
+	WORD $0x3dc04834 // ldr q20, [x1, #288]
+	WORD $0x3dc04c35 // ldr q21, [x1, #304]
+	WORD $0x3dc00096 // ldr q22, [x4]
+	WORD $0x3dc000d7 // ldr q23, [x6]
+	WORD $0x3dc00498 // ldr q24, [x4, #16]
+	WORD $0x3dc004d9 // ldr q25, [x6, #16]
+	WORD $0x3dc0003a // ldr q26, [x1]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c565c // shl v28.16b, v18.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34a // sdot v10.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34b // sdot v11.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e5b // bit v27.16b, v18.16b, v1.16b
+	WORD $0x4f98e36a // sdot v10.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36b // sdot v11.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0043a // ldr q26, [x1, #16]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c567c // shl v28.16b, v19.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34c // sdot v12.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34d // sdot v13.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e7b // bit v27.16b, v19.16b, v1.16b
+	WORD $0x4f98e36c // sdot v12.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36d // sdot v13.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0083a // ldr q26, [x1, #32]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c569c // shl v28.16b, v20.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e34e // sdot v14.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e34f // sdot v15.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11e9b // bit v27.16b, v20.16b, v1.16b
+	WORD $0x4f98e36e // sdot v14.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e36f // sdot v15.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc00c3a // ldr q26, [x1, #48]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0c56bc // shl v28.16b, v21.16b, #4
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96e350 // sdot v16.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e351 // sdot v17.4s, v26.16b, v23.4b[0]
+	WORD $0x6ea11ebb // bit v27.16b, v21.16b, v1.16b
+	WORD $0x4f98e370 // sdot v16.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e371 // sdot v17.4s, v27.16b, v25.4b[0]
+	WORD $0x3dc0103a // ldr q26, [x1, #64]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b565c // shl v28.16b, v18.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34a // sdot v10.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34b // sdot v11.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f065c // ushr v28.16b, v18.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36a // sdot v10.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36b // sdot v11.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0143a // ldr q26, [x1, #80]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b567c // shl v28.16b, v19.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34c // sdot v12.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34d // sdot v13.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f067c // ushr v28.16b, v19.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36c // sdot v12.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36d // sdot v13.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0183a // ldr q26, [x1, #96]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b569c // shl v28.16b, v20.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e34e // sdot v14.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e34f // sdot v15.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f069c // ushr v28.16b, v20.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e36e // sdot v14.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e36f // sdot v15.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc01c3a // ldr q26, [x1, #112]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0b56bc // shl v28.16b, v21.16b, #3
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6e350 // sdot v16.4s, v26.16b, v22.4b[1]
+	WORD $0x4fb7e351 // sdot v17.4s, v26.16b, v23.4b[1]
+	WORD $0x6f0f06bc // ushr v28.16b, v21.16b, #1
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8e370 // sdot v16.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e371 // sdot v17.4s, v27.16b, v25.4b[1]
+	WORD $0x3dc0203a // ldr q26, [x1, #128]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a565c // shl v28.16b, v18.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4a // sdot v10.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4b // sdot v11.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e065c // ushr v28.16b, v18.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6a // sdot v10.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6b // sdot v11.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0243a // ldr q26, [x1, #144]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a567c // shl v28.16b, v19.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4c // sdot v12.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4d // sdot v13.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e067c // ushr v28.16b, v19.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6c // sdot v12.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6d // sdot v13.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0283a // ldr q26, [x1, #160]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a569c // shl v28.16b, v20.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb4e // sdot v14.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb4f // sdot v15.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e069c // ushr v28.16b, v20.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb6e // sdot v14.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb6f // sdot v15.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc02c3a // ldr q26, [x1, #176]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0a56bc // shl v28.16b, v21.16b, #2
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4f96eb50 // sdot v16.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb51 // sdot v17.4s, v26.16b, v23.4b[2]
+	WORD $0x6f0e06bc // ushr v28.16b, v21.16b, #2
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4f98eb70 // sdot v16.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb71 // sdot v17.4s, v27.16b, v25.4b[2]
+	WORD $0x3dc0303a // ldr q26, [x1, #192]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09565c // shl v28.16b, v18.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4a // sdot v10.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4b // sdot v11.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d065c // ushr v28.16b, v18.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6a // sdot v10.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6b // sdot v11.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0343a // ldr q26, [x1, #208]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09567c // shl v28.16b, v19.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4c // sdot v12.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4d // sdot v13.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d067c // ushr v28.16b, v19.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6c // sdot v12.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6d // sdot v13.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc0383a // ldr q26, [x1, #224]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f09569c // shl v28.16b, v20.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb4e // sdot v14.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb4f // sdot v15.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d069c // ushr v28.16b, v20.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb6e // sdot v14.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb6f // sdot v15.4s, v27.16b, v25.4b[3]
+	WORD $0x3dc03c3a // ldr q26, [x1, #240]
+	WORD $0x6f0c075b // ushr v27.16b, v26.16b, #4
+	WORD $0x4e201f5a // and v26.16b, v26.16b, v0.16b
+	WORD $0x4f0956bc // shl v28.16b, v21.16b, #1
+	WORD $0x6ea11f9a // bit v26.16b, v28.16b, v1.16b
+	WORD $0x4fb6eb50 // sdot v16.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb51 // sdot v17.4s, v26.16b, v23.4b[3]
+	WORD $0x6f0d06bc // ushr v28.16b, v21.16b, #3
+	WORD $0x6ea11f9b // bit v27.16b, v28.16b, v1.16b
+	WORD $0x4fb8eb70 // sdot v16.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb71 // sdot v17.4s, v27.16b, v25.4b[3]
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x2f08a652 // ushll v18.8h, v18.8b, #0
+	WORD $0x2f10a652 // ushll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd401073 // ldr s19, [x3, #16]
+	WORD $0x2f08a673 // ushll v19.8h, v19.8b, #0
+	WORD $0x2f10a673 // ushll v19.4s, v19.4h, #0
+	WORD $0xfd401054 // ldr d20, [x2, #32]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd400474 // ldr s20, [x3, #4]
+	WORD $0x2f08a694 // ushll v20.8h, v20.8b, #0
+	WORD $0x2f10a694 // ushll v20.4s, v20.4h, #0
+	WORD $0xfd400455 // ldr d21, [x2, #8]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd401475 // ldr s21, [x3, #20]
+	WORD $0x2f08a6b5 // ushll v21.8h, v21.8b, #0
+	WORD $0x2f10a6b5 // ushll v21.4s, v21.4h, #0
+	WORD $0xfd401456 // ldr d22, [x2, #40]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd400876 // ldr s22, [x3, #8]
+	WORD $0x2f08a6d6 // ushll v22.8h, v22.8b, #0
+	WORD $0x2f10a6d6 // ushll v22.4s, v22.4h, #0
+	WORD $0xfd400857 // ldr d23, [x2, #16]
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x6e37ded6 // fmul v22.4s, v22.4s, v23.4s
+	WORD $0xbd401877 // ldr s23, [x3, #24]
+	WORD $0x2f08a6f7 // ushll v23.8h, v23.8b, #0
+	WORD $0x2f10a6f7 // ushll v23.4s, v23.4h, #0
+	WORD $0xfd401858 // ldr d24, [x2, #48]
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38def7 // fmul v23.4s, v23.4s, v24.4s
+	WORD $0xbd400c78 // ldr s24, [x3, #12]
+	WORD $0x2f08a718 // ushll v24.8h, v24.8b, #0
+	WORD $0x2f10a718 // ushll v24.4s, v24.4h, #0
+	WORD $0xfd400c59 // ldr d25, [x2, #24]
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0xbd401c79 // ldr s25, [x3, #28]
+	WORD $0x2f08a739 // ushll v25.8h, v25.8b, #0
+	WORD $0x2f10a739 // ushll v25.4s, v25.4h, #0
+	WORD $0xfd401c5a // ldr d26, [x2, #56]
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e21db39 // scvtf v25.4s, v25.4s
+	WORD $0x6e3adf39 // fmul v25.4s, v25.4s, v26.4s
+	WORD $0xbd40209a // ldr s26, [x4, #32]
+	WORD $0xbd40249b // ldr s27, [x4, #36]
+	WORD $0x4f9a925c // fmul v28.4s, v18.4s, v26.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf82 // fmla v2.4s, v28.4s, v10.4s
+	WORD $0x4f9b5262 // fmls v2.4s, v19.4s, v27.s[0]
+	WORD $0x4f9a929c // fmul v28.4s, v20.4s, v26.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf84 // fmla v4.4s, v28.4s, v12.4s
+	WORD $0x4f9b52a4 // fmls v4.4s, v21.4s, v27.s[0]
+	WORD $0x4f9a92dc // fmul v28.4s, v22.4s, v26.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf86 // fmla v6.4s, v28.4s, v14.4s
+	WORD $0x4f9b52e6 // fmls v6.4s, v23.4s, v27.s[0]
+	WORD $0x4f9a931c // fmul v28.4s, v24.4s, v26.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf88 // fmla v8.4s, v28.4s, v16.4s
+	WORD $0x4f9b5328 // fmls v8.4s, v25.4s, v27.s[0]
+	WORD $0xbd4020da // ldr s26, [x6, #32]
+	WORD $0xbd4024db // ldr s27, [x6, #36]
+	WORD $0x4f9a925c // fmul v28.4s, v18.4s, v26.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf83 // fmla v3.4s, v28.4s, v11.4s
+	WORD $0x4f9b5263 // fmls v3.4s, v19.4s, v27.s[0]
+	WORD $0x4f9a929c // fmul v28.4s, v20.4s, v26.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf85 // fmla v5.4s, v28.4s, v13.4s
+	WORD $0x4f9b52a5 // fmls v5.4s, v21.4s, v27.s[0]
+	WORD $0x4f9a92dc // fmul v28.4s, v22.4s, v26.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf87 // fmla v7.4s, v28.4s, v15.4s
+	WORD $0x4f9b52e7 // fmls v7.4s, v23.4s, v27.s[0]
+	WORD $0x4f9a931c // fmul v28.4s, v24.4s, v26.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf89 // fmla v9.4s, v28.4s, v17.4s
+	WORD $0x4f9b5329 // fmls v9.4s, v25.4s, v27.s[0]
+	ADD $320, R1
+	ADD $32, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $64, R3
+	ADD $320, R2
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -34778,6 +38088,459 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_q6_k_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	WORD $0x4f01e601 // movi v1.16b, #48
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $32, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0xbd403092 // ldr s18, [x4, #48]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4eb21e4a // mov v10.16b, v18.16b
+	WORD $0x4eb21e4c // mov v12.16b, v18.16b
+	WORD $0x4eb21e4e // mov v14.16b, v18.16b
+	WORD $0x4eb21e50 // mov v16.16b, v18.16b
+	WORD $0xbd4030d2 // ldr s18, [x6, #48]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4eb21e4b // mov v11.16b, v18.16b
+	WORD $0x4eb21e4d // mov v13.16b, v18.16b
+	WORD $0x4eb21e4f // mov v15.16b, v18.16b
+	WORD $0x4eb21e51 // mov v17.16b, v18.16b
+	WORD $0x3dc04032 // ldr q18, [x1, #256]
+	WORD $0x3dc04433 // ldr q19, [x1, #272]
+	WORD $0x3dc04834 // ldr q20, [x1, #288]
+	WORD $0x3dc04c35 // ldr q21, [x1, #304]
+	WORD $0x3dc00096 // ldr q22, [x4]
+	WORD $0x3dc000d7 // ldr q23, [x6]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0c5659 // shl v25.16b, v18.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30a // sdot v10.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30b // sdot v11.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0c5679 // shl v25.16b, v19.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30d // sdot v13.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0c5699 // shl v25.16b, v20.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30f // sdot v15.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0c56b9 // shl v25.16b, v21.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e310 // sdot v16.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e311 // sdot v17.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5659 // shl v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30a // sdot v10.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30b // sdot v11.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5679 // shl v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30d // sdot v13.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a5699 // shl v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30f // sdot v15.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x4f0a56b9 // shl v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e310 // sdot v16.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e311 // sdot v17.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc02038 // ldr q24, [x1, #128]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e58 // bit v24.16b, v18.16b, v1.16b
+	WORD $0x4f96eb0a // sdot v10.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0b // sdot v11.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02438 // ldr q24, [x1, #144]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e78 // bit v24.16b, v19.16b, v1.16b
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0d // sdot v13.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02838 // ldr q24, [x1, #160]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11e98 // bit v24.16b, v20.16b, v1.16b
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0f // sdot v15.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02c38 // ldr q24, [x1, #176]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6ea11eb8 // bit v24.16b, v21.16b, v1.16b
+	WORD $0x4f96eb10 // sdot v16.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb11 // sdot v17.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc03038 // ldr q24, [x1, #192]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0659 // ushr v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0a // sdot v10.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0b // sdot v11.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03438 // ldr q24, [x1, #208]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0679 // ushr v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0d // sdot v13.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03838 // ldr q24, [x1, #224]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e0699 // ushr v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0f // sdot v15.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03c38 // ldr q24, [x1, #240]
+	WORD $0x4e201f18 // and v24.16b, v24.16b, v0.16b
+	WORD $0x6f0e06b9 // ushr v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb10 // sdot v16.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb11 // sdot v17.4s, v24.16b, v23.4b[3]
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x0f08a652 // sshll v18.8h, v18.8b, #0
+	WORD $0x0f10a652 // sshll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x0f08a673 // sshll v19.8h, v19.8b, #0
+	WORD $0x0f10a673 // sshll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd400874 // ldr s20, [x3, #8]
+	WORD $0x0f08a694 // sshll v20.8h, v20.8b, #0
+	WORD $0x0f10a694 // sshll v20.4s, v20.4h, #0
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd400c75 // ldr s21, [x3, #12]
+	WORD $0x0f08a6b5 // sshll v21.8h, v21.8b, #0
+	WORD $0x0f10a6b5 // sshll v21.4s, v21.4h, #0
+	WORD $0xfd400c56 // ldr d22, [x2, #24]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	WORD $0xbd403492 // ldr s18, [x4, #52]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4eb21e4a // mov v10.16b, v18.16b
+	WORD $0x4eb21e4c // mov v12.16b, v18.16b
+	WORD $0x4eb21e4e // mov v14.16b, v18.16b
+	WORD $0x4eb21e50 // mov v16.16b, v18.16b
+	WORD $0xbd4034d2 // ldr s18, [x6, #52]
+	WORD $0x4e040652 // dup v18.4s, v18.s[0]
+	WORD $0x4eb21e4b // mov v11.16b, v18.16b
+	WORD $0x4eb21e4d // mov v13.16b, v18.16b
+	WORD $0x4eb21e4f // mov v15.16b, v18.16b
+	WORD $0x4eb21e51 // mov v17.16b, v18.16b
+	WORD $0x3dc05032 // ldr q18, [x1, #320]
+	WORD $0x3dc05433 // ldr q19, [x1, #336]
+	WORD $0x3dc05834 // ldr q20, [x1, #352]
+	WORD $0x3dc05c35 // ldr q21, [x1, #368]
+	WORD $0x3dc00496 // ldr q22, [x4, #16]
+	WORD $0x3dc004d7 // ldr q23, [x6, #16]
+	WORD $0x3dc00038 // ldr q24, [x1]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0c5659 // shl v25.16b, v18.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30a // sdot v10.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30b // sdot v11.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00438 // ldr q24, [x1, #16]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0c5679 // shl v25.16b, v19.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30c // sdot v12.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30d // sdot v13.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00838 // ldr q24, [x1, #32]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0c5699 // shl v25.16b, v20.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e30e // sdot v14.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e30f // sdot v15.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc00c38 // ldr q24, [x1, #48]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0c56b9 // shl v25.16b, v21.16b, #4
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4f96e310 // sdot v16.4s, v24.16b, v22.4b[0]
+	WORD $0x4f97e311 // sdot v17.4s, v24.16b, v23.4b[0]
+	WORD $0x3dc01038 // ldr q24, [x1, #64]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0a5659 // shl v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30a // sdot v10.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30b // sdot v11.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01438 // ldr q24, [x1, #80]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0a5679 // shl v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30c // sdot v12.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30d // sdot v13.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01838 // ldr q24, [x1, #96]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0a5699 // shl v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e30e // sdot v14.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e30f // sdot v15.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc01c38 // ldr q24, [x1, #112]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4f0a56b9 // shl v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6e310 // sdot v16.4s, v24.16b, v22.4b[1]
+	WORD $0x4fb7e311 // sdot v17.4s, v24.16b, v23.4b[1]
+	WORD $0x3dc02038 // ldr q24, [x1, #128]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6ea11e58 // bit v24.16b, v18.16b, v1.16b
+	WORD $0x4f96eb0a // sdot v10.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0b // sdot v11.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02438 // ldr q24, [x1, #144]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6ea11e78 // bit v24.16b, v19.16b, v1.16b
+	WORD $0x4f96eb0c // sdot v12.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0d // sdot v13.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02838 // ldr q24, [x1, #160]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6ea11e98 // bit v24.16b, v20.16b, v1.16b
+	WORD $0x4f96eb0e // sdot v14.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb0f // sdot v15.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc02c38 // ldr q24, [x1, #176]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6ea11eb8 // bit v24.16b, v21.16b, v1.16b
+	WORD $0x4f96eb10 // sdot v16.4s, v24.16b, v22.4b[2]
+	WORD $0x4f97eb11 // sdot v17.4s, v24.16b, v23.4b[2]
+	WORD $0x3dc03038 // ldr q24, [x1, #192]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6f0e0659 // ushr v25.16b, v18.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0a // sdot v10.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0b // sdot v11.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03438 // ldr q24, [x1, #208]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6f0e0679 // ushr v25.16b, v19.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0c // sdot v12.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0d // sdot v13.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03838 // ldr q24, [x1, #224]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6f0e0699 // ushr v25.16b, v20.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb0e // sdot v14.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb0f // sdot v15.4s, v24.16b, v23.4b[3]
+	WORD $0x3dc03c38 // ldr q24, [x1, #240]
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x6f0e06b9 // ushr v25.16b, v21.16b, #2
+	WORD $0x6ea11f38 // bit v24.16b, v25.16b, v1.16b
+	WORD $0x4fb6eb10 // sdot v16.4s, v24.16b, v22.4b[3]
+	WORD $0x4fb7eb11 // sdot v17.4s, v24.16b, v23.4b[3]
+	WORD $0xbd401072 // ldr s18, [x3, #16]
+	WORD $0x0f08a652 // sshll v18.8h, v18.8b, #0
+	WORD $0x0f10a652 // sshll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd401473 // ldr s19, [x3, #20]
+	WORD $0x0f08a673 // sshll v19.8h, v19.8b, #0
+	WORD $0x0f10a673 // sshll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd401874 // ldr s20, [x3, #24]
+	WORD $0x0f08a694 // sshll v20.8h, v20.8b, #0
+	WORD $0x0f10a694 // sshll v20.4s, v20.4h, #0
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd401c75 // ldr s21, [x3, #28]
+	WORD $0x0f08a6b5 // sshll v21.8h, v21.8b, #0
+	WORD $0x0f10a6b5 // sshll v21.4s, v21.4h, #0
+	WORD $0xfd400c56 // ldr d22, [x2, #24]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $384, R1
+	ADD $32, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $32, R3
+	ADD $288, R2
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -36491,6 +40254,323 @@ block:
 	RET
 
 // Requires: ASIMD, ASIMDDP
+TEXT ·mul_iq4_nl_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0xf6eaddcfbfad9881, R0
+	FMOVD R0, F1
+	MOVD $0x7159453526190d01, R0
+	FMOVD R0, F2
+	WORD $0x4ec23821 // zip1 v1.2d, v1.2d, v2.2d
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x3dc00092 // ldr q18, [x4]
+	WORD $0x3dc000d3 // ldr q19, [x6]
+	WORD $0x3dc00494 // ldr q20, [x4, #16]
+	WORD $0x3dc004d5 // ldr q21, [x6, #16]
+	WORD $0x3dc00036 // ldr q22, [x1]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ca // sdot v10.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ea // sdot v10.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2eb // sdot v11.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00436 // ldr q22, [x1, #16]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2cc // sdot v12.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ec // sdot v12.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ed // sdot v13.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00836 // ldr q22, [x1, #32]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ce // sdot v14.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ee // sdot v14.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ef // sdot v15.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00c36 // ldr q22, [x1, #48]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2d0 // sdot v16.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2d1 // sdot v17.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2f0 // sdot v16.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2f1 // sdot v17.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc01036 // ldr q22, [x1, #64]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ca // sdot v10.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ea // sdot v10.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2eb // sdot v11.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01436 // ldr q22, [x1, #80]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2cc // sdot v12.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ec // sdot v12.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ed // sdot v13.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01836 // ldr q22, [x1, #96]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ce // sdot v14.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ee // sdot v14.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ef // sdot v15.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01c36 // ldr q22, [x1, #112]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2d0 // sdot v16.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2d1 // sdot v17.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2f0 // sdot v16.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2f1 // sdot v17.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc02036 // ldr q22, [x1, #128]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eaca // sdot v10.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaea // sdot v10.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaeb // sdot v11.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02436 // ldr q22, [x1, #144]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eacc // sdot v12.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaec // sdot v12.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaed // sdot v13.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02836 // ldr q22, [x1, #160]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eace // sdot v14.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaee // sdot v14.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaef // sdot v15.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02c36 // ldr q22, [x1, #176]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92ead0 // sdot v16.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93ead1 // sdot v17.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaf0 // sdot v16.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaf1 // sdot v17.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc03036 // ldr q22, [x1, #192]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eaca // sdot v10.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaea // sdot v10.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaeb // sdot v11.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03436 // ldr q22, [x1, #208]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eacc // sdot v12.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaec // sdot v12.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaed // sdot v13.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03836 // ldr q22, [x1, #224]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eace // sdot v14.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaee // sdot v14.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaef // sdot v15.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03c36 // ldr q22, [x1, #240]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2ead0 // sdot v16.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3ead1 // sdot v17.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaf0 // sdot v16.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaf1 // sdot v17.4s, v23.16b, v21.4b[3]
+	WORD $0xfd400052 // ldr d18, [x2]
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0xfd400453 // ldr d19, [x2, #8]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0xfd400854 // ldr d20, [x2, #16]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0xfd400c55 // ldr d21, [x2, #24]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $256, R1
+	ADD $32, R2
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
 TEXT ·mul_iq4_nl_g1t1_a8_neondot(SB), NOSPLIT, $0-72
 	WORD $0x4f00e5e0 // movi v0.16b, #15
 	MOVD $0xf6eaddcfbfad9881, R0
@@ -37750,6 +41830,345 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_iq4_xs_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0xf6eaddcfbfad9881, R0
+	FMOVD R0, F1
+	MOVD $0x7159453526190d01, R0
+	FMOVD R0, F2
+	WORD $0x4ec23821 // zip1 v1.2d, v1.2d, v2.2d
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $32, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x3dc00092 // ldr q18, [x4]
+	WORD $0x3dc000d3 // ldr q19, [x6]
+	WORD $0x3dc00494 // ldr q20, [x4, #16]
+	WORD $0x3dc004d5 // ldr q21, [x6, #16]
+	WORD $0x3dc00036 // ldr q22, [x1]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ca // sdot v10.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ea // sdot v10.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2eb // sdot v11.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00436 // ldr q22, [x1, #16]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2cc // sdot v12.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ec // sdot v12.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ed // sdot v13.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00836 // ldr q22, [x1, #32]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ce // sdot v14.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ee // sdot v14.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ef // sdot v15.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00c36 // ldr q22, [x1, #48]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2d0 // sdot v16.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2d1 // sdot v17.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2f0 // sdot v16.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2f1 // sdot v17.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc01036 // ldr q22, [x1, #64]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ca // sdot v10.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ea // sdot v10.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2eb // sdot v11.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01436 // ldr q22, [x1, #80]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2cc // sdot v12.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ec // sdot v12.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ed // sdot v13.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01836 // ldr q22, [x1, #96]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ce // sdot v14.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ee // sdot v14.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ef // sdot v15.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01c36 // ldr q22, [x1, #112]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2d0 // sdot v16.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2d1 // sdot v17.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2f0 // sdot v16.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2f1 // sdot v17.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc02036 // ldr q22, [x1, #128]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eaca // sdot v10.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaea // sdot v10.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaeb // sdot v11.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02436 // ldr q22, [x1, #144]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eacc // sdot v12.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaec // sdot v12.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaed // sdot v13.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02836 // ldr q22, [x1, #160]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eace // sdot v14.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaee // sdot v14.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaef // sdot v15.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02c36 // ldr q22, [x1, #176]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92ead0 // sdot v16.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93ead1 // sdot v17.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaf0 // sdot v16.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaf1 // sdot v17.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc03036 // ldr q22, [x1, #192]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eaca // sdot v10.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaea // sdot v10.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaeb // sdot v11.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03436 // ldr q22, [x1, #208]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eacc // sdot v12.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaec // sdot v12.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaed // sdot v13.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03836 // ldr q22, [x1, #224]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eace // sdot v14.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaee // sdot v14.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaef // sdot v15.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03c36 // ldr q22, [x1, #240]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2ead0 // sdot v16.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3ead1 // sdot v17.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaf0 // sdot v16.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaf1 // sdot v17.4s, v23.16b, v21.4b[3]
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x0f08a652 // sshll v18.8h, v18.8b, #0
+	WORD $0x0f10a652 // sshll v18.4s, v18.4h, #0
+	WORD $0xfd400053 // ldr d19, [x2]
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x0f08a673 // sshll v19.8h, v19.8b, #0
+	WORD $0x0f10a673 // sshll v19.4s, v19.4h, #0
+	WORD $0xfd400454 // ldr d20, [x2, #8]
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0xbd400874 // ldr s20, [x3, #8]
+	WORD $0x0f08a694 // sshll v20.8h, v20.8b, #0
+	WORD $0x0f10a694 // sshll v20.4s, v20.4h, #0
+	WORD $0xfd400855 // ldr d21, [x2, #16]
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e35de94 // fmul v20.4s, v20.4s, v21.4s
+	WORD $0xbd400c75 // ldr s21, [x3, #12]
+	WORD $0x0f08a6b5 // sshll v21.8h, v21.8b, #0
+	WORD $0x0f10a6b5 // sshll v21.4s, v21.4h, #0
+	WORD $0xfd400c56 // ldr d22, [x2, #24]
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $256, R1
+	ADD $16, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	ADD $32, R3
+	ADD $160, R2
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET
@@ -39072,6 +43491,351 @@ block:
 	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
 	WORD $0x3d800582 // str q2, [x12, #16]
 	ADD $2, R0
+	CMP $4, R0
+	BLT pass
+	RET
+
+// Requires: ASIMD, ASIMDDP
+TEXT ·mul_mxfp4_g1t2_a8_neondot(SB), NOSPLIT, $0-72
+	WORD $0x4f00e5e0 // movi v0.16b, #15
+	MOVD $0x0c08060403020100, R0
+	FMOVD R0, F1
+	MOVD $0xf4f8fafcfdfeff00, R0
+	FMOVD R0, F2
+	WORD $0x4ec23821 // zip1 v1.2d, v1.2d, v2.2d
+	MOVD $0, R0
+pass:
+	MOVD q+0(FP), R1
+	MOVD s+8(FP), R2
+	MOVD s+8(FP), R3
+	ADD R0<<4, R1
+	ADD R0<<3, R2
+	ADD R0<<2, R3
+	ADD $0, R3
+	MOVD x+32(FP), R4
+	MOVD xStride+40(FP), R5
+	ADD R5, R4, R6
+	MOVD y+48(FP), R5
+	MOVD yStride+56(FP), R7
+	ADD R7, R5, R8
+	ADD R0<<4, R5
+	ADD R0<<4, R8
+	MOVD blocks+64(FP), R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3d800d02 // str q2, [x8, #48]
+segment:
+	MOVD $8, R9
+	CMP R9, R7
+	CSEL LT, R7, R9, R9
+	SUB R9, R7
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+block:
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x3dc00092 // ldr q18, [x4]
+	WORD $0x3dc000d3 // ldr q19, [x6]
+	WORD $0x3dc00494 // ldr q20, [x4, #16]
+	WORD $0x3dc004d5 // ldr q21, [x6, #16]
+	WORD $0x3dc00036 // ldr q22, [x1]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ca // sdot v10.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cb // sdot v11.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ea // sdot v10.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2eb // sdot v11.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00436 // ldr q22, [x1, #16]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2cc // sdot v12.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cd // sdot v13.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ec // sdot v12.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ed // sdot v13.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00836 // ldr q22, [x1, #32]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2ce // sdot v14.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2cf // sdot v15.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2ee // sdot v14.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2ef // sdot v15.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc00c36 // ldr q22, [x1, #48]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92e2d0 // sdot v16.4s, v22.16b, v18.4b[0]
+	WORD $0x4f93e2d1 // sdot v17.4s, v22.16b, v19.4b[0]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94e2f0 // sdot v16.4s, v23.16b, v20.4b[0]
+	WORD $0x4f95e2f1 // sdot v17.4s, v23.16b, v21.4b[0]
+	WORD $0x3dc01036 // ldr q22, [x1, #64]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ca // sdot v10.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cb // sdot v11.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ea // sdot v10.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2eb // sdot v11.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01436 // ldr q22, [x1, #80]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2cc // sdot v12.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cd // sdot v13.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ec // sdot v12.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ed // sdot v13.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01836 // ldr q22, [x1, #96]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2ce // sdot v14.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2cf // sdot v15.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2ee // sdot v14.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2ef // sdot v15.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc01c36 // ldr q22, [x1, #112]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2e2d0 // sdot v16.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2d1 // sdot v17.4s, v22.16b, v19.4b[1]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4e2f0 // sdot v16.4s, v23.16b, v20.4b[1]
+	WORD $0x4fb5e2f1 // sdot v17.4s, v23.16b, v21.4b[1]
+	WORD $0x3dc02036 // ldr q22, [x1, #128]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eaca // sdot v10.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacb // sdot v11.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaea // sdot v10.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaeb // sdot v11.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02436 // ldr q22, [x1, #144]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eacc // sdot v12.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacd // sdot v13.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaec // sdot v12.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaed // sdot v13.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02836 // ldr q22, [x1, #160]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92eace // sdot v14.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93eacf // sdot v15.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaee // sdot v14.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaef // sdot v15.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc02c36 // ldr q22, [x1, #176]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4f92ead0 // sdot v16.4s, v22.16b, v18.4b[2]
+	WORD $0x4f93ead1 // sdot v17.4s, v22.16b, v19.4b[2]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4f94eaf0 // sdot v16.4s, v23.16b, v20.4b[2]
+	WORD $0x4f95eaf1 // sdot v17.4s, v23.16b, v21.4b[2]
+	WORD $0x3dc03036 // ldr q22, [x1, #192]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eaca // sdot v10.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacb // sdot v11.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaea // sdot v10.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaeb // sdot v11.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03436 // ldr q22, [x1, #208]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eacc // sdot v12.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacd // sdot v13.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaec // sdot v12.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaed // sdot v13.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03836 // ldr q22, [x1, #224]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2eace // sdot v14.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eacf // sdot v15.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaee // sdot v14.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaef // sdot v15.4s, v23.16b, v21.4b[3]
+	WORD $0x3dc03c36 // ldr q22, [x1, #240]
+	WORD $0x6f0c06d7 // ushr v23.16b, v22.16b, #4
+	WORD $0x4e201ed6 // and v22.16b, v22.16b, v0.16b
+	WORD $0x4e160036 // tbl v22.16b, {v1.16b}, v22.16b
+	WORD $0x4fb2ead0 // sdot v16.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3ead1 // sdot v17.4s, v22.16b, v19.4b[3]
+	WORD $0x4e170037 // tbl v23.16b, {v1.16b}, v23.16b
+	WORD $0x4fb4eaf0 // sdot v16.4s, v23.16b, v20.4b[3]
+	WORD $0x4fb5eaf1 // sdot v17.4s, v23.16b, v21.4b[3]
+	WORD $0xbd400072 // ldr s18, [x3]
+	WORD $0x2f08a652 // ushll v18.8h, v18.8b, #0
+	WORD $0x2f10a652 // ushll v18.4s, v18.4h, #0
+	WORD $0x4f030513 // movi v19.4s, #104
+	WORD $0x6eb33e54 // cmhs v20.4s, v18.4s, v19.4s
+	WORD $0x4f000433 // movi v19.4s, #1
+	WORD $0x6eb38652 // sub v18.4s, v18.4s, v19.4s
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x4e341e52 // and v18.16b, v18.16b, v20.16b
+	WORD $0xbd400473 // ldr s19, [x3, #4]
+	WORD $0x2f08a673 // ushll v19.8h, v19.8b, #0
+	WORD $0x2f10a673 // ushll v19.4s, v19.4h, #0
+	WORD $0x4f030514 // movi v20.4s, #104
+	WORD $0x6eb43e75 // cmhs v21.4s, v19.4s, v20.4s
+	WORD $0x4f000434 // movi v20.4s, #1
+	WORD $0x6eb48673 // sub v19.4s, v19.4s, v20.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4e351e73 // and v19.16b, v19.16b, v21.16b
+	WORD $0xbd400874 // ldr s20, [x3, #8]
+	WORD $0x2f08a694 // ushll v20.8h, v20.8b, #0
+	WORD $0x2f10a694 // ushll v20.4s, v20.4h, #0
+	WORD $0x4f030515 // movi v21.4s, #104
+	WORD $0x6eb53e96 // cmhs v22.4s, v20.4s, v21.4s
+	WORD $0x4f000435 // movi v21.4s, #1
+	WORD $0x6eb58694 // sub v20.4s, v20.4s, v21.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4e361e94 // and v20.16b, v20.16b, v22.16b
+	WORD $0xbd400c75 // ldr s21, [x3, #12]
+	WORD $0x2f08a6b5 // ushll v21.8h, v21.8b, #0
+	WORD $0x2f10a6b5 // ushll v21.4s, v21.4h, #0
+	WORD $0x4f030516 // movi v22.4s, #104
+	WORD $0x6eb63eb7 // cmhs v23.4s, v21.4s, v22.4s
+	WORD $0x4f000436 // movi v22.4s, #1
+	WORD $0x6eb686b5 // sub v21.4s, v21.4s, v22.4s
+	WORD $0x4f3756b5 // shl v21.4s, v21.4s, #23
+	WORD $0x4e371eb5 // and v21.16b, v21.16b, v23.16b
+	WORD $0xbd402096 // ldr s22, [x4, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e2acf02 // fmla v2.4s, v24.4s, v10.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e2ccf04 // fmla v4.4s, v24.4s, v12.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e2ecf06 // fmla v6.4s, v24.4s, v14.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e30cf08 // fmla v8.4s, v24.4s, v16.4s
+	WORD $0xbd4020d6 // ldr s22, [x6, #32]
+	WORD $0x4f969258 // fmul v24.4s, v18.4s, v22.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e2bcf03 // fmla v3.4s, v24.4s, v11.4s
+	WORD $0x4f969278 // fmul v24.4s, v19.4s, v22.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e2dcf05 // fmla v5.4s, v24.4s, v13.4s
+	WORD $0x4f969298 // fmul v24.4s, v20.4s, v22.s[0]
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e2fcf07 // fmla v7.4s, v24.4s, v15.4s
+	WORD $0x4f9692b8 // fmul v24.4s, v21.4s, v22.s[0]
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e31cf09 // fmla v9.4s, v24.4s, v17.4s
+	ADD $256, R1
+	ADD $16, R3
+	ADD $64, R4
+	ADD $64, R6
+	SUB $1, R9
+	CBNZ R9, block
+	WORD $0x3dc000b2 // ldr q18, [x5]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x3d8000b2 // str q18, [x5]
+	WORD $0x3dc004b2 // ldr q18, [x5, #16]
+	WORD $0x4e24d652 // fadd v18.4s, v18.4s, v4.4s
+	WORD $0x3d8004b2 // str q18, [x5, #16]
+	WORD $0x3dc008b2 // ldr q18, [x5, #32]
+	WORD $0x4e26d652 // fadd v18.4s, v18.4s, v6.4s
+	WORD $0x3d8008b2 // str q18, [x5, #32]
+	WORD $0x3dc00cb2 // ldr q18, [x5, #48]
+	WORD $0x4e28d652 // fadd v18.4s, v18.4s, v8.4s
+	WORD $0x3d800cb2 // str q18, [x5, #48]
+	WORD $0x3dc00112 // ldr q18, [x8]
+	WORD $0x4e23d652 // fadd v18.4s, v18.4s, v3.4s
+	WORD $0x3d800112 // str q18, [x8]
+	WORD $0x3dc00512 // ldr q18, [x8, #16]
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x3d800512 // str q18, [x8, #16]
+	WORD $0x3dc00912 // ldr q18, [x8, #32]
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x3d800912 // str q18, [x8, #32]
+	WORD $0x3dc00d12 // ldr q18, [x8, #48]
+	WORD $0x4e29d652 // fadd v18.4s, v18.4s, v9.4s
+	WORD $0x3d800d12 // str q18, [x8, #48]
+	CBNZ R7, segment
+	MOVD $0x2b800000, R10
+	WORD $0x4e040d4a // dup v10.4s, w10
+	WORD $0x3dc000a2 // ldr q2, [x5]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8000a2 // str q2, [x5]
+	WORD $0x3dc004a2 // ldr q2, [x5, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8004a2 // str q2, [x5, #16]
+	WORD $0x3dc008a2 // ldr q2, [x5, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d8008a2 // str q2, [x5, #32]
+	WORD $0x3dc00ca2 // ldr q2, [x5, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800ca2 // str q2, [x5, #48]
+	WORD $0x3dc00102 // ldr q2, [x8]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800102 // str q2, [x8]
+	WORD $0x3dc00502 // ldr q2, [x8, #16]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800502 // str q2, [x8, #16]
+	WORD $0x3dc00902 // ldr q2, [x8, #32]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800902 // str q2, [x8, #32]
+	WORD $0x3dc00d02 // ldr q2, [x8, #48]
+	WORD $0x4ea0f84b // fabs v11.4s, v2.4s
+	WORD $0x6eaa3d6b // cmhs v11.4s, v11.4s, v10.4s
+	WORD $0x4e2b1c42 // and v2.16b, v2.16b, v11.16b
+	WORD $0x3d800d02 // str q2, [x8, #48]
+	ADD $4, R0
 	CMP $4, R0
 	BLT pass
 	RET

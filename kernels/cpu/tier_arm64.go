@@ -109,19 +109,19 @@ func neonWideTiles() map[quant.Type]tiles {
 // neonDotTiles are the kernels for 8-bit activations.
 func neonDotTiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a8_neondot}, {1, 1, mul_q4_0_g1t1_a8_neondot}},
-		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a8_neondot}, {1, 1, mul_q4_1_g1t1_a8_neondot}},
-		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a8_neondot}, {1, 1, mul_q5_0_g1t1_a8_neondot}},
-		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a8_neondot}, {1, 1, mul_q5_1_g1t1_a8_neondot}},
-		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a8_neondot}, {1, 1, mul_q8_0_g1t1_a8_neondot}},
-		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a8_neondot}, {1, 1, mul_q2_k_g1t1_a8_neondot}},
-		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a8_neondot}, {1, 1, mul_q3_k_g1t1_a8_neondot}},
-		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a8_neondot}, {1, 1, mul_q4_k_g1t1_a8_neondot}},
-		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a8_neondot}, {1, 1, mul_q5_k_g1t1_a8_neondot}},
-		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a8_neondot}, {1, 1, mul_q6_k_g1t1_a8_neondot}},
-		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a8_neondot}, {1, 1, mul_iq4_nl_g1t1_a8_neondot}},
-		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a8_neondot}, {1, 1, mul_iq4_xs_g1t1_a8_neondot}},
-		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a8_neondot}, {1, 1, mul_mxfp4_g1t1_a8_neondot}},
+		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a8_neondot}, {1, 2, mul_q4_0_g1t2_a8_neondot}, {1, 1, mul_q4_0_g1t1_a8_neondot}},
+		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a8_neondot}, {1, 2, mul_q4_1_g1t2_a8_neondot}, {1, 1, mul_q4_1_g1t1_a8_neondot}},
+		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a8_neondot}, {1, 2, mul_q5_0_g1t2_a8_neondot}, {1, 1, mul_q5_0_g1t1_a8_neondot}},
+		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a8_neondot}, {1, 2, mul_q5_1_g1t2_a8_neondot}, {1, 1, mul_q5_1_g1t1_a8_neondot}},
+		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a8_neondot}, {1, 2, mul_q8_0_g1t2_a8_neondot}, {1, 1, mul_q8_0_g1t1_a8_neondot}},
+		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a8_neondot}, {1, 2, mul_q2_k_g1t2_a8_neondot}, {1, 1, mul_q2_k_g1t1_a8_neondot}},
+		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a8_neondot}, {1, 2, mul_q3_k_g1t2_a8_neondot}, {1, 1, mul_q3_k_g1t1_a8_neondot}},
+		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a8_neondot}, {1, 2, mul_q4_k_g1t2_a8_neondot}, {1, 1, mul_q4_k_g1t1_a8_neondot}},
+		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a8_neondot}, {1, 2, mul_q5_k_g1t2_a8_neondot}, {1, 1, mul_q5_k_g1t1_a8_neondot}},
+		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a8_neondot}, {1, 2, mul_q6_k_g1t2_a8_neondot}, {1, 1, mul_q6_k_g1t1_a8_neondot}},
+		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a8_neondot}, {1, 2, mul_iq4_nl_g1t2_a8_neondot}, {1, 1, mul_iq4_nl_g1t1_a8_neondot}},
+		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a8_neondot}, {1, 2, mul_iq4_xs_g1t2_a8_neondot}, {1, 1, mul_iq4_xs_g1t1_a8_neondot}},
+		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a8_neondot}, {1, 2, mul_mxfp4_g1t2_a8_neondot}, {1, 1, mul_mxfp4_g1t1_a8_neondot}},
 	}
 }
 

@@ -10,7 +10,11 @@ import "fmt"
 func neonMatmul(a *arm, dot bool) {
 	for _, f := range forms {
 		for _, planes := range []int{1, 2} {
-			for _, tokens := range []int{4, 1} {
+			widths := []int{4, 1}
+			if dot && planes == 1 {
+				widths = []int{4, 2, 1}
+			}
+			for _, tokens := range widths {
 				m := &neonMul{arm: a, form: f, dot: dot, tokens: tokens, planes: planes}
 				m.emit()
 			}
@@ -48,7 +52,7 @@ func (m *neonMul) emit() {
 	tier := "neon"
 	m.quarters = 1
 	if m.dot {
-		tier, m.quarters = "neondot", 2
+		tier, m.quarters = "neondot", min(4, 8/m.tokens)
 	}
 	if m.tokens == 1 {
 		m.quarters = 4
