@@ -29,14 +29,14 @@ block:
 	WORD $0x3dc00405 // ldr q5, [x0, #16]
 	WORD $0x3dc00806 // ldr q6, [x0, #32]
 	WORD $0x3dc00c07 // ldr q7, [x0, #48]
-	WORD $0x3dc01008 // ldr q8, [x0, #64]
-	WORD $0x3dc01409 // ldr q9, [x0, #80]
-	WORD $0x3dc0180a // ldr q10, [x0, #96]
-	WORD $0x3dc01c0b // ldr q11, [x0, #112]
 	WORD $0x4ea0f88d // fabs v13.4s, v4.4s
 	WORD $0x4ea0f8ac // fabs v12.4s, v5.4s
+	WORD $0x3dc01008 // ldr q8, [x0, #64]
+	WORD $0x3dc01409 // ldr q9, [x0, #80]
 	WORD $0x6eac65ad // umax v13.4s, v13.4s, v12.4s
 	WORD $0x4ea0f8cc // fabs v12.4s, v6.4s
+	WORD $0x3dc0180a // ldr q10, [x0, #96]
+	WORD $0x3dc01c0b // ldr q11, [x0, #112]
 	WORD $0x6eac65ad // umax v13.4s, v13.4s, v12.4s
 	WORD $0x4ea0f8ec // fabs v12.4s, v7.4s
 	WORD $0x6eac65ad // umax v13.4s, v13.4s, v12.4s
@@ -50,77 +50,77 @@ block:
 	WORD $0x6eac65ad // umax v13.4s, v13.4s, v12.4s
 	WORD $0x6eb0a9ad // umaxv s13, v13.4s
 	WORD $0x4e0405ad // dup v13.4s, v13.s[0]
+	WORD $0x6e2dfc10 // fdiv v16.4s, v0.4s, v13.4s
 	WORD $0x6ea23dac // cmhs v12.4s, v13.4s, v2.4s
-	WORD $0x4eac1c63 // orr v3.16b, v3.16b, v12.16b
 	WORD $0x6ea13dae // cmhs v14.4s, v13.4s, v1.4s
+	WORD $0x6e20fdaf // fdiv v15.4s, v13.4s, v0.4s
+	WORD $0x4eac1c63 // orr v3.16b, v3.16b, v12.16b
 	WORD $0x6ead344c // cmhi v12.4s, v2.4s, v13.4s
 	WORD $0x4e2c1dce // and v14.16b, v14.16b, v12.16b
-	WORD $0x6e20fdaf // fdiv v15.4s, v13.4s, v0.4s
-	WORD $0x4e2e1def // and v15.16b, v15.16b, v14.16b
-	WORD $0x6e2dfc10 // fdiv v16.4s, v0.4s, v13.4s
 	WORD $0x6e30dc84 // fmul v4.4s, v4.4s, v16.4s
-	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
-	WORD $0x4e2e1c84 // and v4.16b, v4.16b, v14.16b
 	WORD $0x6e30dca5 // fmul v5.4s, v5.4s, v16.4s
-	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
-	WORD $0x4e2e1ca5 // and v5.16b, v5.16b, v14.16b
 	WORD $0x6e30dcc6 // fmul v6.4s, v6.4s, v16.4s
-	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
-	WORD $0x4e2e1cc6 // and v6.16b, v6.16b, v14.16b
 	WORD $0x6e30dce7 // fmul v7.4s, v7.4s, v16.4s
-	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
-	WORD $0x4e2e1ce7 // and v7.16b, v7.16b, v14.16b
 	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
-	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
-	WORD $0x4e2e1d08 // and v8.16b, v8.16b, v14.16b
 	WORD $0x6e30dd29 // fmul v9.4s, v9.4s, v16.4s
-	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
-	WORD $0x4e2e1d29 // and v9.16b, v9.16b, v14.16b
 	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
-	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
-	WORD $0x4e2e1d4a // and v10.16b, v10.16b, v14.16b
 	WORD $0x6e30dd6b // fmul v11.4s, v11.4s, v16.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
 	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4e2e1c84 // and v4.16b, v4.16b, v14.16b
+	WORD $0x4e2e1ca5 // and v5.16b, v5.16b, v14.16b
+	WORD $0x4e2e1cc6 // and v6.16b, v6.16b, v14.16b
+	WORD $0x4e2e1ce7 // and v7.16b, v7.16b, v14.16b
+	WORD $0x4e2e1d08 // and v8.16b, v8.16b, v14.16b
+	WORD $0x4e2e1d29 // and v9.16b, v9.16b, v14.16b
+	WORD $0x4e2e1d4a // and v10.16b, v10.16b, v14.16b
 	WORD $0x4e2e1d6b // and v11.16b, v11.16b, v14.16b
-	WORD $0x4ea5848c // add v12.4s, v4.4s, v5.4s
-	WORD $0x4ea784ce // add v14.4s, v6.4s, v7.4s
-	WORD $0x4eae858c // add v12.4s, v12.4s, v14.4s
-	WORD $0x4eb1b98c // addv s12, v12.4s
-	WORD $0x4ea9850d // add v13.4s, v8.4s, v9.4s
-	WORD $0x4eab854e // add v14.4s, v10.4s, v11.4s
-	WORD $0x4eae85ad // add v13.4s, v13.4s, v14.4s
-	WORD $0x4eb1b9ad // addv s13, v13.4s
+	WORD $0x4ea58491 // add v17.4s, v4.4s, v5.4s
+	WORD $0x4ea784d3 // add v19.4s, v6.4s, v7.4s
+	WORD $0x4ea98512 // add v18.4s, v8.4s, v9.4s
+	WORD $0x4eab8554 // add v20.4s, v10.4s, v11.4s
+	WORD $0x4eb38631 // add v17.4s, v17.4s, v19.4s
+	WORD $0x4e2e1def // and v15.16b, v15.16b, v14.16b
+	WORD $0x4eb48652 // add v18.4s, v18.4s, v20.4s
+	WORD $0x4eb1ba31 // addv s17, v17.4s
 	WORD $0x0e612884 // xtn v4.4h, v4.4s
-	WORD $0x4e6128a4 // xtn2 v4.8h, v5.4s
-	WORD $0x0e6128c6 // xtn v6.4h, v6.4s
-	WORD $0x4e6128e6 // xtn2 v6.8h, v7.4s
-	WORD $0x0e212884 // xtn v4.8b, v4.8h
-	WORD $0x4e2128c4 // xtn2 v4.16b, v6.8h
-	WORD $0x3d800024 // str q4, [x1]
+	WORD $0x4eb1ba52 // addv s18, v18.4s
 	WORD $0x0e612908 // xtn v8.4h, v8.4s
+	WORD $0x4e6128a4 // xtn2 v4.8h, v5.4s
+	WORD $0x4e923a31 // zip1 v17.4s, v17.4s, v18.4s
+	WORD $0x0e6128c6 // xtn v6.4h, v6.4s
 	WORD $0x4e612928 // xtn2 v8.8h, v9.4s
+	WORD $0x4eb1be35 // addp v21.4s, v17.4s, v17.4s
 	WORD $0x0e61294a // xtn v10.4h, v10.4s
+	WORD $0x4e6128e6 // xtn2 v6.8h, v7.4s
+	WORD $0x4e21dab6 // scvtf v22.4s, v21.4s
+	WORD $0x6ea0bab5 // neg v21.4s, v21.4s
+	WORD $0x0e212884 // xtn v4.8b, v4.8h
 	WORD $0x4e61296a // xtn2 v10.8h, v11.4s
+	WORD $0x6e2fded6 // fmul v22.4s, v22.4s, v15.4s
+	WORD $0x4f2356b7 // shl v23.4s, v21.4s, #3
+	WORD $0x4f2756b5 // shl v21.4s, v21.4s, #7
 	WORD $0x0e212908 // xtn v8.8b, v8.8h
+	WORD $0x4e9639f6 // zip1 v22.4s, v15.4s, v22.4s
+	WORD $0x4e953af7 // zip1 v23.4s, v23.4s, v21.4s
+	WORD $0x4e2128c4 // xtn2 v4.16b, v6.8h
 	WORD $0x4e212948 // xtn2 v8.16b, v10.8h
+	WORD $0x4ed73ad6 // zip1 v22.2d, v22.2d, v23.2d
+	WORD $0x3d800024 // str q4, [x1]
 	WORD $0x3d800428 // str q8, [x1, #16]
-	WORD $0x4e8d398c // zip1 v12.4s, v12.4s, v13.4s
-	WORD $0x4eacbd8e // addp v14.4s, v12.4s, v12.4s
-	WORD $0x4e21d9d0 // scvtf v16.4s, v14.4s
-	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
-	WORD $0x4e9039f0 // zip1 v16.4s, v15.4s, v16.4s
-	WORD $0x6ea0b9ce // neg v14.4s, v14.4s
-	WORD $0x4f2355d1 // shl v17.4s, v14.4s, #3
-	WORD $0x4f2755ce // shl v14.4s, v14.4s, #7
-	WORD $0x4e8e3a31 // zip1 v17.4s, v17.4s, v14.4s
-	WORD $0x4ed13a10 // zip1 v16.2d, v16.2d, v17.2d
-	WORD $0x3d800830 // str q16, [x1, #32]
-	WORD $0x4e21d990 // scvtf v16.4s, v12.4s
-	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
-	WORD $0x6ea0b98c // neg v12.4s, v12.4s
-	WORD $0x4f25558c // shl v12.4s, v12.4s, #5
-	WORD $0x4ed0398c // zip1 v12.2d, v12.2d, v16.2d
-	WORD $0x3d800c2c // str q12, [x1, #48]
+	WORD $0x3d800836 // str q22, [x1, #32]
+	WORD $0x4e21da36 // scvtf v22.4s, v17.4s
+	WORD $0x6ea0ba31 // neg v17.4s, v17.4s
+	WORD $0x6e2fded6 // fmul v22.4s, v22.4s, v15.4s
+	WORD $0x4f255631 // shl v17.4s, v17.4s, #5
+	WORD $0x4ed63a31 // zip1 v17.2d, v17.2d, v22.2d
+	WORD $0x3d800c31 // str q17, [x1, #48]
 	ADD $128, R0
 	ADD $64, R1
 	SUB $1, R2
@@ -161,18 +161,22 @@ TEXT ·siluMul_neon(SB), NOSPLIT, $0-32
 	WORD $0x4e040c8b // dup v11.4s, w4
 vector:
 	WORD $0x3dc0002c // ldr q12, [x1]
+	WORD $0x4ea61cd1 // mov v17.16b, v6.16b
+	WORD $0x4ea71cf2 // mov v18.16b, v7.16b
 	WORD $0x3dc0004e // ldr q14, [x2]
 	WORD $0x6ea0f98d // fneg v13.4s, v12.4s
+	WORD $0x4ea61cd9 // mov v25.16b, v6.16b
+	WORD $0x4ea71cfa // mov v26.16b, v7.16b
 	WORD $0x6e20e5af // fcmge v15.4s, v13.4s, v0.4s
 	WORD $0x4ea1f5ad // fmin v13.4s, v13.4s, v1.4s
 	WORD $0x6e22ddb0 // fmul v16.4s, v13.4s, v2.4s
 	WORD $0x4e218a10 // frintn v16.4s, v16.4s
 	WORD $0x4ea3ce0d // fmls v13.4s, v16.4s, v3.4s
 	WORD $0x4ea4ce0d // fmls v13.4s, v16.4s, v4.4s
-	WORD $0x4ea61cd1 // mov v17.16b, v6.16b
-	WORD $0x4ea71cf2 // mov v18.16b, v7.16b
+	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
 	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
 	WORD $0x4ea81d11 // mov v17.16b, v8.16b
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
 	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
 	WORD $0x4ea91d32 // mov v18.16b, v9.16b
 	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
@@ -182,116 +186,112 @@ vector:
 	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
 	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
 	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
-	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
 	WORD $0x4eb0862d // add v13.4s, v17.4s, v16.4s
+	WORD $0x4ea61cd0 // mov v16.16b, v6.16b
+	WORD $0x4ea71cf1 // mov v17.16b, v7.16b
 	WORD $0x4e2f1dad // and v13.16b, v13.16b, v15.16b
 	WORD $0x4e2dd4ad // fadd v13.4s, v5.4s, v13.4s
 	WORD $0x6e2dfd8c // fdiv v12.4s, v12.4s, v13.4s
 	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
-	WORD $0x4ea0f98f // fabs v15.4s, v12.4s
-	WORD $0x6eab3def // cmhs v15.4s, v15.4s, v11.4s
-	WORD $0x4e2f1d8c // and v12.16b, v12.16b, v15.16b
+	WORD $0x4ea0f993 // fabs v19.4s, v12.4s
+	WORD $0x6eab3e73 // cmhs v19.4s, v19.4s, v11.4s
+	WORD $0x4e331d8c // and v12.16b, v12.16b, v19.16b
 	WORD $0x3d80000c // str q12, [x0]
-	WORD $0x3dc0042c // ldr q12, [x1, #16]
-	WORD $0x3dc0044e // ldr q14, [x2, #16]
-	WORD $0x6ea0f98d // fneg v13.4s, v12.4s
-	WORD $0x6e20e5af // fcmge v15.4s, v13.4s, v0.4s
-	WORD $0x4ea1f5ad // fmin v13.4s, v13.4s, v1.4s
-	WORD $0x6e22ddb0 // fmul v16.4s, v13.4s, v2.4s
-	WORD $0x4e218a10 // frintn v16.4s, v16.4s
-	WORD $0x4ea3ce0d // fmls v13.4s, v16.4s, v3.4s
-	WORD $0x4ea4ce0d // fmls v13.4s, v16.4s, v4.4s
-	WORD $0x4ea61cd1 // mov v17.16b, v6.16b
-	WORD $0x4ea71cf2 // mov v18.16b, v7.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4ea81d11 // mov v17.16b, v8.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea91d32 // mov v18.16b, v9.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4eaa1d51 // mov v17.16b, v10.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea51cb2 // mov v18.16b, v5.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x3dc00434 // ldr q20, [x1, #16]
+	WORD $0x3dc00456 // ldr q22, [x2, #16]
+	WORD $0x6ea0fa95 // fneg v21.4s, v20.4s
+	WORD $0x6e20e6b7 // fcmge v23.4s, v21.4s, v0.4s
+	WORD $0x4ea1f6b5 // fmin v21.4s, v21.4s, v1.4s
+	WORD $0x6e22deb8 // fmul v24.4s, v21.4s, v2.4s
+	WORD $0x4e218b18 // frintn v24.4s, v24.4s
+	WORD $0x4ea3cf15 // fmls v21.4s, v24.4s, v3.4s
+	WORD $0x4ea4cf15 // fmls v21.4s, v24.4s, v4.4s
+	WORD $0x4e21ab18 // fcvtns v24.4s, v24.4s
+	WORD $0x4e35cf3a // fmla v26.4s, v25.4s, v21.4s
+	WORD $0x4ea81d19 // mov v25.16b, v8.16b
+	WORD $0x4f375718 // shl v24.4s, v24.4s, #23
+	WORD $0x4e35cf59 // fmla v25.4s, v26.4s, v21.4s
+	WORD $0x4ea91d3a // mov v26.16b, v9.16b
+	WORD $0x4e35cf3a // fmla v26.4s, v25.4s, v21.4s
+	WORD $0x4eaa1d59 // mov v25.16b, v10.16b
+	WORD $0x4e35cf59 // fmla v25.4s, v26.4s, v21.4s
+	WORD $0x4ea51cba // mov v26.16b, v5.16b
+	WORD $0x4e35cf3a // fmla v26.4s, v25.4s, v21.4s
+	WORD $0x4ea51cb9 // mov v25.16b, v5.16b
+	WORD $0x4e35cf59 // fmla v25.4s, v26.4s, v21.4s
+	WORD $0x4eb88735 // add v21.4s, v25.4s, v24.4s
+	WORD $0x4ea61cd8 // mov v24.16b, v6.16b
+	WORD $0x4ea71cf9 // mov v25.16b, v7.16b
+	WORD $0x4e371eb5 // and v21.16b, v21.16b, v23.16b
+	WORD $0x4e35d4b5 // fadd v21.4s, v5.4s, v21.4s
+	WORD $0x6e35fe94 // fdiv v20.4s, v20.4s, v21.4s
+	WORD $0x6e36de94 // fmul v20.4s, v20.4s, v22.4s
+	WORD $0x4ea0fa9b // fabs v27.4s, v20.4s
+	WORD $0x6eab3f7b // cmhs v27.4s, v27.4s, v11.4s
+	WORD $0x4e3b1e94 // and v20.16b, v20.16b, v27.16b
+	WORD $0x3d800414 // str q20, [x0, #16]
+	WORD $0x3dc0083c // ldr q28, [x1, #32]
+	WORD $0x3dc0085e // ldr q30, [x2, #32]
+	WORD $0x6ea0fb9d // fneg v29.4s, v28.4s
+	WORD $0x6e20e7bf // fcmge v31.4s, v29.4s, v0.4s
+	WORD $0x4ea1f7bd // fmin v29.4s, v29.4s, v1.4s
+	WORD $0x6e22dfaf // fmul v15.4s, v29.4s, v2.4s
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4ea3cdfd // fmls v29.4s, v15.4s, v3.4s
+	WORD $0x4ea4cdfd // fmls v29.4s, v15.4s, v4.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4e3dce11 // fmla v17.4s, v16.4s, v29.4s
+	WORD $0x4ea81d10 // mov v16.16b, v8.16b
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4e3dce30 // fmla v16.4s, v17.4s, v29.4s
+	WORD $0x4ea91d31 // mov v17.16b, v9.16b
+	WORD $0x4e3dce11 // fmla v17.4s, v16.4s, v29.4s
+	WORD $0x4eaa1d50 // mov v16.16b, v10.16b
+	WORD $0x4e3dce30 // fmla v16.4s, v17.4s, v29.4s
 	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
-	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
-	WORD $0x4eb0862d // add v13.4s, v17.4s, v16.4s
-	WORD $0x4e2f1dad // and v13.16b, v13.16b, v15.16b
-	WORD $0x4e2dd4ad // fadd v13.4s, v5.4s, v13.4s
-	WORD $0x6e2dfd8c // fdiv v12.4s, v12.4s, v13.4s
-	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
-	WORD $0x4ea0f98f // fabs v15.4s, v12.4s
-	WORD $0x6eab3def // cmhs v15.4s, v15.4s, v11.4s
-	WORD $0x4e2f1d8c // and v12.16b, v12.16b, v15.16b
-	WORD $0x3d80040c // str q12, [x0, #16]
-	WORD $0x3dc0082c // ldr q12, [x1, #32]
-	WORD $0x3dc0084e // ldr q14, [x2, #32]
-	WORD $0x6ea0f98d // fneg v13.4s, v12.4s
-	WORD $0x6e20e5af // fcmge v15.4s, v13.4s, v0.4s
-	WORD $0x4ea1f5ad // fmin v13.4s, v13.4s, v1.4s
-	WORD $0x6e22ddb0 // fmul v16.4s, v13.4s, v2.4s
-	WORD $0x4e218a10 // frintn v16.4s, v16.4s
-	WORD $0x4ea3ce0d // fmls v13.4s, v16.4s, v3.4s
-	WORD $0x4ea4ce0d // fmls v13.4s, v16.4s, v4.4s
-	WORD $0x4ea61cd1 // mov v17.16b, v6.16b
-	WORD $0x4ea71cf2 // mov v18.16b, v7.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4ea81d11 // mov v17.16b, v8.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea91d32 // mov v18.16b, v9.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4eaa1d51 // mov v17.16b, v10.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea51cb2 // mov v18.16b, v5.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
-	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
-	WORD $0x4eb0862d // add v13.4s, v17.4s, v16.4s
-	WORD $0x4e2f1dad // and v13.16b, v13.16b, v15.16b
-	WORD $0x4e2dd4ad // fadd v13.4s, v5.4s, v13.4s
-	WORD $0x6e2dfd8c // fdiv v12.4s, v12.4s, v13.4s
-	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
-	WORD $0x4ea0f98f // fabs v15.4s, v12.4s
-	WORD $0x6eab3def // cmhs v15.4s, v15.4s, v11.4s
-	WORD $0x4e2f1d8c // and v12.16b, v12.16b, v15.16b
-	WORD $0x3d80080c // str q12, [x0, #32]
-	WORD $0x3dc00c2c // ldr q12, [x1, #48]
-	WORD $0x3dc00c4e // ldr q14, [x2, #48]
-	WORD $0x6ea0f98d // fneg v13.4s, v12.4s
-	WORD $0x6e20e5af // fcmge v15.4s, v13.4s, v0.4s
-	WORD $0x4ea1f5ad // fmin v13.4s, v13.4s, v1.4s
-	WORD $0x6e22ddb0 // fmul v16.4s, v13.4s, v2.4s
-	WORD $0x4e218a10 // frintn v16.4s, v16.4s
-	WORD $0x4ea3ce0d // fmls v13.4s, v16.4s, v3.4s
-	WORD $0x4ea4ce0d // fmls v13.4s, v16.4s, v4.4s
-	WORD $0x4ea61cd1 // mov v17.16b, v6.16b
-	WORD $0x4ea71cf2 // mov v18.16b, v7.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4ea81d11 // mov v17.16b, v8.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea91d32 // mov v18.16b, v9.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4eaa1d51 // mov v17.16b, v10.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4ea51cb2 // mov v18.16b, v5.16b
-	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
-	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
-	WORD $0x4e2dce51 // fmla v17.4s, v18.4s, v13.4s
-	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
-	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
-	WORD $0x4eb0862d // add v13.4s, v17.4s, v16.4s
-	WORD $0x4e2f1dad // and v13.16b, v13.16b, v15.16b
-	WORD $0x4e2dd4ad // fadd v13.4s, v5.4s, v13.4s
-	WORD $0x6e2dfd8c // fdiv v12.4s, v12.4s, v13.4s
-	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
-	WORD $0x4ea0f98f // fabs v15.4s, v12.4s
-	WORD $0x6eab3def // cmhs v15.4s, v15.4s, v11.4s
-	WORD $0x4e2f1d8c // and v12.16b, v12.16b, v15.16b
-	WORD $0x3d800c0c // str q12, [x0, #48]
+	WORD $0x4e3dce11 // fmla v17.4s, v16.4s, v29.4s
+	WORD $0x4ea51cb0 // mov v16.16b, v5.16b
+	WORD $0x4e3dce30 // fmla v16.4s, v17.4s, v29.4s
+	WORD $0x4eaf861d // add v29.4s, v16.4s, v15.4s
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e3dd4bd // fadd v29.4s, v5.4s, v29.4s
+	WORD $0x6e3dff9c // fdiv v28.4s, v28.4s, v29.4s
+	WORD $0x6e3edf9c // fmul v28.4s, v28.4s, v30.4s
+	WORD $0x4ea0fb92 // fabs v18.4s, v28.4s
+	WORD $0x6eab3e52 // cmhs v18.4s, v18.4s, v11.4s
+	WORD $0x4e321f9c // and v28.16b, v28.16b, v18.16b
+	WORD $0x3d80081c // str q28, [x0, #32]
+	WORD $0x3dc00c33 // ldr q19, [x1, #48]
+	WORD $0x3dc00c4d // ldr q13, [x2, #48]
+	WORD $0x6ea0fa6c // fneg v12.4s, v19.4s
+	WORD $0x6e20e58e // fcmge v14.4s, v12.4s, v0.4s
+	WORD $0x4ea1f58c // fmin v12.4s, v12.4s, v1.4s
+	WORD $0x6e22dd97 // fmul v23.4s, v12.4s, v2.4s
+	WORD $0x4e218af7 // frintn v23.4s, v23.4s
+	WORD $0x4ea3ceec // fmls v12.4s, v23.4s, v3.4s
+	WORD $0x4ea4ceec // fmls v12.4s, v23.4s, v4.4s
+	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
+	WORD $0x4e2ccf19 // fmla v25.4s, v24.4s, v12.4s
+	WORD $0x4ea81d18 // mov v24.16b, v8.16b
+	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
+	WORD $0x4e2ccf38 // fmla v24.4s, v25.4s, v12.4s
+	WORD $0x4ea91d39 // mov v25.16b, v9.16b
+	WORD $0x4e2ccf19 // fmla v25.4s, v24.4s, v12.4s
+	WORD $0x4eaa1d58 // mov v24.16b, v10.16b
+	WORD $0x4e2ccf38 // fmla v24.4s, v25.4s, v12.4s
+	WORD $0x4ea51cb9 // mov v25.16b, v5.16b
+	WORD $0x4e2ccf19 // fmla v25.4s, v24.4s, v12.4s
+	WORD $0x4ea51cb8 // mov v24.16b, v5.16b
+	WORD $0x4e2ccf38 // fmla v24.4s, v25.4s, v12.4s
+	WORD $0x4eb7870c // add v12.4s, v24.4s, v23.4s
+	WORD $0x4e2e1d8c // and v12.16b, v12.16b, v14.16b
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfe73 // fdiv v19.4s, v19.4s, v12.4s
+	WORD $0x6e2dde73 // fmul v19.4s, v19.4s, v13.4s
+	WORD $0x4ea0fa7a // fabs v26.4s, v19.4s
+	WORD $0x6eab3f5a // cmhs v26.4s, v26.4s, v11.4s
+	WORD $0x4e3a1e73 // and v19.16b, v19.16b, v26.16b
+	WORD $0x3d800c13 // str q19, [x0, #48]
 	ADD $64, R0
 	ADD $64, R1
 	ADD $64, R2
@@ -315,27 +315,27 @@ vector:
 	WORD $0x6ea03c63 // cmhs v3.4s, v3.4s, v0.4s
 	WORD $0x4e231c21 // and v1.16b, v1.16b, v3.16b
 	WORD $0x3d800001 // str q1, [x0]
-	WORD $0x3dc00421 // ldr q1, [x1, #16]
-	WORD $0x3dc00442 // ldr q2, [x2, #16]
-	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
-	WORD $0x4ea0f823 // fabs v3.4s, v1.4s
-	WORD $0x6ea03c63 // cmhs v3.4s, v3.4s, v0.4s
-	WORD $0x4e231c21 // and v1.16b, v1.16b, v3.16b
-	WORD $0x3d800401 // str q1, [x0, #16]
-	WORD $0x3dc00821 // ldr q1, [x1, #32]
-	WORD $0x3dc00842 // ldr q2, [x2, #32]
-	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
-	WORD $0x4ea0f823 // fabs v3.4s, v1.4s
-	WORD $0x6ea03c63 // cmhs v3.4s, v3.4s, v0.4s
-	WORD $0x4e231c21 // and v1.16b, v1.16b, v3.16b
-	WORD $0x3d800801 // str q1, [x0, #32]
-	WORD $0x3dc00c21 // ldr q1, [x1, #48]
-	WORD $0x3dc00c42 // ldr q2, [x2, #48]
-	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
-	WORD $0x4ea0f823 // fabs v3.4s, v1.4s
-	WORD $0x6ea03c63 // cmhs v3.4s, v3.4s, v0.4s
-	WORD $0x4e231c21 // and v1.16b, v1.16b, v3.16b
-	WORD $0x3d800c01 // str q1, [x0, #48]
+	WORD $0x3dc00424 // ldr q4, [x1, #16]
+	WORD $0x3dc00445 // ldr q5, [x2, #16]
+	WORD $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f886 // fabs v6.4s, v4.4s
+	WORD $0x6ea03cc6 // cmhs v6.4s, v6.4s, v0.4s
+	WORD $0x4e261c84 // and v4.16b, v4.16b, v6.16b
+	WORD $0x3d800404 // str q4, [x0, #16]
+	WORD $0x3dc00827 // ldr q7, [x1, #32]
+	WORD $0x3dc00848 // ldr q8, [x2, #32]
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x4ea0f8e9 // fabs v9.4s, v7.4s
+	WORD $0x6ea03d29 // cmhs v9.4s, v9.4s, v0.4s
+	WORD $0x4e291ce7 // and v7.16b, v7.16b, v9.16b
+	WORD $0x3d800807 // str q7, [x0, #32]
+	WORD $0x3dc00c2a // ldr q10, [x1, #48]
+	WORD $0x3dc00c4b // ldr q11, [x2, #48]
+	WORD $0x4e2bd54a // fadd v10.4s, v10.4s, v11.4s
+	WORD $0x4ea0f94c // fabs v12.4s, v10.4s
+	WORD $0x6ea03d8c // cmhs v12.4s, v12.4s, v0.4s
+	WORD $0x4e2c1d4a // and v10.16b, v10.16b, v12.16b
+	WORD $0x3d800c0a // str q10, [x0, #48]
 	ADD $64, R0
 	ADD $64, R1
 	ADD $64, R2
@@ -354,12 +354,12 @@ TEXT ·squares_neon(SB), NOSPLIT, $0-24
 	WORD $0x4f000403 // movi v3.4s, #0
 vector:
 	WORD $0x3dc00004 // ldr q4, [x0]
-	WORD $0x4e24cc80 // fmla v0.4s, v4.4s, v4.4s
 	WORD $0x3dc00405 // ldr q5, [x0, #16]
-	WORD $0x4e25cca1 // fmla v1.4s, v5.4s, v5.4s
 	WORD $0x3dc00806 // ldr q6, [x0, #32]
-	WORD $0x4e26ccc2 // fmla v2.4s, v6.4s, v6.4s
 	WORD $0x3dc00c07 // ldr q7, [x0, #48]
+	WORD $0x4e24cc80 // fmla v0.4s, v4.4s, v4.4s
+	WORD $0x4e25cca1 // fmla v1.4s, v5.4s, v5.4s
+	WORD $0x4e26ccc2 // fmla v2.4s, v6.4s, v6.4s
 	WORD $0x4e27cce3 // fmla v3.4s, v7.4s, v7.4s
 	ADD $64, R0
 	SUB $16, R2
@@ -388,30 +388,30 @@ vector:
 	WORD $0x6ea13c84 // cmhs v4.4s, v4.4s, v1.4s
 	WORD $0x4e241c42 // and v2.16b, v2.16b, v4.16b
 	WORD $0x3d800002 // str q2, [x0]
-	WORD $0x3dc00422 // ldr q2, [x1, #16]
-	WORD $0x3dc00443 // ldr q3, [x2, #16]
-	WORD $0x4f809042 // fmul v2.4s, v2.4s, v0.s[0]
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea0f844 // fabs v4.4s, v2.4s
-	WORD $0x6ea13c84 // cmhs v4.4s, v4.4s, v1.4s
-	WORD $0x4e241c42 // and v2.16b, v2.16b, v4.16b
-	WORD $0x3d800402 // str q2, [x0, #16]
-	WORD $0x3dc00822 // ldr q2, [x1, #32]
-	WORD $0x3dc00843 // ldr q3, [x2, #32]
-	WORD $0x4f809042 // fmul v2.4s, v2.4s, v0.s[0]
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea0f844 // fabs v4.4s, v2.4s
-	WORD $0x6ea13c84 // cmhs v4.4s, v4.4s, v1.4s
-	WORD $0x4e241c42 // and v2.16b, v2.16b, v4.16b
-	WORD $0x3d800802 // str q2, [x0, #32]
-	WORD $0x3dc00c22 // ldr q2, [x1, #48]
-	WORD $0x3dc00c43 // ldr q3, [x2, #48]
-	WORD $0x4f809042 // fmul v2.4s, v2.4s, v0.s[0]
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea0f844 // fabs v4.4s, v2.4s
-	WORD $0x6ea13c84 // cmhs v4.4s, v4.4s, v1.4s
-	WORD $0x4e241c42 // and v2.16b, v2.16b, v4.16b
-	WORD $0x3d800c02 // str q2, [x0, #48]
+	WORD $0x3dc00425 // ldr q5, [x1, #16]
+	WORD $0x3dc00446 // ldr q6, [x2, #16]
+	WORD $0x4f8090a5 // fmul v5.4s, v5.4s, v0.s[0]
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	WORD $0x4ea0f8a7 // fabs v7.4s, v5.4s
+	WORD $0x6ea13ce7 // cmhs v7.4s, v7.4s, v1.4s
+	WORD $0x4e271ca5 // and v5.16b, v5.16b, v7.16b
+	WORD $0x3d800405 // str q5, [x0, #16]
+	WORD $0x3dc00828 // ldr q8, [x1, #32]
+	WORD $0x3dc00849 // ldr q9, [x2, #32]
+	WORD $0x4f809108 // fmul v8.4s, v8.4s, v0.s[0]
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea0f90a // fabs v10.4s, v8.4s
+	WORD $0x6ea13d4a // cmhs v10.4s, v10.4s, v1.4s
+	WORD $0x4e2a1d08 // and v8.16b, v8.16b, v10.16b
+	WORD $0x3d800808 // str q8, [x0, #32]
+	WORD $0x3dc00c2b // ldr q11, [x1, #48]
+	WORD $0x3dc00c4c // ldr q12, [x2, #48]
+	WORD $0x4f80916b // fmul v11.4s, v11.4s, v0.s[0]
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x4ea0f96d // fabs v13.4s, v11.4s
+	WORD $0x6ea13dad // cmhs v13.4s, v13.4s, v1.4s
+	WORD $0x4e2d1d6b // and v11.16b, v11.16b, v13.16b
+	WORD $0x3d800c0b // str q11, [x0, #48]
 	ADD $64, R0
 	ADD $64, R1
 	ADD $64, R2
@@ -437,30 +437,30 @@ vector:
 	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
 	WORD $0x4e251c63 // and v3.16b, v3.16b, v5.16b
 	WORD $0x3d800003 // str q3, [x0]
-	WORD $0x3dc00403 // ldr q3, [x0, #16]
-	WORD $0x3dc00424 // ldr q4, [x1, #16]
-	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
-	WORD $0x4f811083 // fmla v3.4s, v4.4s, v1.s[0]
-	WORD $0x4ea0f865 // fabs v5.4s, v3.4s
-	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
-	WORD $0x4e251c63 // and v3.16b, v3.16b, v5.16b
-	WORD $0x3d800403 // str q3, [x0, #16]
-	WORD $0x3dc00803 // ldr q3, [x0, #32]
-	WORD $0x3dc00824 // ldr q4, [x1, #32]
-	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
-	WORD $0x4f811083 // fmla v3.4s, v4.4s, v1.s[0]
-	WORD $0x4ea0f865 // fabs v5.4s, v3.4s
-	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
-	WORD $0x4e251c63 // and v3.16b, v3.16b, v5.16b
-	WORD $0x3d800803 // str q3, [x0, #32]
-	WORD $0x3dc00c03 // ldr q3, [x0, #48]
-	WORD $0x3dc00c24 // ldr q4, [x1, #48]
-	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
-	WORD $0x4f811083 // fmla v3.4s, v4.4s, v1.s[0]
-	WORD $0x4ea0f865 // fabs v5.4s, v3.4s
-	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
-	WORD $0x4e251c63 // and v3.16b, v3.16b, v5.16b
-	WORD $0x3d800c03 // str q3, [x0, #48]
+	WORD $0x3dc00406 // ldr q6, [x0, #16]
+	WORD $0x3dc00427 // ldr q7, [x1, #16]
+	WORD $0x4f8090c6 // fmul v6.4s, v6.4s, v0.s[0]
+	WORD $0x4f8110e6 // fmla v6.4s, v7.4s, v1.s[0]
+	WORD $0x4ea0f8c8 // fabs v8.4s, v6.4s
+	WORD $0x6ea23d08 // cmhs v8.4s, v8.4s, v2.4s
+	WORD $0x4e281cc6 // and v6.16b, v6.16b, v8.16b
+	WORD $0x3d800406 // str q6, [x0, #16]
+	WORD $0x3dc00809 // ldr q9, [x0, #32]
+	WORD $0x3dc0082a // ldr q10, [x1, #32]
+	WORD $0x4f809129 // fmul v9.4s, v9.4s, v0.s[0]
+	WORD $0x4f811149 // fmla v9.4s, v10.4s, v1.s[0]
+	WORD $0x4ea0f92b // fabs v11.4s, v9.4s
+	WORD $0x6ea23d6b // cmhs v11.4s, v11.4s, v2.4s
+	WORD $0x4e2b1d29 // and v9.16b, v9.16b, v11.16b
+	WORD $0x3d800809 // str q9, [x0, #32]
+	WORD $0x3dc00c0c // ldr q12, [x0, #48]
+	WORD $0x3dc00c2d // ldr q13, [x1, #48]
+	WORD $0x4f80918c // fmul v12.4s, v12.4s, v0.s[0]
+	WORD $0x4f8111ac // fmla v12.4s, v13.4s, v1.s[0]
+	WORD $0x4ea0f98e // fabs v14.4s, v12.4s
+	WORD $0x6ea23dce // cmhs v14.4s, v14.4s, v2.4s
+	WORD $0x4e2e1d8c // and v12.16b, v12.16b, v14.16b
+	WORD $0x3d800c0c // str q12, [x0, #48]
 	ADD $64, R0
 	ADD $64, R1
 	SUB $16, R2
@@ -483,24 +483,24 @@ vector:
 	WORD $0x6ea13c63 // cmhs v3.4s, v3.4s, v1.4s
 	WORD $0x4e231c42 // and v2.16b, v2.16b, v3.16b
 	WORD $0x3d800002 // str q2, [x0]
-	WORD $0x3dc00422 // ldr q2, [x1, #16]
-	WORD $0x6e20fc42 // fdiv v2.4s, v2.4s, v0.4s
-	WORD $0x4ea0f843 // fabs v3.4s, v2.4s
-	WORD $0x6ea13c63 // cmhs v3.4s, v3.4s, v1.4s
-	WORD $0x4e231c42 // and v2.16b, v2.16b, v3.16b
-	WORD $0x3d800402 // str q2, [x0, #16]
-	WORD $0x3dc00822 // ldr q2, [x1, #32]
-	WORD $0x6e20fc42 // fdiv v2.4s, v2.4s, v0.4s
-	WORD $0x4ea0f843 // fabs v3.4s, v2.4s
-	WORD $0x6ea13c63 // cmhs v3.4s, v3.4s, v1.4s
-	WORD $0x4e231c42 // and v2.16b, v2.16b, v3.16b
-	WORD $0x3d800802 // str q2, [x0, #32]
-	WORD $0x3dc00c22 // ldr q2, [x1, #48]
-	WORD $0x6e20fc42 // fdiv v2.4s, v2.4s, v0.4s
-	WORD $0x4ea0f843 // fabs v3.4s, v2.4s
-	WORD $0x6ea13c63 // cmhs v3.4s, v3.4s, v1.4s
-	WORD $0x4e231c42 // and v2.16b, v2.16b, v3.16b
-	WORD $0x3d800c02 // str q2, [x0, #48]
+	WORD $0x3dc00424 // ldr q4, [x1, #16]
+	WORD $0x6e20fc84 // fdiv v4.4s, v4.4s, v0.4s
+	WORD $0x4ea0f885 // fabs v5.4s, v4.4s
+	WORD $0x6ea13ca5 // cmhs v5.4s, v5.4s, v1.4s
+	WORD $0x4e251c84 // and v4.16b, v4.16b, v5.16b
+	WORD $0x3d800404 // str q4, [x0, #16]
+	WORD $0x3dc00826 // ldr q6, [x1, #32]
+	WORD $0x6e20fcc6 // fdiv v6.4s, v6.4s, v0.4s
+	WORD $0x4ea0f8c7 // fabs v7.4s, v6.4s
+	WORD $0x6ea13ce7 // cmhs v7.4s, v7.4s, v1.4s
+	WORD $0x4e271cc6 // and v6.16b, v6.16b, v7.16b
+	WORD $0x3d800806 // str q6, [x0, #32]
+	WORD $0x3dc00c28 // ldr q8, [x1, #48]
+	WORD $0x6e20fd08 // fdiv v8.4s, v8.4s, v0.4s
+	WORD $0x4ea0f909 // fabs v9.4s, v8.4s
+	WORD $0x6ea13d29 // cmhs v9.4s, v9.4s, v1.4s
+	WORD $0x4e291d08 // and v8.16b, v8.16b, v9.16b
+	WORD $0x3d800c08 // str q8, [x0, #48]
 	ADD $64, R0
 	ADD $64, R1
 	SUB $16, R2
@@ -519,21 +519,21 @@ vector:
 	WORD $0x6ea03c42 // cmhs v2.4s, v2.4s, v0.4s
 	WORD $0x4e221c21 // and v1.16b, v1.16b, v2.16b
 	WORD $0x3d800001 // str q1, [x0]
-	WORD $0x3dc00401 // ldr q1, [x0, #16]
-	WORD $0x4ea0f822 // fabs v2.4s, v1.4s
-	WORD $0x6ea03c42 // cmhs v2.4s, v2.4s, v0.4s
-	WORD $0x4e221c21 // and v1.16b, v1.16b, v2.16b
-	WORD $0x3d800401 // str q1, [x0, #16]
-	WORD $0x3dc00801 // ldr q1, [x0, #32]
-	WORD $0x4ea0f822 // fabs v2.4s, v1.4s
-	WORD $0x6ea03c42 // cmhs v2.4s, v2.4s, v0.4s
-	WORD $0x4e221c21 // and v1.16b, v1.16b, v2.16b
-	WORD $0x3d800801 // str q1, [x0, #32]
-	WORD $0x3dc00c01 // ldr q1, [x0, #48]
-	WORD $0x4ea0f822 // fabs v2.4s, v1.4s
-	WORD $0x6ea03c42 // cmhs v2.4s, v2.4s, v0.4s
-	WORD $0x4e221c21 // and v1.16b, v1.16b, v2.16b
-	WORD $0x3d800c01 // str q1, [x0, #48]
+	WORD $0x3dc00403 // ldr q3, [x0, #16]
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x6ea03c84 // cmhs v4.4s, v4.4s, v0.4s
+	WORD $0x4e241c63 // and v3.16b, v3.16b, v4.16b
+	WORD $0x3d800403 // str q3, [x0, #16]
+	WORD $0x3dc00805 // ldr q5, [x0, #32]
+	WORD $0x4ea0f8a6 // fabs v6.4s, v5.4s
+	WORD $0x6ea03cc6 // cmhs v6.4s, v6.4s, v0.4s
+	WORD $0x4e261ca5 // and v5.16b, v5.16b, v6.16b
+	WORD $0x3d800805 // str q5, [x0, #32]
+	WORD $0x3dc00c07 // ldr q7, [x0, #48]
+	WORD $0x4ea0f8e8 // fabs v8.4s, v7.4s
+	WORD $0x6ea03d08 // cmhs v8.4s, v8.4s, v0.4s
+	WORD $0x4e281ce7 // and v7.16b, v7.16b, v8.16b
+	WORD $0x3d800c07 // str q7, [x0, #48]
 	ADD $64, R0
 	SUB $16, R1
 	CBNZ R1, vector
@@ -559,68 +559,68 @@ vector:
 	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	WORD $0x4ea6d421 // fsub v1.4s, v1.4s, v6.4s
 	WORD $0x4e22d4a2 // fadd v2.4s, v5.4s, v2.4s
-	WORD $0x4ea0f825 // fabs v5.4s, v1.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c21 // and v1.16b, v1.16b, v5.16b
-	WORD $0x4ea0f845 // fabs v5.4s, v2.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c42 // and v2.16b, v2.16b, v5.16b
+	WORD $0x4ea0f827 // fabs v7.4s, v1.4s
+	WORD $0x4ea0f848 // fabs v8.4s, v2.4s
+	WORD $0x6ea03ce7 // cmhs v7.4s, v7.4s, v0.4s
+	WORD $0x6ea03d08 // cmhs v8.4s, v8.4s, v0.4s
+	WORD $0x4e271c21 // and v1.16b, v1.16b, v7.16b
+	WORD $0x4e281c42 // and v2.16b, v2.16b, v8.16b
 	WORD $0x3d800001 // str q1, [x0]
 	WORD $0x3d800082 // str q2, [x4]
-	WORD $0x3dc00401 // ldr q1, [x0, #16]
-	WORD $0x3dc00482 // ldr q2, [x4, #16]
-	WORD $0x3dc00423 // ldr q3, [x1, #16]
-	WORD $0x3dc00444 // ldr q4, [x2, #16]
-	WORD $0x6e24dc25 // fmul v5.4s, v1.4s, v4.4s
-	WORD $0x6e24dc46 // fmul v6.4s, v2.4s, v4.4s
-	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea6d421 // fsub v1.4s, v1.4s, v6.4s
-	WORD $0x4e22d4a2 // fadd v2.4s, v5.4s, v2.4s
-	WORD $0x4ea0f825 // fabs v5.4s, v1.4s
+	WORD $0x3dc00409 // ldr q9, [x0, #16]
+	WORD $0x3dc0048a // ldr q10, [x4, #16]
+	WORD $0x3dc0042b // ldr q11, [x1, #16]
+	WORD $0x3dc0044c // ldr q12, [x2, #16]
+	WORD $0x6e2cdd2d // fmul v13.4s, v9.4s, v12.4s
+	WORD $0x6e2cdd4e // fmul v14.4s, v10.4s, v12.4s
+	WORD $0x6e2bdd29 // fmul v9.4s, v9.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	WORD $0x4eaed529 // fsub v9.4s, v9.4s, v14.4s
+	WORD $0x4e2ad5aa // fadd v10.4s, v13.4s, v10.4s
+	WORD $0x4ea0f92f // fabs v15.4s, v9.4s
+	WORD $0x4ea0f950 // fabs v16.4s, v10.4s
+	WORD $0x6ea03def // cmhs v15.4s, v15.4s, v0.4s
+	WORD $0x6ea03e10 // cmhs v16.4s, v16.4s, v0.4s
+	WORD $0x4e2f1d29 // and v9.16b, v9.16b, v15.16b
+	WORD $0x4e301d4a // and v10.16b, v10.16b, v16.16b
+	WORD $0x3d800409 // str q9, [x0, #16]
+	WORD $0x3d80048a // str q10, [x4, #16]
+	WORD $0x3dc00811 // ldr q17, [x0, #32]
+	WORD $0x3dc00892 // ldr q18, [x4, #32]
+	WORD $0x3dc00833 // ldr q19, [x1, #32]
+	WORD $0x3dc00854 // ldr q20, [x2, #32]
+	WORD $0x6e34de35 // fmul v21.4s, v17.4s, v20.4s
+	WORD $0x6e34de56 // fmul v22.4s, v18.4s, v20.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x4eb6d631 // fsub v17.4s, v17.4s, v22.4s
+	WORD $0x4e32d6b2 // fadd v18.4s, v21.4s, v18.4s
+	WORD $0x4ea0fa37 // fabs v23.4s, v17.4s
+	WORD $0x4ea0fa58 // fabs v24.4s, v18.4s
+	WORD $0x6ea03ef7 // cmhs v23.4s, v23.4s, v0.4s
+	WORD $0x6ea03f18 // cmhs v24.4s, v24.4s, v0.4s
+	WORD $0x4e371e31 // and v17.16b, v17.16b, v23.16b
+	WORD $0x4e381e52 // and v18.16b, v18.16b, v24.16b
+	WORD $0x3d800811 // str q17, [x0, #32]
+	WORD $0x3d800892 // str q18, [x4, #32]
+	WORD $0x3dc00c19 // ldr q25, [x0, #48]
+	WORD $0x3dc00c9a // ldr q26, [x4, #48]
+	WORD $0x3dc00c3b // ldr q27, [x1, #48]
+	WORD $0x3dc00c5c // ldr q28, [x2, #48]
+	WORD $0x6e3cdf3d // fmul v29.4s, v25.4s, v28.4s
+	WORD $0x6e3cdf5e // fmul v30.4s, v26.4s, v28.4s
+	WORD $0x6e3bdf39 // fmul v25.4s, v25.4s, v27.4s
+	WORD $0x6e3bdf5a // fmul v26.4s, v26.4s, v27.4s
+	WORD $0x4ebed739 // fsub v25.4s, v25.4s, v30.4s
+	WORD $0x4e3ad7ba // fadd v26.4s, v29.4s, v26.4s
+	WORD $0x4ea0fb3f // fabs v31.4s, v25.4s
+	WORD $0x4ea0fb45 // fabs v5.4s, v26.4s
+	WORD $0x6ea03fff // cmhs v31.4s, v31.4s, v0.4s
 	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c21 // and v1.16b, v1.16b, v5.16b
-	WORD $0x4ea0f845 // fabs v5.4s, v2.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c42 // and v2.16b, v2.16b, v5.16b
-	WORD $0x3d800401 // str q1, [x0, #16]
-	WORD $0x3d800482 // str q2, [x4, #16]
-	WORD $0x3dc00801 // ldr q1, [x0, #32]
-	WORD $0x3dc00882 // ldr q2, [x4, #32]
-	WORD $0x3dc00823 // ldr q3, [x1, #32]
-	WORD $0x3dc00844 // ldr q4, [x2, #32]
-	WORD $0x6e24dc25 // fmul v5.4s, v1.4s, v4.4s
-	WORD $0x6e24dc46 // fmul v6.4s, v2.4s, v4.4s
-	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea6d421 // fsub v1.4s, v1.4s, v6.4s
-	WORD $0x4e22d4a2 // fadd v2.4s, v5.4s, v2.4s
-	WORD $0x4ea0f825 // fabs v5.4s, v1.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c21 // and v1.16b, v1.16b, v5.16b
-	WORD $0x4ea0f845 // fabs v5.4s, v2.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c42 // and v2.16b, v2.16b, v5.16b
-	WORD $0x3d800801 // str q1, [x0, #32]
-	WORD $0x3d800882 // str q2, [x4, #32]
-	WORD $0x3dc00c01 // ldr q1, [x0, #48]
-	WORD $0x3dc00c82 // ldr q2, [x4, #48]
-	WORD $0x3dc00c23 // ldr q3, [x1, #48]
-	WORD $0x3dc00c44 // ldr q4, [x2, #48]
-	WORD $0x6e24dc25 // fmul v5.4s, v1.4s, v4.4s
-	WORD $0x6e24dc46 // fmul v6.4s, v2.4s, v4.4s
-	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
-	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
-	WORD $0x4ea6d421 // fsub v1.4s, v1.4s, v6.4s
-	WORD $0x4e22d4a2 // fadd v2.4s, v5.4s, v2.4s
-	WORD $0x4ea0f825 // fabs v5.4s, v1.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c21 // and v1.16b, v1.16b, v5.16b
-	WORD $0x4ea0f845 // fabs v5.4s, v2.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c42 // and v2.16b, v2.16b, v5.16b
-	WORD $0x3d800c01 // str q1, [x0, #48]
-	WORD $0x3d800c82 // str q2, [x4, #48]
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e251f5a // and v26.16b, v26.16b, v5.16b
+	WORD $0x3d800c19 // str q25, [x0, #48]
+	WORD $0x3d800c9a // str q26, [x4, #48]
 	ADD $64, R0
 	ADD $64, R4
 	ADD $64, R1
@@ -647,12 +647,12 @@ pairs:
 	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	WORD $0x4ea6d421 // fsub v1.4s, v1.4s, v6.4s
 	WORD $0x4e22d4a2 // fadd v2.4s, v5.4s, v2.4s
-	WORD $0x4ea0f825 // fabs v5.4s, v1.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c21 // and v1.16b, v1.16b, v5.16b
-	WORD $0x4ea0f845 // fabs v5.4s, v2.4s
-	WORD $0x6ea03ca5 // cmhs v5.4s, v5.4s, v0.4s
-	WORD $0x4e251c42 // and v2.16b, v2.16b, v5.16b
+	WORD $0x4ea0f827 // fabs v7.4s, v1.4s
+	WORD $0x4ea0f848 // fabs v8.4s, v2.4s
+	WORD $0x6ea03ce7 // cmhs v7.4s, v7.4s, v0.4s
+	WORD $0x6ea03d08 // cmhs v8.4s, v8.4s, v0.4s
+	WORD $0x4e271c21 // and v1.16b, v1.16b, v7.16b
+	WORD $0x4e281c42 // and v2.16b, v2.16b, v8.16b
 	WORD $0x4c008801 // st2 {v1.4s, v2.4s}, [x0]
 	ADD $32, R0
 	ADD $16, R1
@@ -696,16 +696,16 @@ queries4:
 	WORD $0x4f00040f // movi v15.4s, #0
 dimension4:
 	WORD $0x3dc000d0 // ldr q16, [x6]
+	WORD $0x3dc004d2 // ldr q18, [x6, #16]
+	WORD $0xbd400114 // ldr s20, [x8]
 	WORD $0x4e217a11 // fcvtl2 v17.4s, v16.8h
 	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
-	WORD $0x3dc004d2 // ldr q18, [x6, #16]
 	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
 	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	WORD $0xbd400114 // ldr s20, [x8]
-	WORD $0x4f941200 // fmla v0.4s, v16.4s, v20.s[0]
 	WORD $0x4f941221 // fmla v1.4s, v17.4s, v20.s[0]
-	WORD $0x4f941242 // fmla v2.4s, v18.4s, v20.s[0]
+	WORD $0x4f941200 // fmla v0.4s, v16.4s, v20.s[0]
 	WORD $0x4f941263 // fmla v3.4s, v19.4s, v20.s[0]
+	WORD $0x4f941242 // fmla v2.4s, v18.4s, v20.s[0]
 	WORD $0xbd400134 // ldr s20, [x9]
 	WORD $0x4f941204 // fmla v4.4s, v16.4s, v20.s[0]
 	WORD $0x4f941225 // fmla v5.4s, v17.4s, v20.s[0]
@@ -759,44 +759,44 @@ queries2:
 	ADD R5, R8, R9
 	MOVD R1, R6
 	MOVD R4, R7
-	WORD $0x4f000400 // movi v0.4s, #0
-	WORD $0x4f000401 // movi v1.4s, #0
-	WORD $0x4f000402 // movi v2.4s, #0
-	WORD $0x4f000403 // movi v3.4s, #0
-	WORD $0x4f000404 // movi v4.4s, #0
-	WORD $0x4f000405 // movi v5.4s, #0
-	WORD $0x4f000406 // movi v6.4s, #0
-	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000415 // movi v21.4s, #0
+	WORD $0x4f000416 // movi v22.4s, #0
+	WORD $0x4f000417 // movi v23.4s, #0
+	WORD $0x4f000418 // movi v24.4s, #0
+	WORD $0x4f000419 // movi v25.4s, #0
+	WORD $0x4f00041a // movi v26.4s, #0
+	WORD $0x4f00041b // movi v27.4s, #0
+	WORD $0x4f00041c // movi v28.4s, #0
 dimension2:
-	WORD $0x3dc000c8 // ldr q8, [x6]
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x3dc004ca // ldr q10, [x6, #16]
-	WORD $0x4e21794b // fcvtl2 v11.4s, v10.8h
-	WORD $0x0e21794a // fcvtl v10.4s, v10.4h
-	WORD $0xbd40010c // ldr s12, [x8]
-	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
-	WORD $0x4f8c1121 // fmla v1.4s, v9.4s, v12.s[0]
-	WORD $0x4f8c1142 // fmla v2.4s, v10.4s, v12.s[0]
-	WORD $0x4f8c1163 // fmla v3.4s, v11.4s, v12.s[0]
-	WORD $0xbd40012c // ldr s12, [x9]
-	WORD $0x4f8c1104 // fmla v4.4s, v8.4s, v12.s[0]
-	WORD $0x4f8c1125 // fmla v5.4s, v9.4s, v12.s[0]
-	WORD $0x4f8c1146 // fmla v6.4s, v10.4s, v12.s[0]
-	WORD $0x4f8c1167 // fmla v7.4s, v11.4s, v12.s[0]
+	WORD $0x3dc000dd // ldr q29, [x6]
+	WORD $0x3dc004df // ldr q31, [x6, #16]
+	WORD $0xbd400101 // ldr s1, [x8]
+	WORD $0x4e217bbe // fcvtl2 v30.4s, v29.8h
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	WORD $0x4e217be0 // fcvtl2 v0.4s, v31.8h
+	WORD $0x0e217bff // fcvtl v31.4s, v31.4h
+	WORD $0x4f8113d6 // fmla v22.4s, v30.4s, v1.s[0]
+	WORD $0x4f8113b5 // fmla v21.4s, v29.4s, v1.s[0]
+	WORD $0x4f811018 // fmla v24.4s, v0.4s, v1.s[0]
+	WORD $0x4f8113f7 // fmla v23.4s, v31.4s, v1.s[0]
+	WORD $0xbd400121 // ldr s1, [x9]
+	WORD $0x4f8113b9 // fmla v25.4s, v29.4s, v1.s[0]
+	WORD $0x4f8113da // fmla v26.4s, v30.4s, v1.s[0]
+	WORD $0x4f8113fb // fmla v27.4s, v31.4s, v1.s[0]
+	WORD $0x4f81101c // fmla v28.4s, v0.4s, v1.s[0]
 	ADD $32, R6
 	ADD $4, R8
 	ADD $4, R9
 	SUB $1, R7
 	CBNZ R7, dimension2
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
-	WORD $0x3d810044 // str q4, [x2, #1024]
-	WORD $0x3d810445 // str q5, [x2, #1040]
-	WORD $0x3d810846 // str q6, [x2, #1056]
-	WORD $0x3d810c47 // str q7, [x2, #1072]
+	WORD $0x3d800055 // str q21, [x2]
+	WORD $0x3d800456 // str q22, [x2, #16]
+	WORD $0x3d800857 // str q23, [x2, #32]
+	WORD $0x3d800c58 // str q24, [x2, #48]
+	WORD $0x3d810059 // str q25, [x2, #1024]
+	WORD $0x3d81045a // str q26, [x2, #1040]
+	WORD $0x3d81085b // str q27, [x2, #1056]
+	WORD $0x3d810c5c // str q28, [x2, #1072]
 	ADD R5, R0
 	ADD R5, R0
 	ADD $2048, R2
@@ -809,30 +809,30 @@ queries1:
 	MOVD R0, R8
 	MOVD R1, R6
 	MOVD R4, R7
-	WORD $0x4f000400 // movi v0.4s, #0
-	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
 	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
 dimension1:
-	WORD $0x3dc000c4 // ldr q4, [x6]
-	WORD $0x4e217885 // fcvtl2 v5.4s, v4.8h
-	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
-	WORD $0x3dc004c6 // ldr q6, [x6, #16]
+	WORD $0x3dc000c6 // ldr q6, [x6]
+	WORD $0x3dc004c8 // ldr q8, [x6, #16]
+	WORD $0xbd40010a // ldr s10, [x8]
 	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
 	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	WORD $0xbd400108 // ldr s8, [x8]
-	WORD $0x4f881080 // fmla v0.4s, v4.4s, v8.s[0]
-	WORD $0x4f8810a1 // fmla v1.4s, v5.4s, v8.s[0]
-	WORD $0x4f8810c2 // fmla v2.4s, v6.4s, v8.s[0]
-	WORD $0x4f8810e3 // fmla v3.4s, v7.4s, v8.s[0]
+	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
+	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
+	WORD $0x4f8a10e3 // fmla v3.4s, v7.4s, v10.s[0]
+	WORD $0x4f8a10c2 // fmla v2.4s, v6.4s, v10.s[0]
+	WORD $0x4f8a1125 // fmla v5.4s, v9.4s, v10.s[0]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
 	ADD $32, R6
 	ADD $4, R8
 	SUB $1, R7
 	CBNZ R7, dimension1
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
+	WORD $0x3d800042 // str q2, [x2]
+	WORD $0x3d800443 // str q3, [x2, #16]
+	WORD $0x3d800844 // str q4, [x2, #32]
+	WORD $0x3d800c45 // str q5, [x2, #48]
 	ADD R5, R0
 	ADD $1024, R2
 	SUB $1, R3
@@ -882,20 +882,20 @@ slice4_16:
 	WORD $0x3dc009ae // ldr q14, [x13, #32]
 	WORD $0x3dc00daf // ldr q15, [x13, #48]
 position4_16:
+	WORD $0x3dc001f4 // ldr q20, [x15]
+	WORD $0x3dc005f6 // ldr q22, [x15, #16]
 	WORD $0xbd4001d0 // ldr s16, [x14]
 	WORD $0xbd4401d1 // ldr s17, [x14, #1024]
 	WORD $0xbd4801d2 // ldr s18, [x14, #2048]
 	WORD $0xbd4c01d3 // ldr s19, [x14, #3072]
-	WORD $0x3dc001f4 // ldr q20, [x15]
 	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
 	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
-	WORD $0x3dc005f6 // ldr q22, [x15, #16]
 	WORD $0x4e217ad7 // fcvtl2 v23.4s, v22.8h
 	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
-	WORD $0x4f901280 // fmla v0.4s, v20.4s, v16.s[0]
 	WORD $0x4f9012a1 // fmla v1.4s, v21.4s, v16.s[0]
-	WORD $0x4f9012c2 // fmla v2.4s, v22.4s, v16.s[0]
+	WORD $0x4f901280 // fmla v0.4s, v20.4s, v16.s[0]
 	WORD $0x4f9012e3 // fmla v3.4s, v23.4s, v16.s[0]
+	WORD $0x4f9012c2 // fmla v2.4s, v22.4s, v16.s[0]
 	WORD $0x4f911284 // fmla v4.4s, v20.4s, v17.s[0]
 	WORD $0x4f9112a5 // fmla v5.4s, v21.4s, v17.s[0]
 	WORD $0x4f9112c6 // fmla v6.4s, v22.4s, v17.s[0]
@@ -956,84 +956,84 @@ slice1_64:
 	MOVD R0, R14
 	MOVD R8, R15
 	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
-	WORD $0x3dc01144 // ldr q4, [x10, #64]
-	WORD $0x3dc01545 // ldr q5, [x10, #80]
-	WORD $0x3dc01946 // ldr q6, [x10, #96]
-	WORD $0x3dc01d47 // ldr q7, [x10, #112]
-	WORD $0x3dc02148 // ldr q8, [x10, #128]
-	WORD $0x3dc02549 // ldr q9, [x10, #144]
-	WORD $0x3dc0294a // ldr q10, [x10, #160]
-	WORD $0x3dc02d4b // ldr q11, [x10, #176]
-	WORD $0x3dc0314c // ldr q12, [x10, #192]
-	WORD $0x3dc0354d // ldr q13, [x10, #208]
-	WORD $0x3dc0394e // ldr q14, [x10, #224]
-	WORD $0x3dc03d4f // ldr q15, [x10, #240]
+	WORD $0x3dc00158 // ldr q24, [x10]
+	WORD $0x3dc00559 // ldr q25, [x10, #16]
+	WORD $0x3dc0095a // ldr q26, [x10, #32]
+	WORD $0x3dc00d5b // ldr q27, [x10, #48]
+	WORD $0x3dc0115c // ldr q28, [x10, #64]
+	WORD $0x3dc0155d // ldr q29, [x10, #80]
+	WORD $0x3dc0195e // ldr q30, [x10, #96]
+	WORD $0x3dc01d5f // ldr q31, [x10, #112]
+	WORD $0x3dc02154 // ldr q20, [x10, #128]
+	WORD $0x3dc02555 // ldr q21, [x10, #144]
+	WORD $0x3dc02956 // ldr q22, [x10, #160]
+	WORD $0x3dc02d57 // ldr q23, [x10, #176]
+	WORD $0x3dc03140 // ldr q0, [x10, #192]
+	WORD $0x3dc03541 // ldr q1, [x10, #208]
+	WORD $0x3dc03942 // ldr q2, [x10, #224]
+	WORD $0x3dc03d43 // ldr q3, [x10, #240]
 position1_64:
-	WORD $0xbd4001d0 // ldr s16, [x14]
-	WORD $0x3dc001f1 // ldr q17, [x15]
-	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
-	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
-	WORD $0x3dc005f3 // ldr q19, [x15, #16]
-	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
-	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
-	WORD $0x4f901220 // fmla v0.4s, v17.4s, v16.s[0]
-	WORD $0x4f901241 // fmla v1.4s, v18.4s, v16.s[0]
-	WORD $0x4f901262 // fmla v2.4s, v19.4s, v16.s[0]
-	WORD $0x4f901283 // fmla v3.4s, v20.4s, v16.s[0]
-	WORD $0x3dc009f1 // ldr q17, [x15, #32]
-	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
-	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
-	WORD $0x3dc00df3 // ldr q19, [x15, #48]
-	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
-	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
-	WORD $0x4f901224 // fmla v4.4s, v17.4s, v16.s[0]
-	WORD $0x4f901245 // fmla v5.4s, v18.4s, v16.s[0]
-	WORD $0x4f901266 // fmla v6.4s, v19.4s, v16.s[0]
-	WORD $0x4f901287 // fmla v7.4s, v20.4s, v16.s[0]
-	WORD $0x3dc011f1 // ldr q17, [x15, #64]
-	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
-	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
-	WORD $0x3dc015f3 // ldr q19, [x15, #80]
-	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
-	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
-	WORD $0x4f901228 // fmla v8.4s, v17.4s, v16.s[0]
-	WORD $0x4f901249 // fmla v9.4s, v18.4s, v16.s[0]
-	WORD $0x4f90126a // fmla v10.4s, v19.4s, v16.s[0]
-	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	WORD $0x3dc001e5 // ldr q5, [x15]
+	WORD $0xbd4001c4 // ldr s4, [x14]
+	WORD $0x3dc005e7 // ldr q7, [x15, #16]
+	WORD $0x3dc009e9 // ldr q9, [x15, #32]
+	WORD $0x4e2178a6 // fcvtl2 v6.4s, v5.8h
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x3dc00deb // ldr q11, [x15, #48]
+	WORD $0x3dc011ed // ldr q13, [x15, #64]
+	WORD $0x3dc015ef // ldr q15, [x15, #80]
 	WORD $0x3dc019f1 // ldr q17, [x15, #96]
+	WORD $0x3dc01df3 // ldr q19, [x15, #112]
+	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
+	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
+	WORD $0x4f8410b8 // fmla v24.4s, v5.4s, v4.s[0]
+	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
+	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
 	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
 	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
-	WORD $0x3dc01df3 // ldr q19, [x15, #112]
-	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
+	WORD $0x4e217a65 // fcvtl2 v5.4s, v19.8h
 	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
-	WORD $0x4f90122c // fmla v12.4s, v17.4s, v16.s[0]
-	WORD $0x4f90124d // fmla v13.4s, v18.4s, v16.s[0]
-	WORD $0x4f90126e // fmla v14.4s, v19.4s, v16.s[0]
-	WORD $0x4f90128f // fmla v15.4s, v20.4s, v16.s[0]
+	WORD $0x4f8410d9 // fmla v25.4s, v6.4s, v4.s[0]
+	WORD $0x4f8410fa // fmla v26.4s, v7.4s, v4.s[0]
+	WORD $0x4f84111b // fmla v27.4s, v8.4s, v4.s[0]
+	WORD $0x4f84113c // fmla v28.4s, v9.4s, v4.s[0]
+	WORD $0x4f84115d // fmla v29.4s, v10.4s, v4.s[0]
+	WORD $0x4f84117e // fmla v30.4s, v11.4s, v4.s[0]
+	WORD $0x4f84119f // fmla v31.4s, v12.4s, v4.s[0]
+	WORD $0x4f8411b4 // fmla v20.4s, v13.4s, v4.s[0]
+	WORD $0x4f8411d5 // fmla v21.4s, v14.4s, v4.s[0]
+	WORD $0x4f8411f6 // fmla v22.4s, v15.4s, v4.s[0]
+	WORD $0x4f841217 // fmla v23.4s, v16.4s, v4.s[0]
+	WORD $0x4f841220 // fmla v0.4s, v17.4s, v4.s[0]
+	WORD $0x4f841241 // fmla v1.4s, v18.4s, v4.s[0]
+	WORD $0x4f841262 // fmla v2.4s, v19.4s, v4.s[0]
+	WORD $0x4f8410a3 // fmla v3.4s, v5.4s, v4.s[0]
 	ADD $4, R14
 	ADD R6, R15
 	SUB $1, R16
 	CBNZ R16, position1_64
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
-	WORD $0x3d801144 // str q4, [x10, #64]
-	WORD $0x3d801545 // str q5, [x10, #80]
-	WORD $0x3d801946 // str q6, [x10, #96]
-	WORD $0x3d801d47 // str q7, [x10, #112]
-	WORD $0x3d802148 // str q8, [x10, #128]
-	WORD $0x3d802549 // str q9, [x10, #144]
-	WORD $0x3d80294a // str q10, [x10, #160]
-	WORD $0x3d802d4b // str q11, [x10, #176]
-	WORD $0x3d80314c // str q12, [x10, #192]
-	WORD $0x3d80354d // str q13, [x10, #208]
-	WORD $0x3d80394e // str q14, [x10, #224]
-	WORD $0x3d803d4f // str q15, [x10, #240]
+	WORD $0x3d800158 // str q24, [x10]
+	WORD $0x3d800559 // str q25, [x10, #16]
+	WORD $0x3d80095a // str q26, [x10, #32]
+	WORD $0x3d800d5b // str q27, [x10, #48]
+	WORD $0x3d80115c // str q28, [x10, #64]
+	WORD $0x3d80155d // str q29, [x10, #80]
+	WORD $0x3d80195e // str q30, [x10, #96]
+	WORD $0x3d801d5f // str q31, [x10, #112]
+	WORD $0x3d802154 // str q20, [x10, #128]
+	WORD $0x3d802555 // str q21, [x10, #144]
+	WORD $0x3d802956 // str q22, [x10, #160]
+	WORD $0x3d802d57 // str q23, [x10, #176]
+	WORD $0x3d803140 // str q0, [x10, #192]
+	WORD $0x3d803541 // str q1, [x10, #208]
+	WORD $0x3d803942 // str q2, [x10, #224]
+	WORD $0x3d803d43 // str q3, [x10, #240]
 	ADD $256, R10
 	ADD $128, R8
 	SUB $64, R9
@@ -1045,30 +1045,30 @@ slice1_16:
 	MOVD R0, R14
 	MOVD R8, R15
 	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
+	WORD $0x3dc00146 // ldr q6, [x10]
+	WORD $0x3dc00547 // ldr q7, [x10, #16]
+	WORD $0x3dc00948 // ldr q8, [x10, #32]
+	WORD $0x3dc00d49 // ldr q9, [x10, #48]
 position1_16:
-	WORD $0xbd4001c4 // ldr s4, [x14]
-	WORD $0x3dc001e5 // ldr q5, [x15]
-	WORD $0x4e2178a6 // fcvtl2 v6.4s, v5.8h
-	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
-	WORD $0x3dc005e7 // ldr q7, [x15, #16]
-	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
-	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
-	WORD $0x4f8410a0 // fmla v0.4s, v5.4s, v4.s[0]
-	WORD $0x4f8410c1 // fmla v1.4s, v6.4s, v4.s[0]
-	WORD $0x4f8410e2 // fmla v2.4s, v7.4s, v4.s[0]
-	WORD $0x4f841103 // fmla v3.4s, v8.4s, v4.s[0]
+	WORD $0x3dc001eb // ldr q11, [x15]
+	WORD $0x3dc005ed // ldr q13, [x15, #16]
+	WORD $0xbd4001ca // ldr s10, [x14]
+	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
+	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4f8a1187 // fmla v7.4s, v12.4s, v10.s[0]
+	WORD $0x4f8a1166 // fmla v6.4s, v11.4s, v10.s[0]
+	WORD $0x4f8a11c9 // fmla v9.4s, v14.4s, v10.s[0]
+	WORD $0x4f8a11a8 // fmla v8.4s, v13.4s, v10.s[0]
 	ADD $4, R14
 	ADD R6, R15
 	SUB $1, R16
 	CBNZ R16, position1_16
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
+	WORD $0x3d800146 // str q6, [x10]
+	WORD $0x3d800547 // str q7, [x10, #16]
+	WORD $0x3d800948 // str q8, [x10, #32]
+	WORD $0x3d800d49 // str q9, [x10, #48]
 	ADD $64, R10
 	ADD $32, R8
 	SUB $16, R9
@@ -1177,42 +1177,42 @@ queries2:
 	ADD R5, R8, R9
 	MOVD R1, R6
 	MOVD R4, R7
-	WORD $0x4f000400 // movi v0.4s, #0
-	WORD $0x4f000401 // movi v1.4s, #0
-	WORD $0x4f000402 // movi v2.4s, #0
-	WORD $0x4f000403 // movi v3.4s, #0
-	WORD $0x4f000404 // movi v4.4s, #0
-	WORD $0x4f000405 // movi v5.4s, #0
-	WORD $0x4f000406 // movi v6.4s, #0
-	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000415 // movi v21.4s, #0
+	WORD $0x4f000416 // movi v22.4s, #0
+	WORD $0x4f000417 // movi v23.4s, #0
+	WORD $0x4f000418 // movi v24.4s, #0
+	WORD $0x4f000419 // movi v25.4s, #0
+	WORD $0x4f00041a // movi v26.4s, #0
+	WORD $0x4f00041b // movi v27.4s, #0
+	WORD $0x4f00041c // movi v28.4s, #0
 dimension2:
-	WORD $0x3dc000c8 // ldr q8, [x6]
-	WORD $0x3dc004c9 // ldr q9, [x6, #16]
-	WORD $0x3dc008ca // ldr q10, [x6, #32]
-	WORD $0x3dc00ccb // ldr q11, [x6, #48]
-	WORD $0xbd40010c // ldr s12, [x8]
-	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
-	WORD $0x4f8c1121 // fmla v1.4s, v9.4s, v12.s[0]
-	WORD $0x4f8c1142 // fmla v2.4s, v10.4s, v12.s[0]
-	WORD $0x4f8c1163 // fmla v3.4s, v11.4s, v12.s[0]
-	WORD $0xbd40012c // ldr s12, [x9]
-	WORD $0x4f8c1104 // fmla v4.4s, v8.4s, v12.s[0]
-	WORD $0x4f8c1125 // fmla v5.4s, v9.4s, v12.s[0]
-	WORD $0x4f8c1146 // fmla v6.4s, v10.4s, v12.s[0]
-	WORD $0x4f8c1167 // fmla v7.4s, v11.4s, v12.s[0]
+	WORD $0x3dc000dd // ldr q29, [x6]
+	WORD $0x3dc004de // ldr q30, [x6, #16]
+	WORD $0x3dc008df // ldr q31, [x6, #32]
+	WORD $0x3dc00cc0 // ldr q0, [x6, #48]
+	WORD $0xbd400101 // ldr s1, [x8]
+	WORD $0x4f8113b5 // fmla v21.4s, v29.4s, v1.s[0]
+	WORD $0x4f8113d6 // fmla v22.4s, v30.4s, v1.s[0]
+	WORD $0x4f8113f7 // fmla v23.4s, v31.4s, v1.s[0]
+	WORD $0x4f811018 // fmla v24.4s, v0.4s, v1.s[0]
+	WORD $0xbd400121 // ldr s1, [x9]
+	WORD $0x4f8113b9 // fmla v25.4s, v29.4s, v1.s[0]
+	WORD $0x4f8113da // fmla v26.4s, v30.4s, v1.s[0]
+	WORD $0x4f8113fb // fmla v27.4s, v31.4s, v1.s[0]
+	WORD $0x4f81101c // fmla v28.4s, v0.4s, v1.s[0]
 	ADD $64, R6
 	ADD $4, R8
 	ADD $4, R9
 	SUB $1, R7
 	CBNZ R7, dimension2
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
-	WORD $0x3d810044 // str q4, [x2, #1024]
-	WORD $0x3d810445 // str q5, [x2, #1040]
-	WORD $0x3d810846 // str q6, [x2, #1056]
-	WORD $0x3d810c47 // str q7, [x2, #1072]
+	WORD $0x3d800055 // str q21, [x2]
+	WORD $0x3d800456 // str q22, [x2, #16]
+	WORD $0x3d800857 // str q23, [x2, #32]
+	WORD $0x3d800c58 // str q24, [x2, #48]
+	WORD $0x3d810059 // str q25, [x2, #1024]
+	WORD $0x3d81045a // str q26, [x2, #1040]
+	WORD $0x3d81085b // str q27, [x2, #1056]
+	WORD $0x3d810c5c // str q28, [x2, #1072]
 	ADD R5, R0
 	ADD R5, R0
 	ADD $2048, R2
@@ -1225,28 +1225,28 @@ queries1:
 	MOVD R0, R8
 	MOVD R1, R6
 	MOVD R4, R7
-	WORD $0x4f000400 // movi v0.4s, #0
-	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
 	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
 dimension1:
-	WORD $0x3dc000c4 // ldr q4, [x6]
-	WORD $0x3dc004c5 // ldr q5, [x6, #16]
-	WORD $0x3dc008c6 // ldr q6, [x6, #32]
-	WORD $0x3dc00cc7 // ldr q7, [x6, #48]
-	WORD $0xbd400108 // ldr s8, [x8]
-	WORD $0x4f881080 // fmla v0.4s, v4.4s, v8.s[0]
-	WORD $0x4f8810a1 // fmla v1.4s, v5.4s, v8.s[0]
-	WORD $0x4f8810c2 // fmla v2.4s, v6.4s, v8.s[0]
-	WORD $0x4f8810e3 // fmla v3.4s, v7.4s, v8.s[0]
+	WORD $0x3dc000c6 // ldr q6, [x6]
+	WORD $0x3dc004c7 // ldr q7, [x6, #16]
+	WORD $0x3dc008c8 // ldr q8, [x6, #32]
+	WORD $0x3dc00cc9 // ldr q9, [x6, #48]
+	WORD $0xbd40010a // ldr s10, [x8]
+	WORD $0x4f8a10c2 // fmla v2.4s, v6.4s, v10.s[0]
+	WORD $0x4f8a10e3 // fmla v3.4s, v7.4s, v10.s[0]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1125 // fmla v5.4s, v9.4s, v10.s[0]
 	ADD $64, R6
 	ADD $4, R8
 	SUB $1, R7
 	CBNZ R7, dimension1
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
+	WORD $0x3d800042 // str q2, [x2]
+	WORD $0x3d800443 // str q3, [x2, #16]
+	WORD $0x3d800844 // str q4, [x2, #32]
+	WORD $0x3d800c45 // str q5, [x2, #48]
 	ADD R5, R0
 	ADD $1024, R2
 	SUB $1, R3
@@ -1368,76 +1368,76 @@ slice1_64:
 	MOVD R0, R14
 	MOVD R8, R15
 	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
-	WORD $0x3dc01144 // ldr q4, [x10, #64]
-	WORD $0x3dc01545 // ldr q5, [x10, #80]
-	WORD $0x3dc01946 // ldr q6, [x10, #96]
-	WORD $0x3dc01d47 // ldr q7, [x10, #112]
-	WORD $0x3dc02148 // ldr q8, [x10, #128]
-	WORD $0x3dc02549 // ldr q9, [x10, #144]
-	WORD $0x3dc0294a // ldr q10, [x10, #160]
-	WORD $0x3dc02d4b // ldr q11, [x10, #176]
-	WORD $0x3dc0314c // ldr q12, [x10, #192]
-	WORD $0x3dc0354d // ldr q13, [x10, #208]
-	WORD $0x3dc0394e // ldr q14, [x10, #224]
-	WORD $0x3dc03d4f // ldr q15, [x10, #240]
+	WORD $0x3dc00158 // ldr q24, [x10]
+	WORD $0x3dc00559 // ldr q25, [x10, #16]
+	WORD $0x3dc0095a // ldr q26, [x10, #32]
+	WORD $0x3dc00d5b // ldr q27, [x10, #48]
+	WORD $0x3dc0115c // ldr q28, [x10, #64]
+	WORD $0x3dc0155d // ldr q29, [x10, #80]
+	WORD $0x3dc0195e // ldr q30, [x10, #96]
+	WORD $0x3dc01d5f // ldr q31, [x10, #112]
+	WORD $0x3dc02154 // ldr q20, [x10, #128]
+	WORD $0x3dc02555 // ldr q21, [x10, #144]
+	WORD $0x3dc02956 // ldr q22, [x10, #160]
+	WORD $0x3dc02d57 // ldr q23, [x10, #176]
+	WORD $0x3dc03140 // ldr q0, [x10, #192]
+	WORD $0x3dc03541 // ldr q1, [x10, #208]
+	WORD $0x3dc03942 // ldr q2, [x10, #224]
+	WORD $0x3dc03d43 // ldr q3, [x10, #240]
 position1_64:
-	WORD $0xbd4001d0 // ldr s16, [x14]
-	WORD $0x3dc001f1 // ldr q17, [x15]
-	WORD $0x3dc005f2 // ldr q18, [x15, #16]
-	WORD $0x3dc009f3 // ldr q19, [x15, #32]
-	WORD $0x3dc00df4 // ldr q20, [x15, #48]
-	WORD $0x4f901220 // fmla v0.4s, v17.4s, v16.s[0]
-	WORD $0x4f901241 // fmla v1.4s, v18.4s, v16.s[0]
-	WORD $0x4f901262 // fmla v2.4s, v19.4s, v16.s[0]
-	WORD $0x4f901283 // fmla v3.4s, v20.4s, v16.s[0]
-	WORD $0x3dc011f1 // ldr q17, [x15, #64]
-	WORD $0x3dc015f2 // ldr q18, [x15, #80]
-	WORD $0x3dc019f3 // ldr q19, [x15, #96]
-	WORD $0x3dc01df4 // ldr q20, [x15, #112]
-	WORD $0x4f901224 // fmla v4.4s, v17.4s, v16.s[0]
-	WORD $0x4f901245 // fmla v5.4s, v18.4s, v16.s[0]
-	WORD $0x4f901266 // fmla v6.4s, v19.4s, v16.s[0]
-	WORD $0x4f901287 // fmla v7.4s, v20.4s, v16.s[0]
-	WORD $0x3dc021f1 // ldr q17, [x15, #128]
-	WORD $0x3dc025f2 // ldr q18, [x15, #144]
-	WORD $0x3dc029f3 // ldr q19, [x15, #160]
-	WORD $0x3dc02df4 // ldr q20, [x15, #176]
-	WORD $0x4f901228 // fmla v8.4s, v17.4s, v16.s[0]
-	WORD $0x4f901249 // fmla v9.4s, v18.4s, v16.s[0]
-	WORD $0x4f90126a // fmla v10.4s, v19.4s, v16.s[0]
-	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	WORD $0xbd4001c4 // ldr s4, [x14]
+	WORD $0x3dc001e5 // ldr q5, [x15]
+	WORD $0x3dc005e6 // ldr q6, [x15, #16]
+	WORD $0x3dc009e7 // ldr q7, [x15, #32]
+	WORD $0x3dc00de8 // ldr q8, [x15, #48]
+	WORD $0x4f8410b8 // fmla v24.4s, v5.4s, v4.s[0]
+	WORD $0x3dc011e9 // ldr q9, [x15, #64]
+	WORD $0x3dc015ea // ldr q10, [x15, #80]
+	WORD $0x3dc019eb // ldr q11, [x15, #96]
+	WORD $0x3dc01dec // ldr q12, [x15, #112]
+	WORD $0x3dc021ed // ldr q13, [x15, #128]
+	WORD $0x3dc025ee // ldr q14, [x15, #144]
+	WORD $0x3dc029ef // ldr q15, [x15, #160]
+	WORD $0x3dc02df0 // ldr q16, [x15, #176]
 	WORD $0x3dc031f1 // ldr q17, [x15, #192]
 	WORD $0x3dc035f2 // ldr q18, [x15, #208]
 	WORD $0x3dc039f3 // ldr q19, [x15, #224]
-	WORD $0x3dc03df4 // ldr q20, [x15, #240]
-	WORD $0x4f90122c // fmla v12.4s, v17.4s, v16.s[0]
-	WORD $0x4f90124d // fmla v13.4s, v18.4s, v16.s[0]
-	WORD $0x4f90126e // fmla v14.4s, v19.4s, v16.s[0]
-	WORD $0x4f90128f // fmla v15.4s, v20.4s, v16.s[0]
+	WORD $0x3dc03de5 // ldr q5, [x15, #240]
+	WORD $0x4f8410d9 // fmla v25.4s, v6.4s, v4.s[0]
+	WORD $0x4f8410fa // fmla v26.4s, v7.4s, v4.s[0]
+	WORD $0x4f84111b // fmla v27.4s, v8.4s, v4.s[0]
+	WORD $0x4f84113c // fmla v28.4s, v9.4s, v4.s[0]
+	WORD $0x4f84115d // fmla v29.4s, v10.4s, v4.s[0]
+	WORD $0x4f84117e // fmla v30.4s, v11.4s, v4.s[0]
+	WORD $0x4f84119f // fmla v31.4s, v12.4s, v4.s[0]
+	WORD $0x4f8411b4 // fmla v20.4s, v13.4s, v4.s[0]
+	WORD $0x4f8411d5 // fmla v21.4s, v14.4s, v4.s[0]
+	WORD $0x4f8411f6 // fmla v22.4s, v15.4s, v4.s[0]
+	WORD $0x4f841217 // fmla v23.4s, v16.4s, v4.s[0]
+	WORD $0x4f841220 // fmla v0.4s, v17.4s, v4.s[0]
+	WORD $0x4f841241 // fmla v1.4s, v18.4s, v4.s[0]
+	WORD $0x4f841262 // fmla v2.4s, v19.4s, v4.s[0]
+	WORD $0x4f8410a3 // fmla v3.4s, v5.4s, v4.s[0]
 	ADD $4, R14
 	ADD R6, R15
 	SUB $1, R16
 	CBNZ R16, position1_64
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
-	WORD $0x3d801144 // str q4, [x10, #64]
-	WORD $0x3d801545 // str q5, [x10, #80]
-	WORD $0x3d801946 // str q6, [x10, #96]
-	WORD $0x3d801d47 // str q7, [x10, #112]
-	WORD $0x3d802148 // str q8, [x10, #128]
-	WORD $0x3d802549 // str q9, [x10, #144]
-	WORD $0x3d80294a // str q10, [x10, #160]
-	WORD $0x3d802d4b // str q11, [x10, #176]
-	WORD $0x3d80314c // str q12, [x10, #192]
-	WORD $0x3d80354d // str q13, [x10, #208]
-	WORD $0x3d80394e // str q14, [x10, #224]
-	WORD $0x3d803d4f // str q15, [x10, #240]
+	WORD $0x3d800158 // str q24, [x10]
+	WORD $0x3d800559 // str q25, [x10, #16]
+	WORD $0x3d80095a // str q26, [x10, #32]
+	WORD $0x3d800d5b // str q27, [x10, #48]
+	WORD $0x3d80115c // str q28, [x10, #64]
+	WORD $0x3d80155d // str q29, [x10, #80]
+	WORD $0x3d80195e // str q30, [x10, #96]
+	WORD $0x3d801d5f // str q31, [x10, #112]
+	WORD $0x3d802154 // str q20, [x10, #128]
+	WORD $0x3d802555 // str q21, [x10, #144]
+	WORD $0x3d802956 // str q22, [x10, #160]
+	WORD $0x3d802d57 // str q23, [x10, #176]
+	WORD $0x3d803140 // str q0, [x10, #192]
+	WORD $0x3d803541 // str q1, [x10, #208]
+	WORD $0x3d803942 // str q2, [x10, #224]
+	WORD $0x3d803d43 // str q3, [x10, #240]
 	ADD $256, R10
 	ADD $256, R8
 	SUB $64, R9
@@ -1449,28 +1449,28 @@ slice1_16:
 	MOVD R0, R14
 	MOVD R8, R15
 	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
+	WORD $0x3dc00146 // ldr q6, [x10]
+	WORD $0x3dc00547 // ldr q7, [x10, #16]
+	WORD $0x3dc00948 // ldr q8, [x10, #32]
+	WORD $0x3dc00d49 // ldr q9, [x10, #48]
 position1_16:
-	WORD $0xbd4001c4 // ldr s4, [x14]
-	WORD $0x3dc001e5 // ldr q5, [x15]
-	WORD $0x3dc005e6 // ldr q6, [x15, #16]
-	WORD $0x3dc009e7 // ldr q7, [x15, #32]
-	WORD $0x3dc00de8 // ldr q8, [x15, #48]
-	WORD $0x4f8410a0 // fmla v0.4s, v5.4s, v4.s[0]
-	WORD $0x4f8410c1 // fmla v1.4s, v6.4s, v4.s[0]
-	WORD $0x4f8410e2 // fmla v2.4s, v7.4s, v4.s[0]
-	WORD $0x4f841103 // fmla v3.4s, v8.4s, v4.s[0]
+	WORD $0xbd4001ca // ldr s10, [x14]
+	WORD $0x3dc001eb // ldr q11, [x15]
+	WORD $0x3dc005ec // ldr q12, [x15, #16]
+	WORD $0x3dc009ed // ldr q13, [x15, #32]
+	WORD $0x3dc00dee // ldr q14, [x15, #48]
+	WORD $0x4f8a1166 // fmla v6.4s, v11.4s, v10.s[0]
+	WORD $0x4f8a1187 // fmla v7.4s, v12.4s, v10.s[0]
+	WORD $0x4f8a11a8 // fmla v8.4s, v13.4s, v10.s[0]
+	WORD $0x4f8a11c9 // fmla v9.4s, v14.4s, v10.s[0]
 	ADD $4, R14
 	ADD R6, R15
 	SUB $1, R16
 	CBNZ R16, position1_16
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
+	WORD $0x3d800146 // str q6, [x10]
+	WORD $0x3d800547 // str q7, [x10, #16]
+	WORD $0x3d800948 // str q8, [x10, #32]
+	WORD $0x3d800d49 // str q9, [x10, #48]
 	ADD $64, R10
 	ADD $64, R8
 	SUB $16, R9
@@ -1494,256 +1494,256 @@ TEXT ·soften_neon(SB), NOSPLIT, $0-44
 	WORD $0x4e040ca0 // dup v0.4s, w5
 	MOVD $0x03020100, R5
 	WORD $0x4e040ca2 // dup v2.4s, w5
+	WORD $0x4f000484 // movi v4.4s, #4
 	WORD $0x2f08a442 // ushll v2.8h, v2.8b, #0
 	WORD $0x2f10a442 // ushll v2.4s, v2.4h, #0
 	WORD $0x6ea08442 // sub v2.4s, v2.4s, v0.4s
-	WORD $0x4f000484 // movi v4.4s, #4
 	BIC $15, R1, R2
 	ADD R2<<2, R0
-	FMOVS scale+24(FP), F0
+	FMOVS scale+24(FP), F5
 	MOVD $0x2b800000, R1
-	WORD $0x4e040c25 // dup v5.4s, w1
-	MOVD $0xff800000, R1
 	WORD $0x4e040c26 // dup v6.4s, w1
 	MOVD $0xff800000, R1
 	WORD $0x4e040c27 // dup v7.4s, w1
-	MOVD $0x7f800000, R1
+	MOVD $0xff800000, R1
 	WORD $0x4e040c28 // dup v8.4s, w1
-	WORD $0x4f000409 // movi v9.4s, #0
+	MOVD $0x7f800000, R1
+	WORD $0x4e040c29 // dup v9.4s, w1
+	WORD $0x4f00040a // movi v10.4s, #0
 	MOVD R2, R3
 	MOVD R0, R1
 	WORD $0x4ea21c43 // mov v3.16b, v2.16b
 largest:
-	WORD $0x3dc0002a // ldr q10, [x1]
-	WORD $0x6ea3342b // cmhi v11.4s, v1.4s, v3.4s
-	WORD $0x4f80914a // fmul v10.4s, v10.4s, v0.s[0]
-	WORD $0x4ea0f94d // fabs v13.4s, v10.4s
-	WORD $0x6ea53dad // cmhs v13.4s, v13.4s, v5.4s
-	WORD $0x4e2d1d4a // and v10.16b, v10.16b, v13.16b
-	WORD $0x4ea0f94c // fabs v12.4s, v10.4s
-	WORD $0x6ea83d8c // cmhs v12.4s, v12.4s, v8.4s
-	WORD $0x4e2b1d8c // and v12.16b, v12.16b, v11.16b
-	WORD $0x4eac1d29 // orr v9.16b, v9.16b, v12.16b
-	WORD $0x4ea61ccc // mov v12.16b, v6.16b
-	WORD $0x6eab1d4c // bit v12.16b, v10.16b, v11.16b
-	WORD $0x4e2cf4e7 // fmax v7.4s, v7.4s, v12.4s
-	WORD $0x3d80002a // str q10, [x1]
+	WORD $0x3dc0002b // ldr q11, [x1]
+	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc0042a // ldr q10, [x1, #16]
-	WORD $0x6ea3342b // cmhi v11.4s, v1.4s, v3.4s
-	WORD $0x4f80914a // fmul v10.4s, v10.4s, v0.s[0]
-	WORD $0x4ea0f94d // fabs v13.4s, v10.4s
-	WORD $0x6ea53dad // cmhs v13.4s, v13.4s, v5.4s
-	WORD $0x4e2d1d4a // and v10.16b, v10.16b, v13.16b
-	WORD $0x4ea0f94c // fabs v12.4s, v10.4s
-	WORD $0x6ea83d8c // cmhs v12.4s, v12.4s, v8.4s
-	WORD $0x4e2b1d8c // and v12.16b, v12.16b, v11.16b
-	WORD $0x4eac1d29 // orr v9.16b, v9.16b, v12.16b
-	WORD $0x4ea61ccc // mov v12.16b, v6.16b
-	WORD $0x6eab1d4c // bit v12.16b, v10.16b, v11.16b
-	WORD $0x4e2cf4e7 // fmax v7.4s, v7.4s, v12.4s
-	WORD $0x3d80042a // str q10, [x1, #16]
+	WORD $0x4f85916b // fmul v11.4s, v11.4s, v5.s[0]
+	WORD $0x4ea0f96e // fabs v14.4s, v11.4s
+	WORD $0x6ea63dce // cmhs v14.4s, v14.4s, v6.4s
+	WORD $0x4e2e1d6b // and v11.16b, v11.16b, v14.16b
+	WORD $0x4ea0f96d // fabs v13.4s, v11.4s
+	WORD $0x3d80002b // str q11, [x1]
+	WORD $0x6ea93dad // cmhs v13.4s, v13.4s, v9.4s
+	WORD $0x4e2c1dad // and v13.16b, v13.16b, v12.16b
+	WORD $0x4ead1d4a // orr v10.16b, v10.16b, v13.16b
+	WORD $0x4ea71ced // mov v13.16b, v7.16b
+	WORD $0x6eac1d6d // bit v13.16b, v11.16b, v12.16b
+	WORD $0x3dc0042b // ldr q11, [x1, #16]
+	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc0082a // ldr q10, [x1, #32]
-	WORD $0x6ea3342b // cmhi v11.4s, v1.4s, v3.4s
-	WORD $0x4f80914a // fmul v10.4s, v10.4s, v0.s[0]
-	WORD $0x4ea0f94d // fabs v13.4s, v10.4s
-	WORD $0x6ea53dad // cmhs v13.4s, v13.4s, v5.4s
-	WORD $0x4e2d1d4a // and v10.16b, v10.16b, v13.16b
-	WORD $0x4ea0f94c // fabs v12.4s, v10.4s
-	WORD $0x6ea83d8c // cmhs v12.4s, v12.4s, v8.4s
-	WORD $0x4e2b1d8c // and v12.16b, v12.16b, v11.16b
-	WORD $0x4eac1d29 // orr v9.16b, v9.16b, v12.16b
-	WORD $0x4ea61ccc // mov v12.16b, v6.16b
-	WORD $0x6eab1d4c // bit v12.16b, v10.16b, v11.16b
-	WORD $0x4e2cf4e7 // fmax v7.4s, v7.4s, v12.4s
-	WORD $0x3d80082a // str q10, [x1, #32]
+	WORD $0x4e2df508 // fmax v8.4s, v8.4s, v13.4s
+	WORD $0x4f85916b // fmul v11.4s, v11.4s, v5.s[0]
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x6ea63e10 // cmhs v16.4s, v16.4s, v6.4s
+	WORD $0x4e301d6b // and v11.16b, v11.16b, v16.16b
+	WORD $0x4ea0f96f // fabs v15.4s, v11.4s
+	WORD $0x3d80042b // str q11, [x1, #16]
+	WORD $0x6ea93def // cmhs v15.4s, v15.4s, v9.4s
+	WORD $0x4e2c1def // and v15.16b, v15.16b, v12.16b
+	WORD $0x4eaf1d4a // orr v10.16b, v10.16b, v15.16b
+	WORD $0x4ea71cef // mov v15.16b, v7.16b
+	WORD $0x6eac1d6f // bit v15.16b, v11.16b, v12.16b
+	WORD $0x3dc0082b // ldr q11, [x1, #32]
+	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc00c2a // ldr q10, [x1, #48]
-	WORD $0x6ea3342b // cmhi v11.4s, v1.4s, v3.4s
-	WORD $0x4f80914a // fmul v10.4s, v10.4s, v0.s[0]
-	WORD $0x4ea0f94d // fabs v13.4s, v10.4s
-	WORD $0x6ea53dad // cmhs v13.4s, v13.4s, v5.4s
-	WORD $0x4e2d1d4a // and v10.16b, v10.16b, v13.16b
-	WORD $0x4ea0f94c // fabs v12.4s, v10.4s
-	WORD $0x6ea83d8c // cmhs v12.4s, v12.4s, v8.4s
-	WORD $0x4e2b1d8c // and v12.16b, v12.16b, v11.16b
-	WORD $0x4eac1d29 // orr v9.16b, v9.16b, v12.16b
-	WORD $0x4ea61ccc // mov v12.16b, v6.16b
-	WORD $0x6eab1d4c // bit v12.16b, v10.16b, v11.16b
-	WORD $0x4e2cf4e7 // fmax v7.4s, v7.4s, v12.4s
-	WORD $0x3d800c2a // str q10, [x1, #48]
+	WORD $0x4e2ff508 // fmax v8.4s, v8.4s, v15.4s
+	WORD $0x4f85916b // fmul v11.4s, v11.4s, v5.s[0]
+	WORD $0x4ea0f972 // fabs v18.4s, v11.4s
+	WORD $0x6ea63e52 // cmhs v18.4s, v18.4s, v6.4s
+	WORD $0x4e321d6b // and v11.16b, v11.16b, v18.16b
+	WORD $0x4ea0f971 // fabs v17.4s, v11.4s
+	WORD $0x3d80082b // str q11, [x1, #32]
+	WORD $0x6ea93e31 // cmhs v17.4s, v17.4s, v9.4s
+	WORD $0x4e2c1e31 // and v17.16b, v17.16b, v12.16b
+	WORD $0x4eb11d4a // orr v10.16b, v10.16b, v17.16b
+	WORD $0x4ea71cf1 // mov v17.16b, v7.16b
+	WORD $0x6eac1d71 // bit v17.16b, v11.16b, v12.16b
+	WORD $0x3dc00c2b // ldr q11, [x1, #48]
+	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
+	WORD $0x4e31f508 // fmax v8.4s, v8.4s, v17.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
+	WORD $0x4f85916b // fmul v11.4s, v11.4s, v5.s[0]
+	WORD $0x4ea0f974 // fabs v20.4s, v11.4s
+	WORD $0x6ea63e94 // cmhs v20.4s, v20.4s, v6.4s
+	WORD $0x4e341d6b // and v11.16b, v11.16b, v20.16b
+	WORD $0x4ea0f973 // fabs v19.4s, v11.4s
+	WORD $0x3d800c2b // str q11, [x1, #48]
+	WORD $0x6ea93e73 // cmhs v19.4s, v19.4s, v9.4s
+	WORD $0x4e2c1e73 // and v19.16b, v19.16b, v12.16b
+	WORD $0x4eb31d4a // orr v10.16b, v10.16b, v19.16b
+	WORD $0x4ea71cf3 // mov v19.16b, v7.16b
+	WORD $0x6eac1d73 // bit v19.16b, v11.16b, v12.16b
+	WORD $0x4e33f508 // fmax v8.4s, v8.4s, v19.4s
 	ADD $64, R1
 	ADD $16, R3
 	CMP R4, R3
 	BLT largest
-	WORD $0x6eb0a929 // umaxv s9, v9.4s
-	WORD $0x6e30f8e7 // fmaxv s7, v7.4s
-	FMOVS F9, bad+40(FP)
-	FMOVS F7, maximum+32(FP)
-	WORD $0x4e0404e7 // dup v7.4s, v7.s[0]
+	WORD $0x6eb0a94a // umaxv s10, v10.4s
+	WORD $0x6e30f908 // fmaxv s8, v8.4s
+	FMOVS F10, bad+40(FP)
+	FMOVS F8, maximum+32(FP)
+	WORD $0x4e040508 // dup v8.4s, v8.s[0]
 	MOVD $0xc1d80000, R1
-	WORD $0x4e040c20 // dup v0.4s, w1
+	WORD $0x4e040c35 // dup v21.4s, w1
 	MOVD $0x42b00000, R1
-	WORD $0x4e040c25 // dup v5.4s, w1
+	WORD $0x4e040c36 // dup v22.4s, w1
 	MOVD $0x3fb8aa3b, R1
-	WORD $0x4e040c26 // dup v6.4s, w1
+	WORD $0x4e040c37 // dup v23.4s, w1
 	MOVD $0x3f317200, R1
-	WORD $0x4e040c28 // dup v8.4s, w1
+	WORD $0x4e040c38 // dup v24.4s, w1
 	MOVD $0x35bfbe8e, R1
-	WORD $0x4e040c29 // dup v9.4s, w1
+	WORD $0x4e040c39 // dup v25.4s, w1
 	MOVD $0x3f800000, R1
-	WORD $0x4e040c2a // dup v10.4s, w1
+	WORD $0x4e040c3a // dup v26.4s, w1
 	MOVD $0x3ab511e8, R1
-	WORD $0x4e040c2b // dup v11.4s, w1
+	WORD $0x4e040c3b // dup v27.4s, w1
 	MOVD $0x3c091d10, R1
-	WORD $0x4e040c2c // dup v12.4s, w1
+	WORD $0x4e040c3c // dup v28.4s, w1
 	MOVD $0x3d2aac79, R1
-	WORD $0x4e040c2d // dup v13.4s, w1
+	WORD $0x4e040c3d // dup v29.4s, w1
 	MOVD $0x3e2aaa49, R1
-	WORD $0x4e040c2e // dup v14.4s, w1
+	WORD $0x4e040c3e // dup v30.4s, w1
 	MOVD $0x3efffffe, R1
-	WORD $0x4e040c2f // dup v15.4s, w1
+	WORD $0x4e040c3f // dup v31.4s, w1
+	WORD $0x4f000400 // movi v0.4s, #0
+	WORD $0x4f00040e // movi v14.4s, #0
+	WORD $0x4f00040d // movi v13.4s, #0
 	WORD $0x4f000410 // movi v16.4s, #0
-	WORD $0x4f000411 // movi v17.4s, #0
-	WORD $0x4f000412 // movi v18.4s, #0
-	WORD $0x4f000413 // movi v19.4s, #0
 	MOVD R2, R3
 	MOVD R0, R1
 	WORD $0x4ea21c43 // mov v3.16b, v2.16b
 exponentials:
-	WORD $0x3dc00034 // ldr q20, [x1]
-	WORD $0x6ea33435 // cmhi v21.4s, v1.4s, v3.4s
-	WORD $0x4ea7d694 // fsub v20.4s, v20.4s, v7.4s
-	WORD $0x6e20e696 // fcmge v22.4s, v20.4s, v0.4s
-	WORD $0x4ea5f694 // fmin v20.4s, v20.4s, v5.4s
-	WORD $0x6e26de97 // fmul v23.4s, v20.4s, v6.4s
-	WORD $0x4e218af7 // frintn v23.4s, v23.4s
-	WORD $0x4ea8cef4 // fmls v20.4s, v23.4s, v8.4s
-	WORD $0x4ea9cef4 // fmls v20.4s, v23.4s, v9.4s
-	WORD $0x4eab1d78 // mov v24.16b, v11.16b
-	WORD $0x4eac1d99 // mov v25.16b, v12.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4ead1db8 // mov v24.16b, v13.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eae1dd9 // mov v25.16b, v14.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaf1df8 // mov v24.16b, v15.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eaa1d59 // mov v25.16b, v10.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaa1d58 // mov v24.16b, v10.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
-	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
-	WORD $0x4eb78714 // add v20.4s, v24.4s, v23.4s
-	WORD $0x4e361e94 // and v20.16b, v20.16b, v22.16b
-	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
-	WORD $0x4e34d610 // fadd v16.4s, v16.4s, v20.4s
-	WORD $0x3d800034 // str q20, [x1]
+	WORD $0x3dc0002f // ldr q15, [x1]
+	WORD $0x4ebb1f73 // mov v19.16b, v27.16b
+	WORD $0x4ebc1f8b // mov v11.16b, v28.16b
+	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
+	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
+	WORD $0x4ebb1f66 // mov v6.16b, v27.16b
+	WORD $0x4ebc1f87 // mov v7.16b, v28.16b
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc00434 // ldr q20, [x1, #16]
-	WORD $0x6ea33435 // cmhi v21.4s, v1.4s, v3.4s
-	WORD $0x4ea7d694 // fsub v20.4s, v20.4s, v7.4s
-	WORD $0x6e20e696 // fcmge v22.4s, v20.4s, v0.4s
-	WORD $0x4ea5f694 // fmin v20.4s, v20.4s, v5.4s
-	WORD $0x6e26de97 // fmul v23.4s, v20.4s, v6.4s
-	WORD $0x4e218af7 // frintn v23.4s, v23.4s
-	WORD $0x4ea8cef4 // fmls v20.4s, v23.4s, v8.4s
-	WORD $0x4ea9cef4 // fmls v20.4s, v23.4s, v9.4s
-	WORD $0x4eab1d78 // mov v24.16b, v11.16b
-	WORD $0x4eac1d99 // mov v25.16b, v12.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4ead1db8 // mov v24.16b, v13.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eae1dd9 // mov v25.16b, v14.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaf1df8 // mov v24.16b, v15.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eaa1d59 // mov v25.16b, v10.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaa1d58 // mov v24.16b, v10.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
-	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
-	WORD $0x4eb78714 // add v20.4s, v24.4s, v23.4s
-	WORD $0x4e361e94 // and v20.16b, v20.16b, v22.16b
-	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
-	WORD $0x4e34d631 // fadd v17.4s, v17.4s, v20.4s
-	WORD $0x3d800434 // str q20, [x1, #16]
+	WORD $0x6e35e5f1 // fcmge v17.4s, v15.4s, v21.4s
+	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
+	WORD $0x6e37ddf4 // fmul v20.4s, v15.4s, v23.4s
+	WORD $0x4e218a94 // frintn v20.4s, v20.4s
+	WORD $0x4eb8ce8f // fmls v15.4s, v20.4s, v24.4s
+	WORD $0x4eb9ce8f // fmls v15.4s, v20.4s, v25.4s
+	WORD $0x4e21aa94 // fcvtns v20.4s, v20.4s
+	WORD $0x4e2fce6b // fmla v11.4s, v19.4s, v15.4s
+	WORD $0x4ebd1fb3 // mov v19.16b, v29.16b
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4e2fcd73 // fmla v19.4s, v11.4s, v15.4s
+	WORD $0x4ebe1fcb // mov v11.16b, v30.16b
+	WORD $0x4e2fce6b // fmla v11.4s, v19.4s, v15.4s
+	WORD $0x4ebf1ff3 // mov v19.16b, v31.16b
+	WORD $0x4e2fcd73 // fmla v19.4s, v11.4s, v15.4s
+	WORD $0x4eba1f4b // mov v11.16b, v26.16b
+	WORD $0x4e2fce6b // fmla v11.4s, v19.4s, v15.4s
+	WORD $0x4eba1f53 // mov v19.16b, v26.16b
+	WORD $0x4e2fcd73 // fmla v19.4s, v11.4s, v15.4s
+	WORD $0x4eb4866f // add v15.4s, v19.4s, v20.4s
+	WORD $0x4ebc1f94 // mov v20.16b, v28.16b
+	WORD $0x4e311def // and v15.16b, v15.16b, v17.16b
+	WORD $0x4ebb1f71 // mov v17.16b, v27.16b
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc00834 // ldr q20, [x1, #32]
-	WORD $0x6ea33435 // cmhi v21.4s, v1.4s, v3.4s
-	WORD $0x4ea7d694 // fsub v20.4s, v20.4s, v7.4s
-	WORD $0x6e20e696 // fcmge v22.4s, v20.4s, v0.4s
-	WORD $0x4ea5f694 // fmin v20.4s, v20.4s, v5.4s
-	WORD $0x6e26de97 // fmul v23.4s, v20.4s, v6.4s
-	WORD $0x4e218af7 // frintn v23.4s, v23.4s
-	WORD $0x4ea8cef4 // fmls v20.4s, v23.4s, v8.4s
-	WORD $0x4ea9cef4 // fmls v20.4s, v23.4s, v9.4s
-	WORD $0x4eab1d78 // mov v24.16b, v11.16b
-	WORD $0x4eac1d99 // mov v25.16b, v12.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4ead1db8 // mov v24.16b, v13.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eae1dd9 // mov v25.16b, v14.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaf1df8 // mov v24.16b, v15.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eaa1d59 // mov v25.16b, v10.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaa1d58 // mov v24.16b, v10.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
-	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
-	WORD $0x4eb78714 // add v20.4s, v24.4s, v23.4s
-	WORD $0x4e361e94 // and v20.16b, v20.16b, v22.16b
-	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
-	WORD $0x4e34d652 // fadd v18.4s, v18.4s, v20.4s
-	WORD $0x3d800834 // str q20, [x1, #32]
+	WORD $0x3d80002f // str q15, [x1]
+	WORD $0x4e2fd400 // fadd v0.4s, v0.4s, v15.4s
+	WORD $0x3dc0042f // ldr q15, [x1, #16]
+	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
+	WORD $0x6e35e5ec // fcmge v12.4s, v15.4s, v21.4s
+	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
+	WORD $0x6e37dde5 // fmul v5.4s, v15.4s, v23.4s
+	WORD $0x4e2188a5 // frintn v5.4s, v5.4s
+	WORD $0x4eb8ccaf // fmls v15.4s, v5.4s, v24.4s
+	WORD $0x4eb9ccaf // fmls v15.4s, v5.4s, v25.4s
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4e2fccc7 // fmla v7.4s, v6.4s, v15.4s
+	WORD $0x4ebd1fa6 // mov v6.16b, v29.16b
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x4e2fcce6 // fmla v6.4s, v7.4s, v15.4s
+	WORD $0x4ebe1fc7 // mov v7.16b, v30.16b
+	WORD $0x4e2fccc7 // fmla v7.4s, v6.4s, v15.4s
+	WORD $0x4ebf1fe6 // mov v6.16b, v31.16b
+	WORD $0x4e2fcce6 // fmla v6.4s, v7.4s, v15.4s
+	WORD $0x4eba1f47 // mov v7.16b, v26.16b
+	WORD $0x4e2fccc7 // fmla v7.4s, v6.4s, v15.4s
+	WORD $0x4eba1f46 // mov v6.16b, v26.16b
+	WORD $0x4e2fcce6 // fmla v6.4s, v7.4s, v15.4s
+	WORD $0x4ea584cf // add v15.4s, v6.4s, v5.4s
+	WORD $0x4ebc1f85 // mov v5.16b, v28.16b
+	WORD $0x4e2c1def // and v15.16b, v15.16b, v12.16b
+	WORD $0x4ebb1f6c // mov v12.16b, v27.16b
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3dc00c34 // ldr q20, [x1, #48]
-	WORD $0x6ea33435 // cmhi v21.4s, v1.4s, v3.4s
-	WORD $0x4ea7d694 // fsub v20.4s, v20.4s, v7.4s
-	WORD $0x6e20e696 // fcmge v22.4s, v20.4s, v0.4s
-	WORD $0x4ea5f694 // fmin v20.4s, v20.4s, v5.4s
-	WORD $0x6e26de97 // fmul v23.4s, v20.4s, v6.4s
-	WORD $0x4e218af7 // frintn v23.4s, v23.4s
-	WORD $0x4ea8cef4 // fmls v20.4s, v23.4s, v8.4s
-	WORD $0x4ea9cef4 // fmls v20.4s, v23.4s, v9.4s
-	WORD $0x4eab1d78 // mov v24.16b, v11.16b
-	WORD $0x4eac1d99 // mov v25.16b, v12.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4ead1db8 // mov v24.16b, v13.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eae1dd9 // mov v25.16b, v14.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaf1df8 // mov v24.16b, v15.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4eaa1d59 // mov v25.16b, v10.16b
-	WORD $0x4e34cf19 // fmla v25.4s, v24.4s, v20.4s
-	WORD $0x4eaa1d58 // mov v24.16b, v10.16b
-	WORD $0x4e34cf38 // fmla v24.4s, v25.4s, v20.4s
-	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
-	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
-	WORD $0x4eb78714 // add v20.4s, v24.4s, v23.4s
-	WORD $0x4e361e94 // and v20.16b, v20.16b, v22.16b
-	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
-	WORD $0x4e34d673 // fadd v19.4s, v19.4s, v20.4s
-	WORD $0x3d800c34 // str q20, [x1, #48]
+	WORD $0x3d80042f // str q15, [x1, #16]
+	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
+	WORD $0x3dc0082f // ldr q15, [x1, #32]
+	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
+	WORD $0x6e35e5e9 // fcmge v9.4s, v15.4s, v21.4s
+	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
+	WORD $0x6e37ddea // fmul v10.4s, v15.4s, v23.4s
+	WORD $0x4e21894a // frintn v10.4s, v10.4s
+	WORD $0x4eb8cd4f // fmls v15.4s, v10.4s, v24.4s
+	WORD $0x4eb9cd4f // fmls v15.4s, v10.4s, v25.4s
+	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
+	WORD $0x4e2fce34 // fmla v20.4s, v17.4s, v15.4s
+	WORD $0x4ebd1fb1 // mov v17.16b, v29.16b
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x4e2fce91 // fmla v17.4s, v20.4s, v15.4s
+	WORD $0x4ebe1fd4 // mov v20.16b, v30.16b
+	WORD $0x4e2fce34 // fmla v20.4s, v17.4s, v15.4s
+	WORD $0x4ebf1ff1 // mov v17.16b, v31.16b
+	WORD $0x4e2fce91 // fmla v17.4s, v20.4s, v15.4s
+	WORD $0x4eba1f54 // mov v20.16b, v26.16b
+	WORD $0x4e2fce34 // fmla v20.4s, v17.4s, v15.4s
+	WORD $0x4eba1f51 // mov v17.16b, v26.16b
+	WORD $0x4e2fce91 // fmla v17.4s, v20.4s, v15.4s
+	WORD $0x4eaa862f // add v15.4s, v17.4s, v10.4s
+	WORD $0x4e291def // and v15.16b, v15.16b, v9.16b
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
+	WORD $0x3d80082f // str q15, [x1, #32]
+	WORD $0x4e2fd5ad // fadd v13.4s, v13.4s, v15.4s
+	WORD $0x3dc00c2f // ldr q15, [x1, #48]
+	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
+	WORD $0x6e35e5f3 // fcmge v19.4s, v15.4s, v21.4s
+	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
+	WORD $0x6e37ddeb // fmul v11.4s, v15.4s, v23.4s
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4eb8cd6f // fmls v15.4s, v11.4s, v24.4s
+	WORD $0x4eb9cd6f // fmls v15.4s, v11.4s, v25.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4e2fcd85 // fmla v5.4s, v12.4s, v15.4s
+	WORD $0x4ebd1fac // mov v12.16b, v29.16b
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x4e2fccac // fmla v12.4s, v5.4s, v15.4s
+	WORD $0x4ebe1fc5 // mov v5.16b, v30.16b
+	WORD $0x4e2fcd85 // fmla v5.4s, v12.4s, v15.4s
+	WORD $0x4ebf1fec // mov v12.16b, v31.16b
+	WORD $0x4e2fccac // fmla v12.4s, v5.4s, v15.4s
+	WORD $0x4eba1f45 // mov v5.16b, v26.16b
+	WORD $0x4e2fcd85 // fmla v5.4s, v12.4s, v15.4s
+	WORD $0x4eba1f4c // mov v12.16b, v26.16b
+	WORD $0x4e2fccac // fmla v12.4s, v5.4s, v15.4s
+	WORD $0x4eab858f // add v15.4s, v12.4s, v11.4s
+	WORD $0x4e331def // and v15.16b, v15.16b, v19.16b
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x4e2fd610 // fadd v16.4s, v16.4s, v15.4s
+	WORD $0x3d800c2f // str q15, [x1, #48]
 	ADD $64, R1
 	ADD $16, R3
 	CMP R4, R3
 	BLT exponentials
-	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
-	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
-	WORD $0x4e31d610 // fadd v16.4s, v16.4s, v17.4s
-	WORD $0x6e104211 // ext v17.16b, v16.16b, v16.16b, #8
-	WORD $0x4e31d610 // fadd v16.4s, v16.4s, v17.4s
-	WORD $0x6e30d610 // faddp v16.4s, v16.4s, v16.4s
-	FMOVS F16, sum+36(FP)
+	WORD $0x4e2dd400 // fadd v0.4s, v0.4s, v13.4s
+	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e2ed400 // fadd v0.4s, v0.4s, v14.4s
+	WORD $0x6e00400e // ext v14.16b, v0.16b, v0.16b, #8
+	WORD $0x4e2ed400 // fadd v0.4s, v0.4s, v14.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	FMOVS F0, sum+36(FP)
 	RET
 
 // Requires: ASIMD
@@ -1758,21 +1758,21 @@ vector:
 	WORD $0x3dc00022 // ldr q2, [x1]
 	WORD $0x3dc00423 // ldr q3, [x1, #16]
 	WORD $0x4ea0f844 // fabs v4.4s, v2.4s
-	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
-	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
-	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
 	WORD $0x0e216842 // fcvtn v2.4h, v2.4s
+	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
 	WORD $0x4e216862 // fcvtn2 v2.8h, v3.4s
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
 	WORD $0x3d800002 // str q2, [x0]
-	WORD $0x3dc00822 // ldr q2, [x1, #32]
-	WORD $0x3dc00c23 // ldr q3, [x1, #48]
-	WORD $0x4ea0f844 // fabs v4.4s, v2.4s
+	WORD $0x3dc00825 // ldr q5, [x1, #32]
+	WORD $0x3dc00c26 // ldr q6, [x1, #48]
 	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
-	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
-	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
-	WORD $0x0e216842 // fcvtn v2.4h, v2.4s
-	WORD $0x4e216862 // fcvtn2 v2.8h, v3.4s
-	WORD $0x3d800402 // str q2, [x0, #16]
+	WORD $0x4ea0f8a7 // fabs v7.4s, v5.4s
+	WORD $0x0e2168a5 // fcvtn v5.4h, v5.4s
+	WORD $0x6ea76421 // umax v1.4s, v1.4s, v7.4s
+	WORD $0x4ea0f8c7 // fabs v7.4s, v6.4s
+	WORD $0x4e2168c5 // fcvtn2 v5.8h, v6.4s
+	WORD $0x6ea76421 // umax v1.4s, v1.4s, v7.4s
+	WORD $0x3d800405 // str q5, [x0, #16]
 	ADD $64, R1
 	ADD $32, R0
 	SUB $16, R2

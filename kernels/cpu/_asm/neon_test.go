@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os/exec"
 	"strings"
@@ -124,5 +126,69 @@ func TestRegistersOfTheSystemAreNotTaken(t *testing.T) {
 		if x == 18 || x > 25 {
 			t.Errorf("R%d is taken", x)
 		}
+	}
+}
+
+// reordered checks that out is list in an order that keeps every result: each
+// register and the memory pass through the same states for whoever reads them.
+func reordered(list, out []ins) error {
+	seen := func(list []ins) map[string]int {
+		last, memory := map[vreg]string{}, "start"
+		count := map[string]int{} // instructions with what they read
+		for _, i := range list {
+			reads, writes := i.registers()
+			what := i.text
+			for _, v := range reads {
+				what += "<" + last[v] + ">"
+			}
+			if i.is("ldr", "ld2", "str", "st2") {
+				what += " of " + memory
+			}
+			what = fmt.Sprintf("%x", sha256.Sum256([]byte(what)))
+			if i.is("str", "st2") {
+				memory = what
+			}
+			for _, v := range writes {
+				last[v] = what
+			}
+			count[what]++
+		}
+		for v, what := range last {
+			count[fmt.Sprintf("v%d ends as %s", v, what)]++
+		}
+		return count
+	}
+	if want, got := seen(list), seen(out); !maps.Equal(want, got) {
+		return fmt.Errorf("instructions read other values after reordering")
+	}
+	return nil
+}
+
+func TestReorderingKeepsWhatInstructionsRead(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for range 30 {
+		var list []ins
+		for len(list) < 200 {
+			some := everyInstruction(r)
+			list = append(list, some[r.IntN(len(some))])
+		}
+		out := schedule(list)
+		if len(out) != len(list) {
+			t.Fatalf("%d of %d instructions", len(out), len(list))
+		}
+		if err := reordered(list, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swapped := []ins{ldrQ(1, 0, 0), fadd4(2, 1, 1), ldrQ(1, 0, 16)}
+	if reordered(swapped, []ins{swapped[0], swapped[2], swapped[1]}) == nil {
+		t.Error("the check accepts an order in which a register is overwritten too early")
+	}
+}
+
+func TestReorderingFillsTheWaitForALoad(t *testing.T) {
+	out := schedule([]ins{ldrQ(1, 0, 0), fadd4(1, 1, 1), ldrQ(2, 0, 16), fadd4(2, 2, 2)})
+	if out[1].text != "ldr q2, [x0, #16]" {
+		t.Errorf("%v: the second load waits for the first sum", out)
 	}
 }

@@ -15,11 +15,12 @@ type arm struct {
 	text, stubs strings.Builder
 
 	body     strings.Builder // of the function at hand
+	run      []ins           // the latest vector instructions, which are not in body yet
 	name     string
 	args     map[string]int // offsets
 	size     int
 	needs    []string
-	vectors  []vreg // free ones
+	vectors  []vreg // free ones, the one that has been free the longest first
 	generals []xreg
 }
 
@@ -98,13 +99,23 @@ func (a *arm) end() {
 
 // op writes a general instruction.
 func (a *arm) op(format string, args ...any) {
+	a.flush()
 	fmt.Fprintf(&a.body, "\t"+format+"\n", args...)
 }
 
-func (a *arm) label(name string) { fmt.Fprintf(&a.body, "%s:\n", name) }
+func (a *arm) label(name string) {
+	a.flush()
+	fmt.Fprintf(&a.body, "%s:\n", name)
+}
 
-// do writes vector instructions.
-func (a *arm) do(list ...ins) {
+// do adds vector instructions to the run at hand.
+func (a *arm) do(list ...ins) { a.run = append(a.run, list...) }
+
+// flush writes the run at hand, which ends where a general instruction or a
+// label comes.
+func (a *arm) flush() {
+	list := schedule(a.run)
+	a.run = nil
 	for _, i := range list {
 		if strings.HasPrefix(i.text, "sdot ") && !slices.Contains(a.needs, "ASIMDDP") {
 			a.needs = append(a.needs, "ASIMDDP")
@@ -133,7 +144,6 @@ func (a *arm) vecs(n int) (v []vreg) {
 // give gives vector registers back.
 func (a *arm) give(v ...vreg) {
 	a.vectors = append(a.vectors, v...)
-	slices.Sort(a.vectors)
 }
 
 // reg takes a free general register.
