@@ -47,7 +47,7 @@ func longReply(model string) api.GenerateRequest {
 
 // slowly asks for a long reply and calls then once a few tokens have come; it
 // gives what Generate gave and how long that took after then.
-func slowly(t *testing.T, ctx context.Context, r api.Running, q api.GenerateRequest, then func()) (api.Reply, error, time.Duration) {
+func slowly(t *testing.T, ctx context.Context, r api.Running, q api.GenerateRequest, then func()) (api.Reply, time.Duration, error) {
 	t.Helper()
 	var once sync.Once
 	var at time.Time
@@ -67,7 +67,7 @@ func slowly(t *testing.T, ctx context.Context, r api.Running, q api.GenerateRequ
 	if at.IsZero() {
 		t.Fatalf("the reply ended before it had begun: %+v %v", rep, err)
 	}
-	return rep, err, time.Since(at)
+	return rep, time.Since(at), err
 }
 
 func running(t *testing.T, all []api.Running, name string) api.Running {
@@ -104,7 +104,7 @@ func TestALostStageIsNamedAndTheNextPromptUsesASpare(t *testing.T) {
 			break // one loss leaves no spare for another
 		}
 		name := want.Plan.Stages[victim].Name
-		_, err, took := slowly(t, t.Context(), head, longReply(m), func() {
+		_, took, err := slowly(t, t.Context(), head, longReply(m), func() {
 			if err := node.Crash(running(t, all, name)); err != nil {
 				t.Error(err)
 			}
@@ -142,7 +142,7 @@ func TestWithoutASpareTheNextPromptSaysWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := first.Plan.Stages[1].Name
-	_, err, _ = slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(running(t, all, name)) })
+	_, _, err = slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(running(t, all, name)) })
 	if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+name) {
 		t.Fatalf("a crash of %s gives %v", name, err)
 	}
@@ -171,7 +171,7 @@ func TestAStageThatIsClosedMidReplyIsNamed(t *testing.T) {
 	name := first.Plan.Stages[1].Name
 	victim := running(t, all, name)
 	closed := make(chan error, 1)
-	_, err, took := slowly(t, t.Context(), head, longReply(m), func() { go func() { closed <- victim.Close() }() })
+	_, took, err := slowly(t, t.Context(), head, longReply(m), func() { go func() { closed <- victim.Close() }() })
 	if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+name) {
 		t.Errorf("the end of %s gives %v", name, err)
 	}
@@ -188,7 +188,7 @@ func TestAStageThatIsClosedMidReplyIsNamed(t *testing.T) {
 
 func TestAHeadThatDiesLeavesNothingAtItsStages(t *testing.T) {
 	all, head, m := split(t, 2)
-	_, err, _ := slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(head) })
+	_, _, err := slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(head) })
 	if err == nil {
 		t.Error("the reply of a head without network ended well")
 	}
@@ -202,7 +202,7 @@ func TestAHeadThatDiesLeavesNothingAtItsStages(t *testing.T) {
 func TestClosingTheHeadMidReplyEndsTheReply(t *testing.T) {
 	all, head, m := split(t, 2)
 	closed := make(chan error, 1)
-	_, err, took := slowly(t, t.Context(), head, longReply(m), func() { go func() { closed <- head.Close() }() })
+	_, took, err := slowly(t, t.Context(), head, longReply(m), func() { go func() { closed <- head.Close() }() })
 	if kindOf(err) != api.KindUnavailable || !strings.Contains(err.Error(), "shutting down") {
 		t.Errorf("the reply ended with %v", err)
 	}
@@ -219,7 +219,7 @@ func TestACancelledReplyFreesItsKV(t *testing.T) {
 	all, head, m := split(t, 2)
 	for i := range 3 {
 		ctx, cancel := context.WithCancel(t.Context())
-		rep, err, took := slowly(t, ctx, head, longReply(m), cancel)
+		rep, took, err := slowly(t, ctx, head, longReply(m), cancel)
 		if err != nil || rep.FinishReason != "cancelled" {
 			t.Fatalf("cancelled reply %d: %+v %v", i, rep.FinishReason, err)
 		}

@@ -52,7 +52,7 @@ func TestAnIdleModelGivesWayToAnother(t *testing.T) {
 func TestAModelInUseDoesNotGiveWay(t *testing.T) {
 	r := oneModel(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	rep, err, _ := slowly(t, ctx, r, longReply("a"), func() {
+	rep, _, err := slowly(t, ctx, r, longReply("a"), func() {
 		time.Sleep(1100 * time.Millisecond)
 		if _, err := generate(t, r, greedy("b", sequence(4, 20), 4)); kindOf(err) != api.KindNoCapacity {
 			t.Errorf("beside a running reply: %v", err)

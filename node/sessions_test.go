@@ -139,7 +139,7 @@ func TestAHeadReplacesAnothersPlanThatLostAStage(t *testing.T) {
 	if diff := cmp.Diff(want.Plan, rep.Plan); diff != "" {
 		t.Errorf("the plan was not taken over:\n%s", diff)
 	}
-	_, err, _ = slowly(t, t.Context(), other, longReply(m), func() { _ = node.Crash(running(t, all, last)) })
+	_, _, err = slowly(t, t.Context(), other, longReply(m), func() { _ = node.Crash(running(t, all, last)) })
 	if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+last) {
 		t.Fatalf("a crash of %s gives %v", last, err)
 	}

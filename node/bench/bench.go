@@ -108,7 +108,7 @@ func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []t
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	defer dev.Close()
+	defer func() { _ = dev.Close() }()
 	progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("measuring this machine, %s", dev.Name())})
 	limits := api.BenchMachine{Threads: threads, Device: dev.Name(), ReadBps: readSpeed(s.read, threads, s.time)}
 	machine.ReturnMemory()
@@ -120,7 +120,7 @@ func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []t
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer func() { _ = st.Close() }()
 	for _, t := range tests {
 		r, err := measure(ctx, &runner{stage: st, vocab: m.config.Vocab}, t, repeat, func(i int) {
 			progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("%s, %s", t, dev.Name()), Done: int64(i), Total: int64(repeat + 1)})

@@ -51,8 +51,14 @@ func TestEveryTestIsMeasuredWithEveryNumberOfThreads(t *testing.T) {
 		}
 	}
 	want := []key{
-		{1, 1, 5, 0}, {1, 1, 33, 0}, {1, 1, 0, 4}, {1, 3, 0, 4},
-		{2, 1, 5, 0}, {2, 1, 33, 0}, {2, 1, 0, 4}, {2, 3, 0, 4},
+		{1, 1, 5, 0},
+		{1, 1, 33, 0},
+		{1, 1, 0, 4},
+		{1, 3, 0, 4},
+		{2, 1, 5, 0},
+		{2, 1, 33, 0},
+		{2, 1, 0, 4},
+		{2, 3, 0, 4},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("results of %v, want %v", got, want)

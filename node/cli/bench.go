@@ -59,8 +59,12 @@ func checkBench(o *api.BenchOptions) error {
 		values      []int
 		least, most int
 	}{
-		{"-p", o.Prompt, 0, 1 << 20}, {"-n", []int{o.Gen}, 0, 1 << 20}, {"-d", []int{o.Depth}, 0, 1 << 20},
-		{"-t", o.Threads, 1, 1024}, {"-r", []int{o.Repeat}, 1, 1000}, {"--parallel", o.Parallel, 1, 256},
+		{"-p", o.Prompt, 0, 1 << 20},
+		{"-n", []int{o.Gen}, 0, 1 << 20},
+		{"-d", []int{o.Depth}, 0, 1 << 20},
+		{"-t", o.Threads, 1, 1024},
+		{"-r", []int{o.Repeat}, 1, 1000},
+		{"--parallel", o.Parallel, 1, 256},
 	} {
 		for _, v := range list.values {
 			if v < list.least || v > list.most {
@@ -107,8 +111,14 @@ func (c *command) showBench(rep api.BenchReport) {
 		})
 	}
 	table(c.out, width, []column{
-		{title: "THREADS", right: true}, {title: "TEST", least: 8}, {title: "TOKENS/S", right: true}, {title: "MEDIAN", right: true},
-		{title: "WEIGHTS", right: true}, {title: "READ", right: true}, {title: "PRODUCTS", right: true}, {title: "PEAK", right: true},
+		{title: "THREADS", right: true},
+		{title: "TEST", least: 8},
+		{title: "TOKENS/S", right: true},
+		{title: "MEDIAN", right: true},
+		{title: "WEIGHTS", right: true},
+		{title: "READ", right: true},
+		{title: "PRODUCTS", right: true},
+		{title: "PEAK", right: true},
 	}, list)
 	fmt.Fprintln(c.out, wrap("READ: weights as a share of a streaming read of memory; PEAK: matrix products as a share of the fastest kernel on a hot matrix. Caches can take READ over 100%.", width, ""))
 }

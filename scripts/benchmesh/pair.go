@@ -203,7 +203,7 @@ func serveEchoes(ctx context.Context, home string, stdin io.Reader, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	defer h.Close()
+	defer func() { _ = h.Close() }()
 	h.Handle(streamEcho, func(s network.Stream) { echoBytes(s) })
 	h.Handle(frameEcho, func(s network.Stream) {
 		echoFrames(wire.NewLink(s, s.Conn().RemotePeer().String(), wire.Config{}))
@@ -212,7 +212,7 @@ func serveEchoes(ctx context.Context, home string, stdin io.Reader, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	go acceptEchoes(l)
 	at := farAddrs{TCP: l.Addr().String()}
 	for _, a := range h.DialAddrs() {

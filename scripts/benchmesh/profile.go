@@ -36,7 +36,7 @@ func (b *bench) profile(ctx context.Context, keep string) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	path, err := filepath.Abs(b.model)
 	if err != nil {
 		return err
