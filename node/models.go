@@ -174,13 +174,13 @@ func (n *Node) download(ctx context.Context, c *hub.Client, r api.PullRequest, p
 		}
 		files, err := c.Pull(ctx, ref, n.store.DownloadDir(), report)
 		if err != nil {
-			return "", api.Errorf(api.KindUnavailable, "pull %s: %w", r.Ref, err)
+			return "", api.Errorf(api.KindUnavailable, "%w", err)
 		}
 		return files[0], nil
 	case strings.HasPrefix(r.Ref, "https://"), strings.HasPrefix(r.Ref, "http://"):
 		path, err := c.PullURL(ctx, r.Ref, r.SHA256, n.store.DownloadDir(), report)
 		if err != nil {
-			return "", api.Errorf(api.KindUnavailable, "pull %s: %w", r.Ref, err)
+			return "", api.Errorf(api.KindUnavailable, "%w", err)
 		}
 		return path, nil
 	}
