@@ -48,7 +48,7 @@ arm64: ## kernels and stages as arm64 code under qemu-user, with amd64's replies
 cross: ## everything compiles for the other systems
 	scripts/cross
 
-check: fmt lint cross noasm race fuzz ## what CI runs beside the tests
+check: fmt lint cross noasm race fuzz arm64 ## what CI runs beside the tests
 
 clean:
 	rm -rf weft dist coverage.out .cache .demo
