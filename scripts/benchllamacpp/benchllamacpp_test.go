@@ -50,18 +50,18 @@ func TestRatioIsTheMedianOfThePairsAndNotOfTheMedians(t *testing.T) {
 
 func TestOnlyTheOwnSectionOfTheDocumentIsWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d.md")
-	doc := "head\n" + beginMark + "\nold\n" + endMark + "\ntail\n"
+	doc := "head\n" + written.Begin + "\nold\n" + written.End + "\ntail\n"
 	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(path, "new\n"); err != nil {
+	if err := written.Write(path, "new\n"); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(path)
-	if got, want := string(b), "head\n"+beginMark+"\n\nnew\n\n"+endMark+"\ntail\n"; got != want {
+	if got, want := string(b), "head\n"+written.Begin+"\n\nnew\n\n"+written.End+"\ntail\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if _, err := replaceSection("no marks", "x"); err == nil {
+	if _, err := written.Replace("no marks", "x"); err == nil {
 		t.Error("a document without marks was written")
 	}
 }

@@ -122,7 +122,7 @@ func (s *settings) compareAll(ctx context.Context, files []string, doc string) e
 			if doc == "" {
 				continue
 			}
-			if err := write(doc, text); err != nil {
+			if err := written.Write(doc, text); err != nil {
 				return err
 			}
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,13 +8,15 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/weft-mesh/weft/scripts/marked"
 )
 
-// Marks in the document around what a run writes.
-const (
-	beginMark = "<!-- llama.cpp: written by make bench-llamacpp -->"
-	endMark   = "<!-- end of llama.cpp -->"
-)
+// written is the part of the document that a run writes.
+var written = marked.Section{
+	Begin: "<!-- llama.cpp: written by make bench-llamacpp -->",
+	End:   "<!-- end of llama.cpp -->",
+}
 
 // row is one figure of one model with all its pairs.
 type row struct {
@@ -102,27 +103,4 @@ func load() string {
 	}
 	fields := strings.Fields(string(b))
 	return strings.Join(fields[:min(3, len(fields))], " ")
-}
-
-// write puts text between the marks of the document.
-func write(path, text string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	now, err := replaceSection(string(old), text)
-	if err != nil {
-		return fmt.Errorf("write figures into %s: %w", path, err)
-	}
-	return os.WriteFile(path, []byte(now), 0o644)
-}
-
-// replaceSection puts text in place of what stands between the marks.
-func replaceSection(doc, text string) (string, error) {
-	before, rest, ok := strings.Cut(doc, beginMark)
-	_, after, end := strings.Cut(rest, endMark)
-	if !ok || !end {
-		return "", errors.New("its marks are missing: " + beginMark + " and " + endMark)
-	}
-	return before + beginMark + "\n\n" + strings.TrimRight(text, "\n") + "\n\n" + endMark + after, nil
 }

@@ -47,19 +47,19 @@ func TestPairsAreComparedInTheOrderTheyWereTaken(t *testing.T) {
 }
 
 func TestOnlyTheMeasuredPartOfADocumentIsReplaced(t *testing.T) {
-	doc := "# Title\n\nby hand\n\n" + beginMark + "\nold\n" + endMark + "\n\nmore by hand\n"
-	got, err := replaceMeasured(doc, "new\n")
+	doc := "# Title\n\nby hand\n\n" + written.Begin + "\nold\n" + written.End + "\n\nmore by hand\n"
+	got, err := written.Replace(doc, "new\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Title\n\nby hand\n\n" + beginMark + "\n\nnew\n\n" + endMark + "\n\nmore by hand\n"
+	want := "# Title\n\nby hand\n\n" + written.Begin + "\n\nnew\n\n" + written.End + "\n\nmore by hand\n"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if again, _ := replaceMeasured(got, "new\n"); again != got {
+	if again, _ := written.Replace(got, "new\n"); again != got {
 		t.Error("writing the same figures twice changes the document")
 	}
-	if _, err := replaceMeasured("no marks", "new"); err == nil || !strings.Contains(err.Error(), beginMark) {
+	if _, err := written.Replace("no marks", "new"); err == nil || !strings.Contains(err.Error(), written.Begin) {
 		t.Errorf("a document without marks gave %v", err)
 	}
 }

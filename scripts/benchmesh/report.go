@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,13 +13,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/scripts/marked"
 )
 
-// Marks in the document around what a run writes.
-const (
-	beginMark = "<!-- measured: written by make bench -->"
-	endMark   = "<!-- end of measured -->"
-)
+// written is the part of the document that a run writes.
+var written = marked.Section{
+	Begin: "<!-- measured: written by make bench -->",
+	End:   "<!-- end of measured -->",
+}
 
 // section is one table with what is to be said about it.
 type section struct {
@@ -113,23 +113,5 @@ func load() string {
 
 // write puts the run between the marks of the document.
 func (r *report) write(path string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	text, err := replaceMeasured(string(old), r.header+"\n\n"+r.doc.String())
-	if err != nil {
-		return fmt.Errorf("write figures into %s: %w", path, err)
-	}
-	return os.WriteFile(path, []byte(text), 0o644)
-}
-
-// replaceMeasured puts text in place of what stands between the marks.
-func replaceMeasured(doc, text string) (string, error) {
-	before, rest, ok := strings.Cut(doc, beginMark)
-	_, after, end := strings.Cut(rest, endMark)
-	if !ok || !end {
-		return "", errors.New("its marks are missing: " + beginMark + " and " + endMark)
-	}
-	return before + beginMark + "\n\n" + strings.TrimRight(text, "\n") + "\n\n" + endMark + after, nil
+	return written.Write(path, r.header+"\n\n"+r.doc.String())
 }
