@@ -79,6 +79,16 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(p.Signal(os.Interrupt))
 }
 
+// writePid puts this process's id into dir/pid, whole or not at all: a script
+// that waits for the file must not read it half written.
+func writePid(dir string) error {
+	draft := filepath.Join(dir, "pid.draft")
+	if err := os.WriteFile(draft, fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(draft, filepath.Join(dir, "pid"))
+}
+
 // fakeRunning is a started fake node.
 type fakeRunning struct {
 	node    *fakeNode
@@ -111,7 +121,7 @@ func fakeStart(ctx context.Context, c api.Config, progress func(api.Progress)) (
 	}
 	go func() { <-r.node.left; close(r.done) }()
 	if !c.Solo {
-		if err := os.WriteFile(filepath.Join(c.Home, "pid"), fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+		if err := writePid(c.Home); err != nil {
 			return nil, err
 		}
 	}
@@ -251,7 +261,7 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 	case "full":
 		rep.FinishReason, rep.FinishDetail = "length", "the context of 128 tokens is full"
 	case "hang":
-		if err := os.WriteFile("pid", fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+		if err := writePid("."); err != nil {
 			return rep, err
 		}
 		<-ctx.Done()
