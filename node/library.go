@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/chat"
@@ -72,6 +73,8 @@ type library struct {
 	fetch func(ctx context.Context, id manifest.Hash) ([]byte, error)
 	// offered lists the models that other nodes hold; nil without a mesh.
 	offered func() []remoteModel
+	// refresh asks the other nodes what they hold; nil without a mesh.
+	refresh func(ctx context.Context)
 
 	// mu guards cache.
 	mu    sync.Mutex
@@ -184,6 +187,14 @@ func (l *library) find(ctx context.Context, ref string, progress func(api.Progre
 		return store.Entry{}, api.Errorf(api.KindConflict, "%w", err)
 	}
 	remote, rerr := l.match(ref)
+	if remote == nil && rerr == nil && l.refresh != nil {
+		// A node that has just joined, or a model that was just added: the news
+		// may be on its way.
+		rctx, cancel := context.WithTimeout(ctx, refreshTime)
+		l.refresh(rctx)
+		cancel()
+		remote, rerr = l.match(ref)
+	}
 	if rerr != nil {
 		return store.Entry{}, rerr
 	}
@@ -201,6 +212,10 @@ func (l *library) find(ctx context.Context, ref string, progress func(api.Progre
 	}
 	return e, nil
 }
+
+// refreshTime bounds the asking of all nodes for a model that nobody is known
+// to have.
+const refreshTime = 2 * time.Second
 
 func isFile(ref string) bool {
 	if !strings.ContainsRune(ref, filepath.Separator) && !strings.HasSuffix(strings.ToLower(ref), ".gguf") {

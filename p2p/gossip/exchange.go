@@ -67,13 +67,15 @@ func (g *Gossip) unserve() {
 	g.host.RemoveHandler(probeProtocol)
 }
 
-// serveRecord sends the own record: version, length, content. The request is
-// the opening of the stream.
+// serveRecord sends the own record as it is now, which may be newer than what
+// was announced: version, length, content. The request is the opening of the
+// stream.
 func (g *Gossip) serveRecord(s network.Stream) {
 	if !g.serving.of(s.Conn().RemotePeer()).record.Allow() {
 		_ = s.Reset()
 		return
 	}
+	g.refresh()
 	g.mu.Lock()
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, recordHeader+len(g.encoded)), g.meta.version)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(g.encoded)))
@@ -106,6 +108,31 @@ func (g *Gossip) fetch(id peer.ID) {
 		}
 		g.take(id, version, b, r, err)
 	})
+}
+
+// Refresh asks every connected member for its record instead of waiting for
+// news of it, and blocks until all have answered or failed, or ctx ends. It is
+// for a node that has just come and is asked about the mesh at once.
+func (g *Gossip) Refresh(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, m := range g.host.Members() {
+		wg.Go(func() {
+			version, b, err := g.ask(ctx, m.ID)
+			var r *Record
+			if err == nil {
+				r, err = DecodeRecord(b)
+			}
+			g.mu.Lock()
+			c := g.contacts[m.ID]
+			// Its news may have come by itself meanwhile.
+			old := c == nil || c.version >= version
+			g.mu.Unlock()
+			if err != nil || !old {
+				g.take(m.ID, version, b, r, err)
+			}
+		})
+	}
 }
 
 // take stores a fetched record.

@@ -92,6 +92,7 @@ type Gossip struct {
 	current  Record // as published
 	encoded  []byte // current
 	meta     meta
+	unsaid   bool // meta has changed since memberlist was told
 }
 
 const (
@@ -294,7 +295,8 @@ func (g *Gossip) publishLoop() {
 		case <-g.dirty:
 		case <-look.C:
 		}
-		if g.refresh() {
+		g.refresh()
+		if g.say() {
 			// Waits until the news is out or the time is over; it is out
 			// later then.
 			_ = g.list.UpdateNode(g.cfg.Timing.Record)
@@ -307,31 +309,40 @@ func (g *Gossip) publishLoop() {
 	}
 }
 
-// refresh brings metadata and encoded record up to date and says whether
-// anything has changed.
-func (g *Gossip) refresh() bool {
+// say reports whether there is something to announce, which counts as
+// announced from here on.
+func (g *Gossip) say() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	unsaid := g.unsaid
+	g.unsaid = false
+	return unsaid
+}
+
+// refresh brings metadata and encoded record up to date.
+func (g *Gossip) refresh() {
 	addrs := g.host.DialAddrs()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	changed := !slices.EqualFunc(addrs, g.meta.addrs, func(a, b ma.Multiaddr) bool { return a.Equal(b) })
-	g.meta.addrs = addrs
+	if !slices.EqualFunc(addrs, g.meta.addrs, func(a, b ma.Multiaddr) bool { return a.Equal(b) }) {
+		g.meta.addrs, g.unsaid = addrs, true
+	}
 	r := g.compose()
 	b, err := EncodeRecord(&r)
 	if err != nil {
 		g.log.Error("own record not published", "error", err)
-		return changed
+		return
 	}
 	if g.meta.version != 0 && bytes.Equal(b, g.encoded) {
-		return changed
+		return
 	}
 	r.Stamp = time.Now()
 	if b, err = EncodeRecord(&r); err != nil {
-		return changed
+		return
 	}
 	// Time makes the version grow across restarts.
 	g.meta.version = max(g.meta.version+1, uint64(r.Stamp.UnixMilli()))
 	g.meta.digest = digestOf(b)
 	r.Stamp = time.UnixMilli(r.Stamp.UnixMilli())
-	g.current, g.encoded = r, b
-	return true
+	g.current, g.encoded, g.unsaid = r, b, true
 }

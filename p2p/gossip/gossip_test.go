@@ -293,6 +293,23 @@ func TestNewRecordsReachEverybody(t *testing.T) {
 	}
 }
 
+func TestWhoeverAsksGetsTheRecordOfThisMoment(t *testing.T) {
+	a := founder(t, func(c *gossip.Config) { c.Timing.Record = time.Hour })
+	eventually(t, "the first record is out", func() bool { return !a.Self().Stamp.IsZero() })
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	if err := a.SetRecord(gossip.Record{Name: "founder", Load: gossip.Load{ActiveSessions: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := b.Member(a.host.ID()); m.Record.Load.ActiveSessions != 0 {
+		t.Fatalf("the news is there unasked, an hour early: %+v", m.Record)
+	}
+	b.Refresh(t.Context())
+	if m, _ := b.Member(a.host.ID()); m.Record.Load.ActiveSessions != 7 {
+		t.Errorf("record after asking: %+v", m.Record)
+	}
+}
+
 func TestARecordThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {
 	a := founder(t)
 	big := gossip.Record{Models: make([]gossip.HeldModel, 10_000)}
