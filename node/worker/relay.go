@@ -160,7 +160,7 @@ func (r *relay) end(lost *weftv1.Lost) {
 		return
 	}
 	r.cancel()
-	if lost != nil {
+	if lost != nil && r.w.ctx.Err() == nil { // not when this node itself stops
 		r.w.cfg.Log.Warn("chain lost", "peer", lost.Peer, "reason", lost.Reason, "head", r.head)
 	}
 	for _, l := range []wire.Link{r.up, down} {
