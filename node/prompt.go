@@ -3,12 +3,14 @@ package node
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/chat"
+	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard/sample"
 	"github.com/weft-mesh/weft/shard/vocab"
@@ -88,38 +90,27 @@ func samplingOf(m *opened, r api.GenerateRequest) (*weftv1.Sampling, error) {
 		s.TopP = *r.TopP
 	}
 	if r.TopK != nil {
-		s.TopK = uint32(max(0, *r.TopK))
+		s.TopK = uint32(min(max(0, *r.TopK), math.MaxInt32))
 	}
 	if r.MinP != nil {
 		s.MinP = *r.MinP
 	}
-	for _, c := range []struct {
-		param    string
-		value    float64
-		min, max float64
-	}{
-		{"temperature", s.Temperature, 0, 100},
-		{"top_p", s.TopP, 0, 1},
-		{"min_p", s.MinP, 0, 1},
-		{"repeat_penalty", s.RepeatPenalty, 0.01, 100},
-		{"presence_penalty", s.PresencePenalty, -100, 100},
-		{"frequency_penalty", s.FrequencyPenalty, -100, 100},
-	} {
-		if math.IsNaN(c.value) || c.value < c.min || c.value > c.max {
-			return nil, &api.Error{Kind: api.KindInvalid, Param: c.param, Message: fmt.Sprintf("%s is %v; it must be from %v to %v", c.param, c.value, c.min, c.max)}
-		}
-	}
 	if r.Logprobs > 0 {
-		s.WantLogprobs, s.Logprobs = true, uint32(min(r.Logprobs-1, 20))
-	}
-	if len(r.LogitBias) > sample.MaxBiases {
-		return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias has %d entries; at most %d are possible", len(r.LogitBias), sample.MaxBiases)}
+		s.WantLogprobs, s.Logprobs = true, uint32(min(r.Logprobs-1, sample.MaxTopLogprobs))
 	}
 	for id, b := range r.LogitBias {
-		if id < 0 || id >= m.config.Vocab || math.IsNaN(b) || math.Abs(b) > 100 {
-			return nil, &api.Error{Kind: api.KindInvalid, Param: "logit_bias", Message: fmt.Sprintf("logit_bias names token %d with %v; tokens are 0 to %d, biases -100 to 100", id, b, m.config.Vocab-1)}
+		if id < 0 || id > math.MaxInt32 {
+			id = math.MaxInt32 // a token of no vocabulary, refused below
 		}
 		s.Bias = append(s.Bias, &weftv1.LogitBias{Token: uint32(id), Bias: b})
+	}
+	p := worker.Sampling(s)
+	if err := p.Validate(m.config.Vocab); err != nil {
+		refused := &api.Error{Kind: api.KindInvalid, Message: err.Error()}
+		if f := (*sample.FieldError)(nil); errors.As(err, &f) {
+			refused.Param = f.Field
+		}
+		return nil, refused
 	}
 	if r.Seed != nil {
 		s.Seed = *r.Seed

@@ -117,8 +117,9 @@ func checkRun(r *weftv1.Run, payload []byte, embd, maxRows int, first bool) erro
 	return nil
 }
 
-// samplingOf turns the message into the sampler's parameters.
-func samplingOf(m *weftv1.Sampling) sample.Params {
+// Sampling turns the message into the sampler's parameters, which are still to
+// be validated.
+func Sampling(m *weftv1.Sampling) sample.Params {
 	if m == nil {
 		return sample.Params{}
 	}

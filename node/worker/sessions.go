@@ -146,7 +146,7 @@ func (s *served) reserve(ses *session, spec shard.SessionSpec, o *weftv1.Open) {
 func (s *served) sessionSpec(o *weftv1.Open, prompt []byte) (shard.SessionSpec, error) {
 	spec := shard.SessionSpec{
 		ID: shard.SessionID(o.Session), Positions: int(o.Positions), Salt: o.Salt,
-		Sampling: samplingOf(o.Sampling),
+		Sampling: Sampling(o.Sampling),
 	}
 	tokens, err := wire.Tokens(prompt)
 	switch {

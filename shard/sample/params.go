@@ -43,7 +43,16 @@ type Params struct {
 	TopLogprobs int  // with Logprobs, report this many most likely tokens too
 }
 
-// Validate refuses parameters outside their ranges, naming the field as requests spell it.
+// FieldError refuses one parameter. Field is its name as requests spell it.
+type FieldError struct{ Field, Problem string }
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Problem }
+
+func refuse(field, format string, args ...any) error {
+	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Validate refuses parameters outside their ranges: the error is a *FieldError.
 func (p *Params) Validate(vocab int) error {
 	for _, f := range []struct {
 		name   string
@@ -57,29 +66,29 @@ func (p *Params) Validate(vocab int) error {
 		{"frequency_penalty", p.Frequency, -100, 100},
 	} {
 		if !(f.v >= f.lo && f.v <= f.hi) { // so that a NaN is refused
-			return fmt.Errorf("%s is %v; %v to %v was expected", f.name, f.v, f.lo, f.hi)
+			return refuse(f.name, "is %v; %v to %v was expected", f.v, f.lo, f.hi)
 		}
 	}
 	switch {
 	case p.Repeat != 0 && !(p.Repeat >= 0.01 && p.Repeat <= 100):
-		return fmt.Errorf("repeat_penalty is %v; 0.01 to 100 was expected, or 0 for none", p.Repeat)
+		return refuse("repeat_penalty", "is %v; 0.01 to 100 was expected, or 0 for none", p.Repeat)
 	case p.TopK < 0 || p.TopK > math.MaxInt32:
-		return fmt.Errorf("top_k is %d; at least 0 was expected", p.TopK)
+		return refuse("top_k", "is %d; at least 0 was expected", p.TopK)
 	case p.LastN < -1 || p.LastN > math.MaxInt32:
-		return fmt.Errorf("repeat_last_n is %d; at least -1 was expected", p.LastN)
+		return refuse("repeat_last_n", "is %d; at least -1 was expected", p.LastN)
 	case p.TopLogprobs < 0 || p.TopLogprobs > MaxTopLogprobs:
-		return fmt.Errorf("top_logprobs is %d; 0 to %d was expected", p.TopLogprobs, MaxTopLogprobs)
+		return refuse("top_logprobs", "is %d; 0 to %d was expected", p.TopLogprobs, MaxTopLogprobs)
 	case p.TopLogprobs > 0 && !p.Logprobs:
-		return fmt.Errorf("top_logprobs is %d without logprobs; set logprobs too", p.TopLogprobs)
+		return refuse("top_logprobs", "is %d without logprobs; set logprobs too", p.TopLogprobs)
 	case len(p.Bias) > MaxBiases:
-		return fmt.Errorf("logit_bias has %d entries; at most %d are allowed", len(p.Bias), MaxBiases)
+		return refuse("logit_bias", "has %d entries; at most %d are allowed", len(p.Bias), MaxBiases)
 	}
 	for _, b := range p.Bias {
 		if b.ID < 0 || int(b.ID) >= vocab {
-			return fmt.Errorf("logit_bias names token %d; the vocabulary has %d tokens", b.ID, vocab)
+			return refuse("logit_bias", "names token %d; the vocabulary has %d tokens", b.ID, vocab)
 		}
 		if !(b.Value >= -100 && b.Value <= 100) {
-			return fmt.Errorf("logit_bias of token %d is %v; -100 to 100 was expected", b.ID, b.Value)
+			return refuse("logit_bias", "of token %d is %v; -100 to 100 was expected", b.ID, b.Value)
 		}
 	}
 	return nil
