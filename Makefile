@@ -3,7 +3,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check
+.PHONY: all build demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
 all: build
 
 build: ## the one binary, ./weft
@@ -32,6 +32,9 @@ bench-llamacpp: ## beside llama.cpp on the same files; needs root
 
 bench-check: ## kernels against the last recorded run
 	scripts/bench-check
+
+lab: ## nodes in network namespaces, links cut for minutes; needs root on Linux
+	$(GO) test -count=1 ./scripts/netlab/... && WEFT_TEST_LONG=1 $(GO) test -count=1 -v -timeout 60m -run '^TestLab' ./e2e
 
 lint: ## golangci-lint with .golangci.yml
 	CGO_ENABLED=0 $(GO) tool -modfile=tools/lint.mod golangci-lint run ./...

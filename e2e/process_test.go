@@ -97,6 +97,12 @@ func up(t *testing.T, name, home string, args ...string) *daemon {
 
 func start(t *testing.T, name, home string, args ...string) (*daemon, error) {
 	t.Helper()
+	return startBy(t, (*exec.Cmd).Start, name, home, args...)
+}
+
+// startBy starts a daemon where launch starts commands.
+func startBy(t *testing.T, launch func(*exec.Cmd) error, name, home string, args ...string) (*daemon, error) {
+	t.Helper()
 	knownSpeed := filepath.Join(home, "speed.json")
 	speed.Lock()
 	if speed.file != nil {
@@ -116,7 +122,7 @@ func start(t *testing.T, name, home string, args ...string) (*daemon, error) {
 	d.cmd = exec.Command(weft, args...)
 	d.cmd.Env = environ(home)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	if err := d.cmd.Start(); err != nil {
+	if err := launch(d.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

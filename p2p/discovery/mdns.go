@@ -14,7 +14,7 @@ import (
 
 // addressCheck is how often a change of this machine's addresses is looked
 // for; mDNS announces the ones it was started with.
-const addressCheck = 20 * time.Second
+const addressCheck = 2 * time.Second
 
 // ServiceName returns the DNS-SD service of a mesh. A service name has at
 // most 15 characters; two meshes that share it only refuse each other.

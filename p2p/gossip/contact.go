@@ -106,8 +106,15 @@ func (g *Gossip) run(notices <-chan notice, met <-chan host.Event) {
 				met = nil // the host is closed
 				continue
 			}
-			if e.Kind == host.Connected {
+			switch e.Kind {
+			case host.Connected:
 				g.met(e.Member.ID)
+			case host.Moved:
+				g.markDirty() // the others must learn the new addresses
+				g.again(false)
+			case host.Woke:
+				g.again(true)
+			case host.Disconnected: // memberlist finds out what it means
 			}
 		case now := <-tick.C:
 			g.retry(now)
@@ -163,9 +170,9 @@ func (g *Gossip) met(id peer.ID) {
 	}
 }
 
-// farewell closes what is left of the connection to a node that memberlist
-// has given up, unless the node answers on it: then memberlist was wrong.
-// A stale connection left open would hold up the rejoining.
+// farewell closes what is left of the connection to a node that is thought
+// lost, unless the node answers on it: then that was wrong. A stale connection
+// left open would hold up the rejoining.
 func (g *Gossip) farewell(ctx context.Context, id peer.ID) {
 	if _, ok := g.host.Member(id); ok {
 		ctx, cancel := context.WithTimeout(ctx, farewellPing)
@@ -177,6 +184,27 @@ func (g *Gossip) farewell(ctx context.Context, id peer.ID) {
 	}
 	if g.ctx.Err() == nil {
 		_ = g.host.ClosePeer(id)
+	}
+}
+
+// again begins anew after a change of this machine: peers that are missing are
+// tried at once, and with doubt those that are connected must answer now.
+func (g *Gossip) again(doubt bool) {
+	g.mu.Lock()
+	var check []peer.ID
+	for id, c := range g.contacts {
+		c.tries, c.next = 0, time.Time{}
+		if c.listed {
+			check = append(check, id)
+		}
+	}
+	g.mu.Unlock()
+	g.retry(time.Now())
+	if !doubt {
+		return
+	}
+	for _, id := range check {
+		g.work(func(ctx context.Context) { g.farewell(ctx, id) })
 	}
 }
 

@@ -251,6 +251,9 @@ func (s *sender) gather(b []byte) []byte {
 }
 
 func (s *sender) send(b []byte) {
+	if s.stream != nil && !s.t.host.Preferred(s.stream.Conn()) {
+		s.drop() // the peer has come by another way since
+	}
 	if s.stream == nil && !s.open() {
 		s.t.dropped.Add(1)
 		return

@@ -200,7 +200,12 @@ func (h *Host) Self() (admission.Member, error) {
 // without its peer id, best first. Loopback addresses are in it only when
 // there are no others: then the mesh lives on one machine.
 func (h *Host) DialAddrs() []ma.Multiaddr {
-	all := sortAddrs(h.lib.Addrs())
+	// libp2p would answer from what it knew a minute ago.
+	now, err := manet.ResolveUnspecifiedAddresses(h.lib.Network().ListenAddresses(), nil)
+	if err != nil {
+		return nil // not listening, or without any address
+	}
+	all := sortAddrs(now)
 	outer := slices.DeleteFunc(slices.Clone(all), manet.IsIPLoopback)
 	if len(outer) == 0 {
 		return all

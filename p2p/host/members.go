@@ -181,13 +181,16 @@ const (
 	recheckEvery = 30 * time.Second
 )
 
-// sweepLoop closes connections that stayed without a certificate, and those
-// of members whose certificate has ended or was revoked since.
+// sweepLoop closes connections that stayed without a certificate, those of
+// members whose certificate has ended or was revoked since, and those that the
+// machine has moved away from.
 func (h *Host) sweepLoop() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	last := time.Now()
+	var m moves
 	for {
+		h.watchMoves(&m, time.Now())
 		select {
 		case <-h.ctx.Done():
 			return
@@ -243,12 +246,14 @@ type EventKind uint8
 const (
 	Connected    EventKind = iota + 1 // a member's first connection was verified
 	Disconnected                      // its last connection ended
+	Moved                             // this machine has other addresses
+	Woke                              // this machine was asleep: connections may be dead
 )
 
-// Event is a change of the set of connected members.
+// Event is a change of the set of connected members, or of this machine.
 type Event struct {
 	Kind   EventKind
-	Member Member
+	Member Member // of Connected and Disconnected
 }
 
 // Watch returns a channel of the events from now on, in order, none lost, and
