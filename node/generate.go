@@ -47,7 +47,9 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	}
 	n.sessions.Add(1)
 	defer n.sessions.Add(-1)
-	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: spec.Sampling.Seed}
+	live := n.replies.begin(m.entry.Name, len(prompt), n.now())
+	defer live.end()
+	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: spec.Sampling.Seed, live: live}
 	rep, err := g.over(ctx, spec, begin)
 	var lost *api.Error
 	if !errors.As(err, &lost) || lost.Kind != api.KindStageLost || !g.first.IsZero() {
@@ -107,6 +109,7 @@ type generation struct {
 	emit   func(api.Event) error
 	prompt []int32
 	seed   uint64
+	live   *reply
 
 	text    *session.Text
 	started bool // the start was told
@@ -128,6 +131,7 @@ func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "prefill", Text: "reading the prompt", Done: int64(done), Total: int64(total), Unit: "tokens"}})
 	}
 	spec.Queued = func() {
+		g.live.wait()
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
 	}
 	if tune, ok := ctx.Value(tuneKey{}).(func(*session.Spec)); ok {
@@ -155,6 +159,8 @@ func (g *generation) tokens(list []session.Token) (bool, error) {
 	if g.first.IsZero() {
 		g.first = time.Now()
 	}
+	g.live.add(len(list), g.n.now())
+	g.n.generated.Add(int64(len(list)))
 	ev := api.Event{}
 	stop := false
 	for _, t := range list {
@@ -231,7 +237,6 @@ func (g *generation) measured(out session.Outcome, end, ready time.Time) {
 	if n := len(out.Tokens); n > 4 {
 		g.a.tpot.add(millis(end.Sub(g.first)) / float64(n-1))
 	}
-	g.n.generated.Add(int64(len(out.Tokens)))
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -51,6 +51,7 @@ type mesh struct {
 	finder    *discovery.Discovery
 	service   *admission.Service
 	weights   *worker.WeightsClient
+	traffic   traffic
 	left      bool
 }
 
@@ -62,6 +63,7 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 		return nil, err
 	}
 	m := &mesh{n: n}
+	m.traffic = traffic{now: n.now, observe: m.observe}
 	if m.admission, err = admission.Open(admission.Config{Dir: n.cfg.Home, Identity: key}); err != nil {
 		return nil, err
 	}
@@ -259,6 +261,13 @@ func (n *Node) nodeName(id string) string {
 		return "…" + id[len(id)-8:]
 	}
 	return id
+}
+
+// observe tells gossip how fast weights came from a member.
+func (m *mesh) observe(id string, bytesPerSecond float64) {
+	if pid, err := peer.Decode(id); err == nil {
+		m.gossip.Observe(pid, bytesPerSecond)
+	}
 }
 
 // bandwidth is what arrived from a node per second when its link was measured,

@@ -40,7 +40,9 @@ type Node struct {
 	device kernels.Device
 	speed  speed.Speed
 	facts  machine.Info // at start
-	offer  int64        // bytes that stages may take
+	probe  *machine.Probe
+	told   steady // what the record tells of them
+	offer  int64  // bytes that stages may take
 	lib    *library
 	router *worker.Router
 	worker *worker.Worker
@@ -57,6 +59,7 @@ type Node struct {
 
 	sessions  atomic.Int64 // replies of this head
 	generated atomic.Int64 // tokens of this head
+	replies   replies
 	stopOnce  sync.Once
 	stopErr   error
 }
@@ -127,7 +130,8 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 
 // startDevice opens the compute device and finds out how fast it is.
 func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) error {
-	n.facts = machine.Facts(ctx, n.cfg.Home)
+	n.probe = machine.NewProbe(n.cfg.Home)
+	n.facts = n.probe.Facts(ctx)
 	threads := n.cfg.Threads
 	if threads == 0 {
 		threads = n.facts.Cores

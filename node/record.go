@@ -18,7 +18,10 @@ import (
 // Times of the capacity record.
 const (
 	recordEvery = 5 * time.Second
-	recordStale = 30 * time.Second // a record that is older is marked
+	// A record is renewed every minute at the longest: one that is older than
+	// two and a half, or behind the announced one for long, is marked.
+	recordStale  = 150 * time.Second
+	recordBehind = 10 * time.Second
 )
 
 // publish keeps this node's capacity record up to date until the node stops.
@@ -47,20 +50,21 @@ func (n *Node) changed() {
 
 // record says what this node is, has, holds and does.
 func (n *Node) record() gossip.Record {
-	f := machine.Facts(n.ctx, n.cfg.Home)
+	f := n.told.settle(n.probe.Facts(n.ctx))
 	w := n.worker.Stats()
+	tokens, positions := n.speeds()
 	r := gossip.Record{
 		Name: n.name(), Software: "weft " + n.cfg.Version, Wire: WireVersion, Contract: kernels.ContractVersion,
-		OS: f.OS, Arch: f.Arch, DiskFree: uint64(f.DiskFree), Stamp: n.now(),
+		OS: f.OS, Arch: f.Arch, DiskFree: uint64(f.DiskFree), DiskTotal: uint64(f.DiskTotal), Stamp: n.now(),
 		CPU:    gossip.CPU{Model: f.CPU, Cores: f.Cores, Threads: f.Threads, Tier: n.device.Name()},
 		Memory: gossip.Memory{Total: uint64(f.MemTotal), Offered: uint64(n.offer), Free: uint64(n.free(f.MemFree))},
-		Load:   gossip.Load{ActiveSessions: int(n.sessions.Load())},
+		Load:   gossip.Load{ActiveSessions: int(n.sessions.Load()), QueuedSessions: n.replies.queued(), TokensPerSecond: coarse(tokens), PositionsPerSecond: coarse(positions), Busy: f.Busy},
 	}
 	if n.offer > 0 {
 		r.Speeds = []gossip.KernelSpeed{{Threads: n.facts.Cores, Kind: "Q4_0", DecodeBytesPerSecond: n.speed.DecodeBps, PrefillOpsPerSecond: 2 * n.speed.PrefillOps}}
 	}
 	for _, g := range f.GPUs {
-		r.GPUs = append(r.GPUs, gossip.GPU{Name: g.Name, Vendor: g.Vendor, VRAMTotal: uint64(g.VRAMTotal), VRAMFree: uint64(g.VRAMFree), Reason: machine.NotUsed})
+		r.GPUs = append(r.GPUs, gossip.GPU{Name: g.Name, Vendor: g.Vendor, VRAMTotal: uint64(g.VRAMTotal), VRAMFree: uint64(g.VRAMFree), Driver: g.Driver, Shared: g.Shared, Reason: machine.NotUsed})
 	}
 	for _, p := range w.Plans {
 		r.Load.WeightBytes += p.Needs.Weights
@@ -132,7 +136,7 @@ func stateWord(s weftv1.PlanReply_State) string {
 func (n *Node) snapshot(m *opened) scheduler.Snapshot {
 	s := scheduler.Snapshot{Head: n.plans.self, Links: map[[2]string]scheduler.Link{}}
 	own := scheduler.Node{
-		ID: n.plans.self, Name: n.name(), MemFree: n.free(machine.Facts(n.ctx, n.cfg.Home).MemFree),
+		ID: n.plans.self, Name: n.name(), MemFree: n.free(n.probe.Facts(n.ctx).MemFree),
 		DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps,
 	}
 	if n.mesh != nil {
@@ -182,14 +186,6 @@ func (n *Node) planNode(mem gossip.Member) scheduler.Node {
 		out.DecodeBps, out.PrefillOps = sp.DecodeBytesPerSecond, sp.PrefillOpsPerSecond/2
 	}
 	return out
-}
-
-// versionGap explains why a node of another version is not planned with.
-func versionGap(r *gossip.Record) string {
-	if r.Contract != kernels.ContractVersion {
-		return "its arithmetic contract differs, so its bits would: run the same weft version on both"
-	}
-	return "it speaks another version of the protocols: run the same weft version on both"
 }
 
 func pair(a, b string) [2]string {

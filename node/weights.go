@@ -113,7 +113,10 @@ func (s *source) Has(t manifest.Hash) bool { return s.has[t] }
 
 // Chunk implements fetch.Source.
 func (s *source) Chunk(ctx context.Context, t manifest.Hash, index int) ([]byte, error) {
-	return s.m.weights.Chunk(ctx, s.peer, t, index, nil)
+	came := s.m.traffic.begin(s.peer)
+	b, err := s.m.weights.Chunk(ctx, s.peer, t, index, nil)
+	came(len(b))
+	return b, err
 }
 
 // fetchTensors makes the store hold tensors, from all nodes that have them.

@@ -75,6 +75,11 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	return plain[[]Model](ctx, c, http.MethodGet, "models", nil)
 }
 
+// Overview implements Node.
+func (c *Client) Overview(ctx context.Context) (Overview, error) {
+	return plain[Overview](ctx, c, http.MethodGet, "overview", nil)
+}
+
 // RemoveModel implements Node.
 func (c *Client) RemoveModel(ctx context.Context, ref string) (Model, error) {
 	return plain[Model](ctx, c, http.MethodPost, "rm", removeRequest{ref})

@@ -65,6 +65,10 @@ func (f *fakeNode) Models(context.Context) ([]api.Model, error) {
 	return []api.Model{someModel, twin, other}, f.call("models")
 }
 
+func (f *fakeNode) Overview(context.Context) (api.Overview, error) {
+	return api.Overview{Status: someStatus, Peers: []api.Peer{somePeer}, Models: []api.Model{someModel}}, f.call("overview")
+}
+
 func (f *fakeNode) AddModel(_ context.Context, r api.AddRequest, progress func(api.Progress)) (api.Model, error) {
 	progress(someStep)
 	return someModel, f.call(r)

@@ -14,16 +14,17 @@ import (
 // meshRoutes are below /weft/v1 and served on the local socket only.
 func meshRoutes(n Node) routes {
 	return routes{
-		"/weft/v1/status": get(n.Status),
-		"/weft/v1/peers":  get(n.Peers),
-		"/weft/v1/models": get(n.Models),
-		"/weft/v1/invite": post(n.Invite),
-		"/weft/v1/rm":     post(func(ctx context.Context, r removeRequest) (Model, error) { return n.RemoveModel(ctx, r.Model) }),
-		"/weft/v1/leave":  post(func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, n.Leave(ctx) }),
-		"/weft/v1/add":    work(n.AddModel),
-		"/weft/v1/pull":   work(n.PullModel),
-		"/weft/v1/plan":   work(n.Plan),
-		"/weft/v1/run":    {http.MethodPost: runHandler(n)},
+		"/weft/v1/status":   get(n.Status),
+		"/weft/v1/peers":    get(n.Peers),
+		"/weft/v1/models":   get(n.Models),
+		"/weft/v1/overview": get(n.Overview),
+		"/weft/v1/invite":   post(n.Invite),
+		"/weft/v1/rm":       post(func(ctx context.Context, r removeRequest) (Model, error) { return n.RemoveModel(ctx, r.Model) }),
+		"/weft/v1/leave":    post(func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, n.Leave(ctx) }),
+		"/weft/v1/add":      work(n.AddModel),
+		"/weft/v1/pull":     work(n.PullModel),
+		"/weft/v1/plan":     work(n.Plan),
+		"/weft/v1/run":      {http.MethodPost: runHandler(n)},
 	}
 }
 

@@ -51,6 +51,8 @@ type Node interface {
 	Status(ctx context.Context) (Status, error)
 	Peers(ctx context.Context) ([]Peer, error)
 	Models(ctx context.Context) ([]Model, error)
+	// Overview is Status, Peers and Models in one.
+	Overview(ctx context.Context) (Overview, error)
 	AddModel(ctx context.Context, r AddRequest, progress func(Progress)) (Model, error)
 	PullModel(ctx context.Context, r PullRequest, progress func(Progress)) (Model, error)
 	RemoveModel(ctx context.Context, ref string) (Model, error)
@@ -80,27 +82,33 @@ type Progress struct {
 
 // Status is what `weft status --json` prints.
 type Status struct {
-	Version    string        `json:"version"`
-	Contract   int           `json:"contract"`
-	Wire       int           `json:"wire"`
-	Name       string        `json:"name"`
-	PeerID     string        `json:"peer_id,omitempty"`
-	Home       string        `json:"home"`
-	Mesh       string        `json:"mesh,omitempty"` // name and short id
-	Role       string        `json:"role,omitempty"`
-	Addrs      []string      `json:"addrs,omitempty"`
-	HTTP       string        `json:"http,omitempty"`
-	Uptime     time.Duration `json:"uptime_ns"`
-	PID        int           `json:"pid"`
-	Device     string        `json:"device"`
-	GPUs       []GPU         `json:"gpus,omitempty"`
-	MemOffered int64         `json:"memory_offered_bytes"`
-	MemUsed    int64         `json:"memory_used_bytes"`
-	RSS        int64         `json:"resident_bytes"`
-	Peers      int           `json:"peers"` // others that are alive
-	Sessions   int           `json:"sessions"`
-	Stages     []LoadedStage `json:"stages,omitempty"`
-	Plans      []PlanState   `json:"plans,omitempty"`
+	Version       string        `json:"version"`
+	Contract      int           `json:"contract"`
+	Wire          int           `json:"wire"`
+	Name          string        `json:"name"`
+	PeerID        string        `json:"peer_id,omitempty"`
+	Home          string        `json:"home"`
+	Mesh          string        `json:"mesh,omitempty"` // name and short id
+	Role          string        `json:"role,omitempty"`
+	Addrs         []string      `json:"addrs,omitempty"`
+	HTTP          string        `json:"http,omitempty"`
+	Uptime        time.Duration `json:"uptime_ns"`
+	PID           int           `json:"pid"`
+	Device        string        `json:"device"`
+	GPUs          []GPU         `json:"gpus,omitempty"`
+	MemOffered    int64         `json:"memory_offered_bytes"`
+	MemUsed       int64         `json:"memory_used_bytes"`
+	RSS           int64         `json:"resident_bytes"`
+	Peers         int           `json:"peers"` // others that are alive
+	Sessions      int           `json:"sessions"`
+	DiskFree      int64         `json:"disk_free_bytes"` // on the volume of the store
+	DiskTotal     int64         `json:"disk_total_bytes"`
+	Generated     int64         `json:"generated_tokens"` // of all replies that this node headed
+	TokensPerS    float64       `json:"tokens_per_s"`     // of those of now
+	PositionsPerS float64       `json:"positions_per_s"`  // that this node's stages compute, for any head
+	Replies       []ReplyState  `json:"replies,omitempty"`
+	Stages        []LoadedStage `json:"stages,omitempty"`
+	Plans         []PlanState   `json:"plans,omitempty"`
 }
 
 // LoadedStage is a layer range that this node serves.
@@ -130,35 +138,52 @@ type GPU struct {
 	Vendor    string `json:"vendor"`
 	VRAMTotal int64  `json:"vram_total_bytes"`
 	VRAMFree  int64  `json:"vram_free_bytes"`
-	Used      bool   `json:"used"`             // weft computes on it
-	Reason    string `json:"reason,omitempty"` // why not
+	Driver    string `json:"driver,omitempty"`
+	Shared    bool   `json:"shared_memory,omitempty"` // it has no memory of its own
+	Used      bool   `json:"used"`                    // weft computes on it
+	Reason    string `json:"reason,omitempty"`        // why not
 }
 
 // Peer is another node, or this one.
 type Peer struct {
-	Name       string        `json:"name"`
-	PeerID     string        `json:"peer_id"`
-	Self       bool          `json:"self"`
-	State      string        `json:"state"` // "alive", "suspect", "left", "incompatible: why"
-	Role       string        `json:"role"`
-	Version    string        `json:"version"`
-	OS         string        `json:"os"`
-	CPU        string        `json:"cpu"`
-	Cores      int           `json:"cores"`
-	Device     string        `json:"device"`
-	DecodeBps  float64       `json:"decode_bytes_per_s"` // measured kernel speed
-	PrefillOps float64       `json:"prefill_ops_per_s"`
-	MemTotal   int64         `json:"memory_total_bytes"`
-	MemOffered int64         `json:"memory_offered_bytes"`
-	MemFree    int64         `json:"memory_free_bytes"` // of what is offered
-	GPUs       []GPU         `json:"gpus,omitempty"`
-	RTT        time.Duration `json:"rtt_ns"`
-	Bandwidth  float64       `json:"bandwidth_bytes_per_s"` // 0: not measured
-	Addrs      []string      `json:"addrs,omitempty"`
-	Models     []string      `json:"models,omitempty"`
-	Sessions   int           `json:"sessions"`
-	Age        time.Duration `json:"age_ns"` // of these values
-	Stale      bool          `json:"stale"`
+	Name          string        `json:"name"`
+	PeerID        string        `json:"peer_id"`
+	Self          bool          `json:"self"`
+	State         string        `json:"state"` // "alive", "suspect", "left", "incompatible: why"
+	Role          string        `json:"role"`
+	Version       string        `json:"version"`
+	Wire          int           `json:"wire"`
+	Contract      int           `json:"contract"`
+	Note          string        `json:"note,omitempty"` // about its version
+	OS            string        `json:"os"`
+	CPU           string        `json:"cpu"`
+	Cores         int           `json:"cores"`
+	Threads       int           `json:"threads"`
+	Busy          float64       `json:"cpu_busy"` // part of the processors' time in use, 0 to 1
+	Device        string        `json:"device"`
+	DecodeBps     float64       `json:"decode_bytes_per_s"` // measured kernel speed
+	PrefillOps    float64       `json:"prefill_ops_per_s"`
+	MemTotal      int64         `json:"memory_total_bytes"`
+	MemOffered    int64         `json:"memory_offered_bytes"`
+	MemFree       int64         `json:"memory_free_bytes"` // of what is offered
+	DiskFree      int64         `json:"disk_free_bytes"`   // on the volume of the store
+	DiskTotal     int64         `json:"disk_total_bytes"`
+	GPUs          []GPU         `json:"gpus,omitempty"`
+	RTT           time.Duration `json:"rtt_ns"`
+	RTTAge        time.Duration `json:"rtt_age_ns"`            // since it was measured last
+	Bandwidth     float64       `json:"bandwidth_bytes_per_s"` // from it to here; 0: not measured
+	Links         []PeerLink    `json:"links,omitempty"`       // as it measured them
+	Addrs         []string      `json:"addrs,omitempty"`
+	Models        []string      `json:"models,omitempty"`
+	Held          []HeldModel   `json:"held,omitempty"`
+	Sessions      int           `json:"sessions"`
+	Queued        int           `json:"queued_sessions"`
+	TokensPerS    float64       `json:"tokens_per_s"`    // of the replies that it heads
+	PositionsPerS float64       `json:"positions_per_s"` // that its stages compute, for any head
+	KVBytes       int64         `json:"kv_bytes"`        // reserved by its stages
+	WeightBytes   int64         `json:"weight_bytes"`
+	Age           time.Duration `json:"age_ns"` // of these values
+	Stale         bool          `json:"stale"`
 }
 
 // Model is an entry of the store, or one that a peer holds.

@@ -206,15 +206,7 @@ func addrRows(addrs []string) [][2]string {
 func gpuRows(gpus []api.GPU) [][2]string {
 	var rows [][2]string
 	for _, g := range gpus {
-		use := "used"
-		if !g.Used {
-			use = g.Reason
-		}
-		text := g.Name
-		if g.VRAMTotal > 0 {
-			text += ", " + size(g.VRAMTotal)
-		}
-		rows = append(rows, [2]string{"gpu", text + " (" + use + ")"})
+		rows = append(rows, [2]string{"gpu", gpuText(g)})
 	}
 	return rows
 }

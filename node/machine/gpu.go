@@ -1,19 +1,31 @@
 package machine
 
 import (
+	"context"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
+	"unicode"
 )
 
-// gpus asks NVIDIA's library where this build has it, and the system's files
-// for the rest. root is the root directory.
-func gpus(root fs.FS) []GPU {
+// Bounds of what is read from the system's files.
+const (
+	maxCards    = 32
+	maxCardFile = 4 << 10 // bytes
+	maxCardName = 96      // bytes
+)
+
+// gpus asks NVIDIA's library where this build has it, else its command, and the
+// system's files for the rest. root is the root directory.
+func gpus(ctx context.Context, root fs.FS) []GPU {
 	list := nvmlGPUs()
 	if list == nil {
-		list = procNVIDIA(root)
+		list = withSMI(ctx, procNVIDIA(root))
 	}
-	return append(list, drmGPUs(root)...)
+	list = append(list, drmGPUs(root, len(list) > 0)...)
+	list = append(list, systemGPUs()...)
+	return list[:min(len(list), maxCards)]
 }
 
 // procNVIDIA lists NVIDIA's cards from the driver's files, which tell no
@@ -24,15 +36,15 @@ func procNVIDIA(root fs.FS) []GPU {
 		return nil
 	}
 	var list []GPU
-	for _, f := range files {
-		b, err := fs.ReadFile(root, f)
-		if err != nil {
+	for _, f := range files[:min(len(files), maxCards)] {
+		text, ok := readText(root, f)
+		if !ok {
 			continue
 		}
-		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia"}
-		for line := range strings.Lines(string(b)) {
+		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia", Driver: "nvidia"}
+		for line := range strings.Lines(text) {
 			if model, ok := strings.CutPrefix(line, "Model:"); ok {
-				g.Name = strings.TrimSpace(model)
+				g.Name = cardName(model, g.Name)
 			}
 		}
 		list = append(list, g)
@@ -40,8 +52,9 @@ func procNVIDIA(root fs.FS) []GPU {
 	return list
 }
 
-// drmGPUs lists AMD's and Intel's cards from the kernel's files.
-func drmGPUs(root fs.FS) []GPU {
+// drmGPUs lists the cards of the kernel's graphics drivers. NVIDIA's are left
+// out where its own driver has told them.
+func drmGPUs(root fs.FS, nvidia bool) []GPU {
 	files, err := fs.Glob(root, "sys/class/drm/card*/device/vendor")
 	if err != nil {
 		return nil
@@ -49,27 +62,105 @@ func drmGPUs(root fs.FS) []GPU {
 	var list []GPU
 	for _, f := range files {
 		dir := path.Dir(f)
-		if card := path.Base(path.Dir(dir)); strings.Contains(card, "-") {
+		if card := path.Base(path.Dir(dir)); strings.Contains(card, "-") || len(list) == maxCards {
 			continue // a connector of a card
 		}
-		id, err := fs.ReadFile(root, f)
-		if err != nil {
+		id, ok := readText(root, f)
+		if !ok {
 			continue
 		}
-		switch strings.TrimSpace(string(id)) {
+		switch id {
 		case "0x1002":
-			g := GPU{Name: "AMD GPU", Vendor: "amd"}
-			if b, err := fs.ReadFile(root, dir+"/product_name"); err == nil && len(b) > 1 {
-				g.Name = strings.TrimSpace(string(b))
-			}
-			if total, ok := number(root, dir+"/mem_info_vram_total"); ok {
-				used, _ := number(root, dir+"/mem_info_vram_used")
-				g.VRAMTotal, g.VRAMFree = total, max(0, total-used)
-			}
-			list = append(list, g)
+			list = append(list, amdGPU(root, dir))
 		case "0x8086":
-			list = append(list, GPU{Name: "Intel GPU", Vendor: "intel"})
+			list = append(list, intelGPU(root, dir))
+		case "0x10de":
+			if !nvidia {
+				list = append(list, GPU{Name: named(root, dir, "NVIDIA GPU"), Vendor: "nvidia", Driver: driver(root, dir)})
+			}
 		}
 	}
 	return list
+}
+
+func amdGPU(root fs.FS, dir string) GPU {
+	g := GPU{Name: named(root, dir, "AMD GPU"), Vendor: "amd", Driver: driver(root, dir)}
+	if text, ok := readText(root, dir+"/product_name"); ok {
+		g.Name = cardName(text, g.Name)
+	}
+	if total, ok := number(root, dir+"/mem_info_vram_total"); ok && total > 0 {
+		used, _ := number(root, dir+"/mem_info_vram_used")
+		g.VRAMTotal, g.VRAMFree = total, min(total, max(0, total-used))
+	}
+	return g
+}
+
+// intelGPU knows the memory of a card of its own from the xe driver, which
+// tells the size alone; what has none shares the processor's.
+func intelGPU(root fs.FS, dir string) GPU {
+	g := GPU{Name: named(root, dir, "Intel GPU"), Vendor: "intel", Driver: driver(root, dir)}
+	tiles, err := fs.Glob(root, dir+"/tile*/physical_vram_size_bytes")
+	if err != nil {
+		return g
+	}
+	for _, f := range tiles[:min(len(tiles), 16)] {
+		if n, ok := number(root, f); ok && n > 0 && n < 1<<50 {
+			g.VRAMTotal += n
+		}
+	}
+	return g
+}
+
+// named adds the PCI device id to a name that tells only the vendor.
+func named(root fs.FS, dir, vendor string) string {
+	id, ok := readText(root, dir+"/device")
+	if !ok || len(id) > 10 {
+		return vendor
+	}
+	return vendor + " " + cardName(id, "")
+}
+
+// driver is the kernel driver of a device, "" when none has it.
+func driver(root fs.FS, dir string) string {
+	text, ok := readText(root, dir+"/uevent")
+	if !ok {
+		return ""
+	}
+	for line := range strings.Lines(text) {
+		if name, ok := strings.CutPrefix(line, "DRIVER="); ok {
+			return cardName(name, "")
+		}
+	}
+	return ""
+}
+
+// readText reads a small file; one that is longer is cut.
+func readText(root fs.FS, name string) (string, bool) {
+	f, err := root.Open(name)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxCardFile))
+	if err != nil {
+		return "", false
+	}
+	return strings.TrimSpace(string(b)), true
+}
+
+// cardName makes a foreign name fit for a record and a screen.
+func cardName(s, otherwise string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, s))
+	if len(s) > maxCardName {
+		s = strings.ToValidUTF8(s[:maxCardName], "")
+	}
+	if s == "" {
+		return otherwise
+	}
+	return s
 }

@@ -3,7 +3,6 @@ package machine
 import (
 	"io/fs"
 	"strconv"
-	"strings"
 )
 
 // groupMemory reads the memory limit and use of the process's control group:
@@ -24,10 +23,10 @@ func groupMemory(root fs.FS) (limit, used int64, ok bool) {
 }
 
 func number(root fs.FS, name string) (int64, bool) {
-	b, err := fs.ReadFile(root, name)
-	if err != nil || len(b) > 64 {
+	text, ok := readText(root, name)
+	if !ok || len(text) > 64 {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	n, err := strconv.ParseInt(text, 10, 64)
 	return n, err == nil
 }

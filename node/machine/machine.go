@@ -3,21 +3,17 @@
 // judge: what a fact is worth to a plan is decided elsewhere. A fact that
 // cannot be had is left at its zero value, never guessed.
 //
-// Start reading at Facts.
+// Start reading at Probe.
 package machine
 
 import (
 	"context"
 	"math"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/cpuid/v2"
-	"github.com/shirou/gopsutil/v4/disk"
-	"github.com/shirou/gopsutil/v4/mem"
 	"github.com/shirou/gopsutil/v4/process"
 )
 
@@ -30,6 +26,8 @@ type Info struct {
 	MemTotal  int64  // bytes, bounded by the control group's limit
 	MemFree   int64  // bytes that can be had without swapping
 	DiskFree  int64  // bytes, on the file system of the state directory
+	DiskTotal int64
+	Busy      float64 // part of the processors' time that is in use, 0 to 1; 0 in a Probe's first answer
 	GPUs      []GPU
 	Container bool // memory is limited below the machine's
 }
@@ -37,42 +35,19 @@ type Info struct {
 // GPU is a graphics processor as the system reports it.
 type GPU struct {
 	Name      string
-	Vendor    string // "nvidia", "amd", "intel"
+	Vendor    string // "nvidia", "amd", "intel", "apple"
+	Driver    string // of the system's kernel; "": none or not told
 	VRAMTotal int64  // bytes; 0: not told
-	VRAMFree  int64
+	VRAMFree  int64  // bytes; 0: none or not told
+	Shared    bool   // it has no memory of its own but the processor's
 }
 
 // NotUsed is why a plan does not count a GPU in this version.
 const NotUsed = "seen, not used: weft cannot compute on GPUs yet"
 
-// Facts gathers what can be had. dir is the state directory. It blocks for a
-// few milliseconds.
-func Facts(ctx context.Context, dir string) Info {
-	i := Info{
-		OS: runtime.GOOS, Arch: runtime.GOARCH,
-		CPU:     strings.TrimSpace(cpuid.CPU.BrandName),
-		Threads: runtime.GOMAXPROCS(0),
-	}
-	if i.CPU == "" {
-		i.CPU = runtime.GOARCH
-	}
-	i.Cores = i.Threads
-	if per := cpuid.CPU.ThreadsPerCore; per > 1 {
-		i.Cores = max(1, i.Threads/per)
-	}
-	if m, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		i.MemTotal, i.MemFree = clamp(m.Total), clamp(m.Available)
-	}
-	if limit, used, ok := groupMemory(os.DirFS("/sys/fs/cgroup")); ok && limit < i.MemTotal {
-		i.MemTotal, i.Container = limit, true
-		i.MemFree = max(0, min(i.MemFree, limit-used))
-	}
-	if u, err := disk.UsageWithContext(ctx, dir); err == nil {
-		i.DiskFree = clamp(u.Free)
-	}
-	i.GPUs = gpus(os.DirFS("/"))
-	return i
-}
+// Facts gathers what can be had, once; dir is the state directory. See Probe for
+// who asks again.
+func Facts(ctx context.Context, dir string) Info { return NewProbe(dir).Facts(ctx) }
 
 // Resident is this process's resident memory in bytes, 0 when not known.
 func Resident() int64 {

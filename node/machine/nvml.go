@@ -15,14 +15,14 @@ func nvmlGPUs() []GPU {
 		return nil
 	}
 	var list []GPU
-	for i := range n {
+	for i := range min(n, maxCards) {
 		d, ret := nvml.DeviceGetHandleByIndex(i)
 		if ret != nvml.SUCCESS {
 			continue
 		}
-		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia"}
+		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia", Driver: "nvidia"}
 		if name, ret := d.GetName(); ret == nvml.SUCCESS {
-			g.Name = name
+			g.Name = cardName(name, g.Name)
 		}
 		if m, ret := d.GetMemoryInfo(); ret == nvml.SUCCESS {
 			g.VRAMTotal, g.VRAMFree = int64(m.Total), int64(m.Free)

@@ -69,10 +69,11 @@ func toProto(r *Record) *weftv1.Record {
 		WireVersion: r.Wire, ContractVersion: r.Contract, Os: r.OS, Arch: r.Arch,
 		Cpu:      &weftv1.Cpu{Model: r.CPU.Model, Cores: uint32(r.CPU.Cores), Threads: uint32(r.CPU.Threads), Tier: r.CPU.Tier},
 		Memory:   &weftv1.Memory{Total: r.Memory.Total, Free: r.Memory.Free, Offered: r.Memory.Offered},
-		DiskFree: r.DiskFree,
+		DiskFree: r.DiskFree, DiskTotal: r.DiskTotal,
 		Load: &weftv1.Load{
 			ActiveSessions: uint32(r.Load.ActiveSessions), QueuedSessions: uint32(r.Load.QueuedSessions),
-			TokensPerS: r.Load.TokensPerSecond, KvBytes: r.Load.KVBytes, WeightBytes: r.Load.WeightBytes,
+			TokensPerS: r.Load.TokensPerSecond, PositionsPerS: r.Load.PositionsPerSecond, Busy: r.Load.Busy,
+			KvBytes: r.Load.KVBytes, WeightBytes: r.Load.WeightBytes,
 		},
 		StampUnixMs: r.Stamp.UnixMilli(),
 	}
@@ -84,6 +85,7 @@ func toProto(r *Record) *weftv1.Record {
 	for _, g := range r.GPUs {
 		p.Gpus = append(p.Gpus, &weftv1.Gpu{
 			Name: g.Name, Vendor: g.Vendor, VramTotal: g.VRAMTotal, VramFree: g.VRAMFree, Usable: g.Usable, Reason: g.Reason,
+			Shared: g.Shared, Driver: g.Driver,
 		})
 	}
 	for _, m := range r.Models {
@@ -128,10 +130,11 @@ func (d *decoder) record(p *weftv1.Record) *Record {
 			Threads: d.count("threads", cpu.GetThreads()), Tier: text(cpu.GetTier()),
 		},
 		Memory:   Memory{Total: mem.GetTotal(), Free: mem.GetFree(), Offered: mem.GetOffered()},
-		DiskFree: p.GetDiskFree(),
+		DiskFree: p.GetDiskFree(), DiskTotal: p.GetDiskTotal(),
 		Load: Load{
 			ActiveSessions: d.count("sessions", load.GetActiveSessions()), QueuedSessions: d.count("sessions", load.GetQueuedSessions()),
-			TokensPerSecond: d.rate("tokens", load.GetTokensPerS()), KVBytes: load.GetKvBytes(), WeightBytes: load.GetWeightBytes(),
+			TokensPerSecond: d.rate("tokens", load.GetTokensPerS()), PositionsPerSecond: d.rate("positions", load.GetPositionsPerS()),
+			Busy: d.share("load", load.GetBusy()), KVBytes: load.GetKvBytes(), WeightBytes: load.GetWeightBytes(),
 		},
 		Stamp:  time.UnixMilli(p.GetStampUnixMs()),
 		Speeds: list(d, "speeds", maxSpeeds, p.GetSpeeds(), d.speed),
@@ -182,6 +185,14 @@ func (d *decoder) rate(what string, f float64) float64 {
 	return f
 }
 
+func (d *decoder) share(what string, f float64) float64 {
+	if !(f >= 0 && f <= 1) {
+		d.fail("%s: %v is no part of 1", what, f)
+		return 0
+	}
+	return f
+}
+
 func (d *decoder) hash(b []byte) (h [32]byte) {
 	if len(b) != len(h) {
 		d.fail("a hash of %d bytes", len(b))
@@ -201,7 +212,7 @@ func (d *decoder) speed(p *weftv1.KernelSpeed) KernelSpeed {
 func gpu(p *weftv1.Gpu) GPU {
 	return GPU{
 		Name: text(p.GetName()), Vendor: text(p.GetVendor()), VRAMTotal: p.GetVramTotal(), VRAMFree: p.GetVramFree(),
-		Usable: p.GetUsable(), Reason: text(p.GetReason()),
+		Usable: p.GetUsable(), Reason: text(p.GetReason()), Shared: p.GetShared(), Driver: text(p.GetDriver()),
 	}
 }
 

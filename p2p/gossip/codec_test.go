@@ -42,13 +42,13 @@ func full(t testing.TB) *Record {
 		CPU:      CPU{Model: "Some CPU", Cores: 4, Threads: 8, Tier: "avx512vnni"},
 		Speeds:   []KernelSpeed{{Threads: 2, Kind: "Q4_0", DecodeBytesPerSecond: 3e10, PrefillOpsPerSecond: 6e11}},
 		Memory:   Memory{Total: 1 << 34, Free: 1 << 33, Offered: 1 << 32},
-		GPUs:     []GPU{{Name: "H200", Vendor: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Usable: false, Reason: "seen, not used"}},
-		Load:     Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, KVBytes: 4, WeightBytes: 5},
+		GPUs:     []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used"}},
+		Load:     Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, PositionsPerSecond: 70, Busy: 0.5, KVBytes: 4, WeightBytes: 5},
 		Models:   []HeldModel{{Manifest: [32]byte{7}, Name: "m", Profile: "v1,8,f16", LayerCount: 30, Complete: true, Layers: []LayerRange{{0, 30}}, Bytes: 99}},
 		Plans:    []Generation{{Model: [32]byte{7}, Generation: 3, State: "ready", Stages: []peer.ID{a, b}}},
 		Links:    []Link{{Peer: b, RTT: 123 * time.Microsecond, BytesPerSecond: 1 << 27}},
 		Stamp:    time.UnixMilli(1_900_000_000_123),
-		DiskFree: 1 << 40,
+		DiskFree: 1 << 40, DiskTotal: 1 << 41,
 	}
 }
 
@@ -105,6 +105,8 @@ func TestHostileRecordsAreRefused(t *testing.T) {
 		"NaN":            func(p *weftv1.Record) { p.Load.TokensPerS = math.NaN() },
 		"infinite":       func(p *weftv1.Record) { p.Speeds[0].DecodeBytesPerS = math.Inf(1) },
 		"negative":       func(p *weftv1.Record) { p.Speeds[0].PrefillOpsPerS = -1 },
+		"overloaded":     func(p *weftv1.Record) { p.Load.Busy = 1.5 },
+		"busy NaN":       func(p *weftv1.Record) { p.Load.Busy = math.NaN() },
 		"threads":        func(p *weftv1.Record) { p.Speeds[0].Threads = math.MaxUint32 },
 		"cores":          func(p *weftv1.Record) { p.Cpu.Cores = math.MaxUint32 },
 		"short hash":     func(p *weftv1.Record) { p.Models[0].Manifest = []byte{1} },

@@ -41,9 +41,11 @@ type contact struct {
 	record   *Record
 	version  uint64 // of record
 	fetching bool
+	fresh    Freshness
 
 	rtt, publishedRTT time.Duration
 	bandwidth         uint64
+	slow              int // how often in a row traffic was far below bandwidth
 	probing           bool
 	probeTries        int
 	nextProbe         time.Time
@@ -52,12 +54,14 @@ type contact struct {
 // note takes over metadata that gossip believes.
 func (c *contact) note(m meta) {
 	c.meta = m
+	c.fresh.announced(m.version != c.version, time.Now())
 	if len(m.addrs) > 0 {
 		c.addrs = m.addrs
 	}
 }
 
 func (c *contact) measured(rtt time.Duration) {
+	c.fresh.Measured = time.Now()
 	if c.rtt == 0 {
 		c.rtt = rtt
 		return
@@ -66,7 +70,7 @@ func (c *contact) measured(rtt time.Duration) {
 }
 
 func (c *contact) member() Member {
-	return Member{ID: c.id, Addrs: c.addrs, Record: c.record, RTT: c.rtt, BytesPerSecond: c.bandwidth, Since: c.since}
+	return Member{ID: c.id, Addrs: c.addrs, Record: c.record, RTT: c.rtt, BytesPerSecond: c.bandwidth, Since: c.since, Freshness: c.fresh}
 }
 
 // unmet counts the entries that stand on hearsay. Callers hold mu.

@@ -166,11 +166,13 @@ func (g *Gossip) take(id peer.ID, version uint64, b []byte, r *Record, err error
 		r.Role = host.Role.String()
 	}
 	c.record, c.version = r, version
+	c.fresh.Received = time.Now()
 	// A newer one than was announced counts as announced: the news is on
 	// its way and must not make us fetch again.
 	if version > c.meta.version {
 		c.meta.version, c.meta.digest = version, digestOf(b)
 	}
+	c.fresh.announced(c.meta.version != c.version, time.Now())
 	if c.listed {
 		g.events.Emit(Event{Update, c.member()})
 	}

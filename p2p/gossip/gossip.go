@@ -30,6 +30,7 @@ type Timing struct {
 	Rejoin       time.Duration // between attempts to reach missing peers; 2 s
 	Record       time.Duration // least time between two records; 500 ms
 	Links        time.Duration // between looks at the links; 10 s
+	Renew        time.Duration // longest between two records, also of a node that rests; 1 min
 }
 
 // WideTiming suits links with round trips up to a few hundred milliseconds.
@@ -49,6 +50,7 @@ func (t *Timing) fill() {
 		{&t.Rejoin, 2 * time.Second},
 		{&t.Record, 500 * time.Millisecond},
 		{&t.Links, 10 * time.Second},
+		{&t.Renew, time.Minute},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value
@@ -93,6 +95,8 @@ type Gossip struct {
 	encoded  []byte // current
 	meta     meta
 	unsaid   bool // meta has changed since memberlist was told
+	// published is when the own record last got a version, by the monotonic clock.
+	published time.Time
 }
 
 const (
@@ -133,6 +137,7 @@ type Member struct {
 	RTT            time.Duration
 	BytesPerSecond uint64
 	Since          time.Time
+	Freshness
 }
 
 // New starts gossip on a host whose node belongs to a mesh. It finds nobody
@@ -333,9 +338,10 @@ func (g *Gossip) refresh() {
 		g.log.Error("own record not published", "error", err)
 		return
 	}
-	if g.meta.version != 0 && bytes.Equal(b, g.encoded) {
+	if g.meta.version != 0 && bytes.Equal(b, g.encoded) && time.Since(g.published) < g.cfg.Timing.Renew {
 		return
 	}
+	g.published = time.Now()
 	r.Stamp = time.Now()
 	if b, err = EncodeRecord(&r); err != nil {
 		return

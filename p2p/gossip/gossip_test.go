@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // quick makes detection and healing take tenths of seconds.
 var quick = gossip.Timing{
 	Probe: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond, Gossip: 20 * time.Millisecond,
-	PushPull: time.Second, Rejoin: 200 * time.Millisecond, Record: 50 * time.Millisecond, Links: 200 * time.Millisecond,
+	PushPull: time.Second, Rejoin: 200 * time.Millisecond, Record: 50 * time.Millisecond, Links: 200 * time.Millisecond, Renew: 2 * time.Second,
 }
 
 // node is one member in a home of its own.
@@ -308,6 +308,29 @@ func TestWhoeverAsksGetsTheRecordOfThisMoment(t *testing.T) {
 	if m, _ := b.Member(a.host.ID()); m.Record.Load.ActiveSessions != 7 {
 		t.Errorf("record after asking: %+v", m.Record)
 	}
+}
+
+func TestANodeThatRestsRenewsItsRecord(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	m, _ := a.Member(b.host.ID())
+	if m.Received.IsZero() || time.Since(m.Received) > time.Minute {
+		t.Errorf("the record came at %v", m.Received)
+	}
+	eventually(t, "the record is renewed without a change", func() bool {
+		now, _ := a.Member(b.host.ID())
+		return now.Record.Stamp.After(m.Record.Stamp) && now.Received.After(m.Received)
+	})
+	a.Observe(b.host.ID(), 1e12)
+	eventually(t, "what traffic showed is told", func() bool {
+		for _, l := range a.Self().Links {
+			if l.Peer == b.host.ID() && l.BytesPerSecond >= 4e11 {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func TestARecordThatIsTooLargeIsRefusedAndTheOldOneStays(t *testing.T) {

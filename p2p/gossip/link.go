@@ -196,7 +196,7 @@ func arrivalRate(r io.Reader, now func() time.Time) (uint64, error) {
 
 // unmeasured says that a link lacks a measurement that is due.
 func (g *Gossip) unmeasured(c *contact, now time.Time) bool {
-	return c.listed && !c.probing && !now.Before(c.nextProbe) && (c.rtt == 0 || c.bandwidth == 0 && !g.cfg.NoBandwidth)
+	return c.listed && !c.probing && !now.Before(c.nextProbe) && (c.rtt == 0 || c.unprobed() && !g.cfg.NoBandwidth)
 }
 
 // measure finds out round trip and bandwidth of a new link; afterwards
@@ -209,7 +209,7 @@ func (g *Gossip) measure(id peer.ID) {
 		return
 	}
 	c.probing = true
-	wantBandwidth := c.bandwidth == 0 && !g.cfg.NoBandwidth
+	wantBandwidth := c.unprobed() && !g.cfg.NoBandwidth
 	g.mu.Unlock()
 	g.work(func(ctx context.Context) {
 		rtt, err := g.Ping(ctx, id)
@@ -229,7 +229,7 @@ func (g *Gossip) measure(id peer.ID) {
 			c.measured(rtt)
 		}
 		if bandwidth > 0 {
-			c.bandwidth = bandwidth
+			c.bandwidth, c.slow = bandwidth, 0
 		}
 		g.markDirty()
 	})

@@ -28,8 +28,8 @@ type Record struct {
 	Models []HeldModel
 	Plans  []Generation
 	Stamp  time.Time // by the machine's own clock
-	// DiskFree is in bytes, on the volume of the store.
-	DiskFree uint64
+	// Disk sizes are in bytes, of the volume of the store.
+	DiskFree, DiskTotal uint64
 }
 
 // CPU describes the processor.
@@ -57,16 +57,19 @@ type Memory struct {
 // GPU is one graphics device. Only a usable one counts in a plan; Reason says
 // why another does not.
 type GPU struct {
-	Name, Vendor        string
-	VRAMTotal, VRAMFree uint64 // bytes
-	Usable              bool
-	Reason              string
+	Name, Vendor, Driver string
+	VRAMTotal, VRAMFree  uint64 // bytes
+	Shared               bool   // it has no memory of its own but the processor's
+	Usable               bool
+	Reason               string
 }
 
 // Load is what the machine does now. Bytes are of memory in use by weft.
 type Load struct {
 	ActiveSessions, QueuedSessions int
-	TokensPerSecond                float64
+	TokensPerSecond                float64 // of the replies that it heads
+	PositionsPerSecond             float64 // that its stages compute, for any head
+	Busy                           float64 // part of the processors' time in use, 0 to 1
 	KVBytes, WeightBytes           uint64
 }
 

@@ -570,8 +570,10 @@ type Record struct {
 	Generations     []*Generation          `protobuf:"bytes,15,rep,name=generations,proto3" json:"generations,omitempty"`
 	Links           []*Link                `protobuf:"bytes,16,rep,name=links,proto3" json:"links,omitempty"`
 	// Unix time in milliseconds, by the machine's own clock.
-	StampUnixMs   int64  `protobuf:"varint,17,opt,name=stamp_unix_ms,json=stampUnixMs,proto3" json:"stamp_unix_ms,omitempty"`
-	Role          string `protobuf:"bytes,18,opt,name=role,proto3" json:"role,omitempty"`
+	StampUnixMs int64  `protobuf:"varint,17,opt,name=stamp_unix_ms,json=stampUnixMs,proto3" json:"stamp_unix_ms,omitempty"`
+	Role        string `protobuf:"bytes,18,opt,name=role,proto3" json:"role,omitempty"`
+	// Bytes of the store's volume in all.
+	DiskTotal     uint64 `protobuf:"varint,19,opt,name=disk_total,json=diskTotal,proto3" json:"disk_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,6 +732,13 @@ func (x *Record) GetRole() string {
 		return x.Role
 	}
 	return ""
+}
+
+func (x *Record) GetDiskTotal() uint64 {
+	if x != nil {
+		return x.DiskTotal
+	}
+	return 0
 }
 
 type Cpu struct {
@@ -932,13 +941,16 @@ func (x *Memory) GetOffered() uint64 {
 }
 
 type Gpu struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Vendor        string                 `protobuf:"bytes,2,opt,name=vendor,proto3" json:"vendor,omitempty"`
-	VramTotal     uint64                 `protobuf:"varint,3,opt,name=vram_total,json=vramTotal,proto3" json:"vram_total,omitempty"`
-	VramFree      uint64                 `protobuf:"varint,4,opt,name=vram_free,json=vramFree,proto3" json:"vram_free,omitempty"`
-	Usable        bool                   `protobuf:"varint,5,opt,name=usable,proto3" json:"usable,omitempty"`
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Vendor    string                 `protobuf:"bytes,2,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	VramTotal uint64                 `protobuf:"varint,3,opt,name=vram_total,json=vramTotal,proto3" json:"vram_total,omitempty"`
+	VramFree  uint64                 `protobuf:"varint,4,opt,name=vram_free,json=vramFree,proto3" json:"vram_free,omitempty"`
+	Usable    bool                   `protobuf:"varint,5,opt,name=usable,proto3" json:"usable,omitempty"`
+	Reason    string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// It has no memory of its own but the processor's.
+	Shared        bool   `protobuf:"varint,7,opt,name=shared,proto3" json:"shared,omitempty"`
+	Driver        string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1015,6 +1027,20 @@ func (x *Gpu) GetReason() string {
 	return ""
 }
 
+func (x *Gpu) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *Gpu) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
 type Load struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	ActiveSessions uint32                 `protobuf:"varint,1,opt,name=active_sessions,json=activeSessions,proto3" json:"active_sessions,omitempty"`
@@ -1022,8 +1048,12 @@ type Load struct {
 	TokensPerS     float64                `protobuf:"fixed64,3,opt,name=tokens_per_s,json=tokensPerS,proto3" json:"tokens_per_s,omitempty"`
 	KvBytes        uint64                 `protobuf:"varint,4,opt,name=kv_bytes,json=kvBytes,proto3" json:"kv_bytes,omitempty"`
 	WeightBytes    uint64                 `protobuf:"varint,5,opt,name=weight_bytes,json=weightBytes,proto3" json:"weight_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Positions that the node's stages compute in a second, for any head.
+	PositionsPerS float64 `protobuf:"fixed64,6,opt,name=positions_per_s,json=positionsPerS,proto3" json:"positions_per_s,omitempty"`
+	// Part of the processors' time that is in use, 0 to 1.
+	Busy          float64 `protobuf:"fixed64,7,opt,name=busy,proto3" json:"busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Load) Reset() {
@@ -1087,6 +1117,20 @@ func (x *Load) GetKvBytes() uint64 {
 func (x *Load) GetWeightBytes() uint64 {
 	if x != nil {
 		return x.WeightBytes
+	}
+	return 0
+}
+
+func (x *Load) GetPositionsPerS() float64 {
+	if x != nil {
+		return x.PositionsPerS
+	}
+	return 0
+}
+
+func (x *Load) GetBusy() float64 {
+	if x != nil {
+		return x.Busy
 	}
 	return 0
 }
@@ -1413,7 +1457,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\bNodeMeta\x12\x14\n" +
 	"\x05addrs\x18\x01 \x03(\fR\x05addrs\x12%\n" +
 	"\x0erecord_version\x18\x02 \x01(\x04R\rrecordVersion\x12#\n" +
-	"\rrecord_digest\x18\x03 \x01(\fR\frecordDigest\"\xd7\x04\n" +
+	"\rrecord_digest\x18\x03 \x01(\fR\frecordDigest\"\xf6\x04\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1433,7 +1477,9 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\vgenerations\x18\x0f \x03(\v2\x13.weft.v1.GenerationR\vgenerations\x12#\n" +
 	"\x05links\x18\x10 \x03(\v2\r.weft.v1.LinkR\x05links\x12\"\n" +
 	"\rstamp_unix_ms\x18\x11 \x01(\x03R\vstampUnixMs\x12\x12\n" +
-	"\x04role\x18\x12 \x01(\tR\x04role\"_\n" +
+	"\x04role\x18\x12 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"disk_total\x18\x13 \x01(\x04R\tdiskTotal\"_\n" +
 	"\x03Cpu\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05cores\x18\x02 \x01(\rR\x05cores\x12\x18\n" +
@@ -1447,7 +1493,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x06Memory\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x04R\x04free\x12\x18\n" +
-	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\x9d\x01\n" +
+	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\xcd\x01\n" +
 	"\x03Gpu\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x1d\n" +
@@ -1455,14 +1501,18 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"vram_total\x18\x03 \x01(\x04R\tvramTotal\x12\x1b\n" +
 	"\tvram_free\x18\x04 \x01(\x04R\bvramFree\x12\x16\n" +
 	"\x06usable\x18\x05 \x01(\bR\x06usable\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xb8\x01\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06shared\x18\a \x01(\bR\x06shared\x12\x16\n" +
+	"\x06driver\x18\b \x01(\tR\x06driver\"\xf4\x01\n" +
 	"\x04Load\x12'\n" +
 	"\x0factive_sessions\x18\x01 \x01(\rR\x0eactiveSessions\x12'\n" +
 	"\x0fqueued_sessions\x18\x02 \x01(\rR\x0equeuedSessions\x12 \n" +
 	"\ftokens_per_s\x18\x03 \x01(\x01R\n" +
 	"tokensPerS\x12\x19\n" +
 	"\bkv_bytes\x18\x04 \x01(\x04R\akvBytes\x12!\n" +
-	"\fweight_bytes\x18\x05 \x01(\x04R\vweightBytes\"\xd5\x01\n" +
+	"\fweight_bytes\x18\x05 \x01(\x04R\vweightBytes\x12&\n" +
+	"\x0fpositions_per_s\x18\x06 \x01(\x01R\rpositionsPerS\x12\x12\n" +
+	"\x04busy\x18\a \x01(\x01R\x04busy\"\xd5\x01\n" +
 	"\tHeldModel\x12\x1a\n" +
 	"\bmanifest\x18\x01 \x01(\fR\bmanifest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -1,0 +1,7 @@
+//go:build !linux && !darwin
+
+package machine
+
+func systemGPUs() []GPU { return nil }
+
+func systemCPU() string { return "" }
