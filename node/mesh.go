@@ -253,8 +253,8 @@ func (n *Node) nodeName(id string) string {
 		return n.name()
 	}
 	if pid, err := peer.Decode(id); err == nil {
-		if m, ok := n.mesh.gossip.Member(pid); ok && m.Record != nil && m.Record.Name != "" {
-			return m.Record.Name
+		if name := n.mesh.gossip.LastName(pid); name != "" {
+			return name
 		}
 	}
 	if len(id) > 12 {

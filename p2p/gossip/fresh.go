@@ -28,6 +28,17 @@ func (f *Freshness) announced(behind bool, now time.Time) {
 	}
 }
 
+// LastName is the name that a node gave itself in its last record, also when it
+// has left since: an error about its leaving should name it. "" is unknown.
+func (g *Gossip) LastName(id peer.ID) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.contacts[id]; c != nil && c.record != nil {
+		return c.record.Name
+	}
+	return ""
+}
+
 // Traffic shows what a link can do at least, for the sender or the disk may have
 // been slower than the link: what is faster than the estimate raises it, and
 // what stays far below it makes the link be probed again.

@@ -194,6 +194,9 @@ func TestADeadNodeIsNoticed(t *testing.T) {
 	eventually(t, "three nodes know each other", complete(a, b, c))
 	b.kill()
 	eventually(t, "the death is known", func() bool { return len(a.Members()) == 1 && len(c.Members()) == 1 })
+	if got := a.LastName(b.host.ID()); got != "b" {
+		t.Errorf("the dead node is called %q", got)
+	}
 }
 
 func TestANodeThatLeavesIsGoneAtOnce(t *testing.T) {
