@@ -277,6 +277,7 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 	case "full":
 		rep.FinishReason, rep.FinishDetail = "length", "the context of 128 tokens is full"
 	case "hang":
+		time.Sleep(300 * time.Millisecond) // the command reads what was sent before it is interrupted
 		if err := writePid("."); err != nil {
 			return rep, err
 		}
