@@ -140,7 +140,7 @@ func readText(root fs.FS, name string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxCardFile))
 	if err != nil {
 		return "", false
