@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/weft-mesh/weft/kernels"
 )
@@ -11,26 +12,48 @@ const (
 	groupChunks    = 16  // chunks that fold into a group
 	chunkBlocks    = chunkPositions / kernels.BlockPositions
 
+	// scoreStride is the distance of two queries' scores: a chunk, and a line
+	// that keeps them off the same sets of a cache.
+	scoreStride = chunkPositions + 16
+
 	// tileQueries is about how many queries (rows times heads that share a KV
-	// head) pass over the same keys and values together.
-	tileQueries = 16
+	// head) pass over the same keys and values together: enough that what they
+	// read costs little beside what they compute, few enough that their scores
+	// stay in a second-level cache. tileStep is the widest tile of registers;
+	// whole ones leave no narrow rest.
+	tileQueries = 48
+	tileStep    = 12
+
+	// unitsPerWorker is how many units of work a worker should find, so that
+	// they end at about the same time.
+	unitsPerWorker = 4
 )
 
 // attnKernels are a tier's inner loops over keys and values of one KV type.
 // Queries of a tile lie one after another, dim elements each; their scores lie
-// chunkPositions apart.
+// scoreStride apart. Blocks are given by their places in mem.
 type attnKernels struct {
-	// scores stores q.k for n queries and one block's 16 positions.
-	scores func(q *float32, keys *byte, out *float32, n, dim int)
-	// weigh adds p times values to o for positions of one block, for n
-	// queries whose o are dim elements each, a multiple of 16.
-	weigh func(p *float32, values *byte, o *float32, positions, n, dim int)
+	// scores stores q.k for n queries and the positions of some blocks.
+	scores func(q *float32, mem *byte, places *int, out *float32, blocks, n, dim int)
+	// weigh adds p times values to o for a run of positions that begins at slot
+	// of the first block, for n queries whose o are dim elements each, a
+	// multiple of 16.
+	weigh func(p *float32, mem *byte, places *int, o *float32, slot, positions, n, dim int)
 }
 
-// attnTile is a run of rows of one sequence.
-type attnTile struct{ first, rows int }
+// attnTile is a run of rows of one sequence, and the positions that any of
+// them sees.
+type attnTile struct{ first, rows, lo, hi int }
 
-// attnTask computes attention; a unit is a tile of rows and one KV head.
+// attnUnit is a KV head of a tile over some chunks. It makes the whole result,
+// or its partials from float part of the task's on.
+type attnUnit struct {
+	tile, head, first, end int
+	part                   int // -1: the whole
+}
+
+// attnTask computes attention in one pass over units of work, and in a second
+// over the heads of tiles whose chunks were shared out among several units.
 type attnTask struct {
 	d      *Device
 	b      *kernels.Batch
@@ -39,7 +62,12 @@ type attnTask struct {
 	p      kernels.AttnParams
 	dst, q *buffer
 	shared int // query heads of a KV head
-	tiles  []attnTile
+
+	tiles []attnTile
+	units []attnUnit
+	step  int        // chunks of a partial: 1 or groupChunks
+	parts []float32  // partials of what is shared out
+	folds attnFolder // the second pass
 }
 
 // Attention stores each row's attention over its sequence's positions.
@@ -54,25 +82,94 @@ func (d *Device) Attention(b *kernels.Batch, dst, q kernels.Buffer, kv kernels.K
 	a.checkKV(b, layer)
 	d.clearBad(n)
 	t := &d.attnTask
-	*t = attnTask{d: d, b: b, kv: a, layer: layer, p: p, dst: to, q: from, shared: p.Heads / a.layout.Heads, tiles: t.tiles[:0]}
+	t.d, t.b, t.kv, t.layer, t.p, t.dst, t.q, t.shared = d, b, a, layer, p, to, from, p.Heads/a.layout.Heads
 	t.plan()
-	d.parallel(t, len(t.tiles)*a.layout.Heads, t.work())
+	t.share()
+	work := t.work()
+	d.parallel(t, len(t.units), work)
+	d.parallel(&t.folds, len(t.folds.units), work)
 	t.b = nil
 	d.report(b, "attention")
 }
 
 // plan cuts the batch into tiles of neighbouring rows of one sequence.
 func (t *attnTask) plan() {
-	most := max(1, tileQueries/t.shared)
+	t.tiles = t.tiles[:0]
+	most := tileRows(t.shared)
 	rows := t.b.Rows
 	for i := 0; i < len(rows); {
-		n := 1
-		for i+n < len(rows) && n < most && rows[i+n].Seq == rows[i].Seq {
-			n++
+		tile := attnTile{first: i}
+		tile.lo, tile.hi = t.visible(rows[i].Pos)
+		for i < len(rows) && tile.rows < most && rows[i].Seq == rows[tile.first].Seq {
+			lo, hi := t.visible(rows[i].Pos)
+			tile.lo, tile.hi = min(tile.lo, lo), max(tile.hi, hi)
+			tile.rows++
+			i++
 		}
-		t.tiles = append(t.tiles, attnTile{i, n})
-		i += n
+		t.tiles = append(t.tiles, tile)
 	}
+}
+
+// tileRows is how many rows make a tile whose queries fill tiles of registers.
+func tileRows(shared int) int {
+	step := 1
+	for step*shared%tileStep != 0 {
+		step++
+	}
+	return max(step, tileQueries/shared/step*step)
+}
+
+// chunks gives the chunks first..end-1 that a tile sees.
+func (t *attnTile) chunks() (first, end int) {
+	return t.lo / chunkPositions, (t.hi + chunkPositions - 1) / chunkPositions
+}
+
+// share cuts the tiles into units. A tile that alone would keep one worker at
+// work for long is cut by chunks or, if it is very long, by groups of them.
+func (t *attnTask) share() {
+	heads, all := t.kv.layout.Heads, 0
+	for i := range t.tiles {
+		first, end := t.tiles[i].chunks()
+		all += (end - first) * heads
+	}
+	most := max(1, all/(unitsPerWorker*t.d.pool.workers))
+	t.step = 1
+	if most >= groupChunks {
+		t.step, most = groupChunks, most/groupChunks*groupChunks
+	}
+	t.units, t.folds.units, t.folds.attnTask = t.units[:0], t.folds.units[:0], t
+	floats := 0
+	for i := range t.tiles {
+		first, end := t.tiles[i].chunks()
+		for head := range heads {
+			whole := attnUnit{tile: i, head: head, first: first, end: end, part: -1}
+			if t.d.pool.workers == 1 || end-first <= most {
+				t.units = append(t.units, whole)
+				continue
+			}
+			whole.part = floats
+			t.folds.units = append(t.folds.units, whole)
+			for at := first; at < end; {
+				u := attnUnit{tile: i, head: head, first: at, end: min(end, (at/t.step+most/t.step)*t.step), part: floats}
+				floats += t.partsOf(u.first, u.end) * t.partFloats(i)
+				t.units = append(t.units, u)
+				at = u.end
+			}
+		}
+	}
+	if cap(t.parts) < floats {
+		t.parts = make([]float32, floats+floats/2)
+	}
+	t.parts = t.parts[:cap(t.parts)]
+}
+
+// partsOf counts the partials of chunks first..end-1.
+func (t *attnTask) partsOf(first, end int) int { return (end-1)/t.step - first/t.step + 1 }
+
+// partFloats is the size of one partial of a tile.
+func (t *attnTask) partFloats(tile int) int {
+	n := t.tiles[tile].rows * t.shared
+	return 2*pad16(n) + n*t.kv.layout.HeadDim
 }
 
 // work estimates the elements that the task touches.
@@ -94,174 +191,65 @@ func (t *attnTask) visible(pos int32) (lo, hi int) {
 	return lo, hi
 }
 
-// partial is attention over a part of the positions, of one query: the
-// largest score, the sum of exponentials, and the weighted sum of values.
-type partial struct {
-	m, s float32
-	any  bool
-	o    []float32
-}
-
-// query is one row and head of a tile.
-type query struct {
-	row, head    int
-	lo, hi       int // visible positions
-	bad          bool
-	chunk        partial
-	group, total partial
-}
-
-// attnScratch is one worker's memory, kept between operations.
-type attnScratch struct {
-	q       []float32 // queries, dim each
-	scores  []float32 // chunkPositions for each query
-	o       []float32 // the chunk's o, dim for each query
-	rest    []float32 // o of groups and totals
-	queries []query
-}
-
-// sized makes room for n queries of dim elements.
-func (s *attnScratch) sized(n, dim int) {
-	if len(s.queries) >= n && len(s.q) >= n*dim {
-		return
-	}
-	s.q = make([]float32, n*dim)
-	s.scores = make([]float32, n*chunkPositions)
-	s.o = make([]float32, n*dim)
-	s.rest = make([]float32, 2*n*dim)
-	s.queries = make([]query, n)
-}
-
+// unit computes a unit's chunks and what they fold to.
 func (t *attnTask) unit(worker, u int) {
-	tile, kvHead := t.tiles[u/t.kv.layout.Heads], u%t.kv.layout.Heads
-	s := &t.d.scratch[worker].attn
-	n, dim := tile.rows*t.shared, t.kv.layout.HeadDim
-	s.sized(n, dim)
-	c := attnTileRun{attnTask: t, s: s, n: n, dim: dim, kvHead: kvHead}
-	c.load(tile)
-	c.lo, c.hi = s.queries[0].lo, s.queries[0].hi
-	for i := range s.queries[:n] {
-		c.lo, c.hi = min(c.lo, s.queries[i].lo), max(c.hi, s.queries[i].hi)
+	c := t.run(worker, &t.units[u])
+	c.load()
+	part := t.units[u].part
+	for at := t.units[u].first; at < t.units[u].end; {
+		end := min(t.units[u].end, (at/t.step+1)*t.step)
+		if part < 0 {
+			end = min(t.units[u].end, (at/groupChunks+1)*groupChunks)
+		}
+		c.s.group.reset()
+		for ; at < end; at++ {
+			c.chunk(at)
+		}
+		if part < 0 {
+			c.fold(&c.s.total, &c.s.group)
+			continue
+		}
+		p := c.partial(part)
+		copy(p.m, c.s.group.m)
+		copy(p.s, c.s.group.s)
+		copy(p.o, c.s.group.o)
+		part += t.partFloats(t.units[u].tile)
 	}
-	c.table = t.b.Seqs[t.b.Rows[tile.first].Seq]
-	for chunk := c.lo / chunkPositions; chunk*chunkPositions < c.hi; chunk++ {
-		c.chunk(chunk)
+	c.mark()
+	if part < 0 {
+		c.finish()
+	}
+}
+
+// attnFolder folds partials in the order of positions; a unit is a KV head of a
+// tile.
+type attnFolder struct {
+	*attnTask
+	units []attnUnit
+}
+
+func (t *attnFolder) unit(worker, u int) {
+	whole := &t.units[u]
+	c := t.run(worker, whole)
+	part := whole.part
+	for at := whole.first; at < whole.end; at = (at/t.step + 1) * t.step {
+		p := c.partial(part)
+		part += t.partFloats(whole.tile)
+		if t.step == groupChunks {
+			c.fold(&c.s.total, &p)
+			continue
+		}
+		if at%groupChunks == 0 {
+			c.fold(&c.s.total, &c.s.group)
+			c.s.group.reset()
+		}
+		c.fold(&c.s.group, &p)
+	}
+	if t.step != groupChunks {
+		c.fold(&c.s.total, &c.s.group)
 	}
 	c.finish()
 }
 
-// attnTileRun is the run of one tile over the positions that it sees.
-type attnTileRun struct {
-	*attnTask
-	s      *attnScratch
-	n, dim int // queries, elements of a head
-	kvHead int
-	lo, hi int     // positions that any query sees
-	table  []int32 // the sequence's blocks
-}
-
-// load copies the tile's queries side by side.
-func (c *attnTileRun) load(tile attnTile) {
-	s := c.s
-	for i := range c.n {
-		row, head := tile.first+i/c.shared, c.kvHead*c.shared+i%c.shared
-		q := &s.queries[i]
-		*q = query{row: row, head: head}
-		q.lo, q.hi = c.visible(c.b.Rows[row].Pos)
-		q.chunk.o = s.o[i*c.dim : (i+1)*c.dim]
-		q.group.o = s.rest[2*i*c.dim : (2*i+1)*c.dim]
-		q.total.o = s.rest[(2*i+1)*c.dim : (2*i+2)*c.dim]
-		copy(s.q[i*c.dim:(i+1)*c.dim], c.q.row(row)[head*c.dim:])
-	}
-}
-
-// chunk computes the queries' partials of one chunk and folds them.
-func (c *attnTileRun) chunk(chunk int) {
-	base := chunk * chunkPositions
-	first, last := max(c.lo, base), min(c.hi, base+chunkPositions)
-	for at := first &^ (kernels.BlockPositions - 1); at < last; at += kernels.BlockPositions {
-		keys, _ := c.block(at)
-		c.score(keys, at-base)
-	}
-	for i := range c.s.queries[:c.n] {
-		c.soften(i, base)
-	}
-	c.weighAll(base)
-	for i := range c.s.queries[:c.n] {
-		q := &c.s.queries[i]
-		if chunk%groupChunks == 0 {
-			c.closeGroup(q)
-		}
-		if q.chunk.any {
-			c.d.floorAll(q.chunk.o)
-			c.d.fold(&q.group, &q.chunk)
-		}
-	}
-}
-
-// block gives the keys and values of the block that holds position at.
-func (c *attnTileRun) block(at int) (keys, values []byte) {
-	return c.kv.head(c.table[at/kernels.BlockPositions], c.layer, c.kvHead)
-}
-
-// weighAll gives every query its chunk's weighted sum. Positions that all
-// queries see go through the tile together; those at the ends that only some
-// see are taken by each query alone, for values that a query cannot see must
-// not be read on its behalf.
-func (c *attnTileRun) weighAll(base int) {
-	clear(c.s.o[:c.n*c.dim])
-	end := base + chunkPositions
-	lo, hi := base, end
-	for i := range c.s.queries[:c.n] {
-		q := &c.s.queries[i]
-		lo, hi = max(lo, q.lo), min(hi, q.hi)
-	}
-	if lo >= hi {
-		for i := range c.s.queries[:c.n] {
-			q := &c.s.queries[i]
-			c.weighRange(i, 1, base, max(base, q.lo), min(end, q.hi))
-		}
-		return
-	}
-	for i := range c.s.queries[:c.n] {
-		c.weighRange(i, 1, base, max(base, c.s.queries[i].lo), lo)
-	}
-	c.weighRange(0, c.n, base, lo, hi)
-	for i := range c.s.queries[:c.n] {
-		c.weighRange(i, 1, base, hi, min(end, c.s.queries[i].hi))
-	}
-}
-
-// weighRange adds positions lo..hi-1 to the sums of n queries from first on.
-func (c *attnTileRun) weighRange(first, n, base, lo, hi int) {
-	for lo < hi {
-		slot := lo % kernels.BlockPositions
-		count := min(kernels.BlockPositions-slot, hi-lo)
-		_, values := c.block(lo)
-		c.weigh(first, n, values, slot, count, lo-base)
-		lo += count
-	}
-}
-
-// closeGroup folds the group at hand into the total.
-func (c *attnTileRun) closeGroup(q *query) {
-	if q.group.any {
-		c.d.fold(&q.total, &q.group)
-		q.group.any = false
-	}
-}
-
-// finish stores the results and marks faults.
-func (c *attnTileRun) finish() {
-	for i := range c.s.queries[:c.n] {
-		q := &c.s.queries[i]
-		c.closeGroup(q)
-		out := c.dst.row(q.row)[q.head*c.dim : (q.head+1)*c.dim]
-		if q.bad {
-			clear(out)
-			c.d.markBad(q.row)
-			continue
-		}
-		c.d.divide(out, q.total.o, q.total.s)
-	}
-}
+// isBad reports whether a row was marked, by any worker.
+func (d *Device) isBad(row int) bool { return atomic.LoadUint32(&d.bad[row]) != 0 }

@@ -7,17 +7,20 @@ import (
 	"github.com/weft-mesh/weft/kernels/arith"
 )
 
-// score stores the products of all queries with a block's keys; at is the
-// block's place in the chunk.
-func (c *attnTileRun) score(keys []byte, at int) {
-	s := c.s
+// score stores the products of all queries with the keys of some of the
+// chunk's blocks.
+func (c *attnRun) score(first, blocks int) {
+	s, at := c.s, first*kernels.BlockPositions
 	if k := c.d.set.attn[c.kv.layout.Type].scores; k != nil {
-		k(&s.q[0], &keys[0], &s.scores[at], c.n, c.dim)
+		k(&s.q[0], &c.kv.mem[0], &s.places[first], &s.scores[at], blocks, c.n, c.dim)
 		return
 	}
-	for i := range c.n {
-		out := (*[kernels.BlockPositions]float32)(s.scores[i*chunkPositions+at:])
-		scoreBlock(out, s.q[i*c.dim:(i+1)*c.dim], keys, c.kv.element)
+	for b, place := range s.places[first : first+blocks] {
+		keys := c.kv.mem[place : place+c.kv.plane]
+		for i := range c.n {
+			out := (*[kernels.BlockPositions]float32)(s.scores[i*scoreStride+at+b*kernels.BlockPositions:])
+			scoreBlock(out, s.q[i*c.dim:(i+1)*c.dim], keys, c.kv.element)
+		}
 	}
 }
 
@@ -40,29 +43,29 @@ func scoreBlock(out *[kernels.BlockPositions]float32, q []float32, keys []byte, 
 	*out = acc
 }
 
-// soften turns query i's scores of the chunk at base into exponentials and
-// sets the maximum and sum of its partial.
-func (c *attnTileRun) soften(i, base int) {
-	q := &c.s.queries[i]
-	lo, hi := max(q.lo-base, 0), min(q.hi-base, chunkPositions)
-	q.chunk.any = lo < hi
-	if !q.chunk.any {
-		return
-	}
-	s := (*[chunkPositions]float32)(c.s.scores[i*chunkPositions:])
+// soften turns the queries' scores of a chunk into exponentials and sets the
+// maxima and sums of their partials.
+func (c *attnRun) soften() {
+	s := c.s
 	if k := c.d.set.soften; k != nil && c.p.Softcap == 0 {
-		m, sum, bad := k(&s[0], lo, hi, c.p.Scale)
-		q.chunk.m, q.chunk.s = m, sum
-		q.bad = q.bad || bad != 0
+		k(&s.scores[0], &s.spans[0], &s.chunk.m[0], &s.chunk.s[0], &s.bad[0], c.n, c.p.Scale)
 		return
 	}
-	m, sum, ok := softenScores(s, lo, hi, c.p)
-	q.chunk.m, q.chunk.s = m, sum
-	q.bad = q.bad || !ok
+	for i, span := range s.spans[:c.n] {
+		m, sum, ok := softenScores((*[chunkPositions]float32)(s.scores[i*scoreStride:]), int(span[0]), int(span[1]), c.p)
+		s.chunk.m[i], s.chunk.s[i] = m, sum
+		if !ok {
+			s.bad[i] = 1
+		}
+	}
 }
 
-// softenScores is soften in plain Go; ok is false if a score is not finite.
+// softenScores softens one query's scores lo..hi-1; ok is false if one is not
+// finite.
 func softenScores(s *[chunkPositions]float32, lo, hi int, p kernels.AttnParams) (m, sum float32, ok bool) {
+	if lo >= hi {
+		return nothing, 0, true
+	}
 	m = float32(math.Inf(-1))
 	for j := lo; j < hi; j++ {
 		v := arith.Floor(float32(s[j] * p.Scale))
@@ -84,22 +87,26 @@ func softenScores(s *[chunkPositions]float32, lo, hi int, p kernels.AttnParams) 
 	return m, arith.Tree16(&lanes), true
 }
 
-// weigh adds count positions of a block, from slot on, to the sums of n
-// queries from first on; at is the first position's place in the chunk.
-func (c *attnTileRun) weigh(first, n int, values []byte, slot, count, at int) {
-	s := c.s
+// weigh adds places lo..hi-1 of the chunk to the sums of n queries from first
+// on.
+func (c *attnRun) weigh(first, n, lo, hi int) {
+	if lo >= hi {
+		return
+	}
+	s, block, slot := c.s, lo/kernels.BlockPositions, lo%kernels.BlockPositions
 	if k := c.d.set.attn[c.kv.layout.Type].weigh; k != nil && c.dim%16 == 0 {
-		k(&s.scores[first*chunkPositions+at], &values[c.kv.element*slot*c.dim], &s.o[first*c.dim], count, n, c.dim)
+		k(&s.scores[first*scoreStride+lo], &c.kv.mem[c.kv.plane], &s.places[block], &s.chunk.o[first*c.dim], slot, hi-lo, n, c.dim)
 		return
 	}
 	for i := first; i < first+n; i++ {
-		o := s.o[i*c.dim : (i+1)*c.dim]
-		for j := range count {
-			p := s.scores[i*chunkPositions+at+j]
+		o := s.chunk.o[i*c.dim : (i+1)*c.dim]
+		for j := lo; j < hi; j++ {
+			p, place := s.scores[i*scoreStride+j], s.places[j/kernels.BlockPositions]+c.kv.plane
+			values, at := c.kv.mem[place:place+c.kv.plane], j%kernels.BlockPositions*c.dim
 			if c.kv.element == 2 {
-				weighHalves(o, p, halves(values)[(slot+j)*c.dim:])
+				weighHalves(o, p, halves(values)[at:])
 			} else {
-				weighFloats(o, p, floats(values)[(slot+j)*c.dim:])
+				weighFloats(o, p, floats(values)[at:])
 			}
 		}
 	}
@@ -119,32 +126,36 @@ func weighFloats(o []float32, p float32, v []float32) {
 	}
 }
 
-func (d *Device) floorAll(x []float32) {
-	if k := d.set.floor; k != nil && len(x)%16 == 0 {
-		k(&x[0], len(x))
+// fold merges y, the later part, into x. y's sums pass the floor on the way,
+// which leaves those alone that have passed it before.
+func (c *attnRun) fold(x, y *partials) {
+	a, b := c.s.a, c.s.b
+	if k := c.d.set.foldScales; k != nil {
+		k(&x.m[0], &x.s[0], &y.m[0], &y.s[0], &a[0], &b[0], len(a))
+	} else {
+		for i := range a {
+			foldScale(x, y, a, b, i)
+		}
+	}
+	if k := c.d.set.fold; k != nil && c.dim%16 == 0 {
+		k(&x.o[0], &y.o[0], &a[0], &b[0], c.n, c.dim)
 		return
 	}
-	arith.FloorAll(x)
+	for i := range c.n {
+		out, o := x.o[i*c.dim:(i+1)*c.dim], y.o[i*c.dim:(i+1)*c.dim]
+		for j := range out {
+			out[j] = arith.Floor(arith.FMA(arith.Floor(o[j]), b[i], float32(out[j]*a[i])))
+		}
+	}
 }
 
-// fold merges y, the later one, into x.
-func (d *Device) fold(x, y *partial) {
-	if !x.any {
-		x.m, x.s, x.any = y.m, y.s, true
-		copy(x.o, y.o)
-		return
-	}
-	m := max(x.m, y.m)
-	a, b := arith.Exp(float32(x.m-m)), arith.Exp(float32(y.m-m))
-	x.m = m
-	x.s = arith.FMA(y.s, b, float32(x.s*a))
-	if k := d.set.fold; k != nil && len(x.o)%16 == 0 {
-		k(&x.o[0], &y.o[0], a, b, len(x.o))
-		return
-	}
-	for i := range x.o {
-		x.o[i] = arith.Floor(arith.FMA(y.o[i], b, float32(x.o[i]*a)))
-	}
+// foldScale merges query i's maximum and sum and gives the factors of its
+// weighted sums.
+func foldScale(x, y *partials, a, b []float32, i int) {
+	m := max(x.m[i], y.m[i])
+	a[i], b[i] = arith.Exp(float32(x.m[i]-m)), arith.Exp(float32(y.m[i]-m))
+	x.m[i] = m
+	x.s[i] = arith.FMA(y.s[i], b[i], float32(x.s[i]*a[i]))
 }
 
 // divide stores the result, F(o/sum).

@@ -58,7 +58,7 @@ type fixed struct {
 func eachEnd(t *testing.T, run func(b bench)) {
 	for _, behind := range []bool{true, false} {
 		t.Run(fmt.Sprintf("behind=%t", behind), func(t *testing.T) {
-			run(bench{TB: t, r: rand.New(rand.NewPCG(3, 4)), behind: behind})
+			run(bench{TB: t, r: newRand(), behind: behind})
 		})
 	}
 }
@@ -233,10 +233,6 @@ func (b bench) rowKernels(d *Device, n int) {
 	binary("norm", func(d *Device, dst, x, w []float32) { d.norm(new([16]float32), dst, x, w, 1e-5) })
 	binary("floor", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.floorAll(dst) })
 	binary("divide", func(d *Device, dst, x, _ []float32) { d.divide(dst, x, 1.7) })
-	binary("fold", func(d *Device, dst, x, y []float32) {
-		copy(dst, x)
-		d.fold(&partial{m: 1, s: 2, any: true, o: dst}, &partial{m: 1.5, s: 3, any: true, o: y})
-	})
 	cos, sin := b.floats(n/2), b.floats(n/2)
 	binary("rotate pairs", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.rotatePairs(dst, cos, sin) })
 	binary("rotate halves", func(d *Device, dst, x, _ []float32) { copy(dst, x); d.rotateHalves(dst, cos, sin) })
@@ -278,59 +274,4 @@ func TestQuantiserStaysInsideItsOperands(t *testing.T) {
 	})
 }
 
-func TestAttentionKernelsStayInsideTheirOperands(t *testing.T) {
-	eachSet(t, func(t *testing.T, set *kernelSet) {
-		eachEnd(t, func(b bench) {
-			for _, kv := range []kernels.KVType{kernels.KVF16, kernels.KVF32} {
-				for _, dim := range []int{16, 64, 80, 96} {
-					for _, n := range []int{1, 2, 3, 7, 13} {
-						b.attention(set, kv, n, dim)
-					}
-				}
-			}
-			for _, span := range [][2]int{{0, 256}, {0, 1}, {255, 256}, {17, 31}, {3, 100}, {240, 250}} {
-				b.soften(set, span[0], span[1])
-			}
-		})
-	})
-}
-
-// attention compares scores and weighted sums of n queries over one block.
-func (b bench) attention(set *kernelSet, kv kernels.KVType, n, dim int) {
-	arena := &kvArena{layout: kernels.KVLayout{Type: kv, Layers: 1, Heads: 1, HeadDim: dim}, element: 2 + 2*int(kv)}
-	keys, values := guarded(b, arena.element*16*dim, b.behind), guarded(b, arena.element*16*dim, b.behind)
-	for i := range 16 * dim {
-		if kv == kernels.KVF16 {
-			halves(keys)[i], halves(values)[i] = uint16(b.r.Uint32())&0xbfff, uint16(b.r.Uint32())&0xbfff
-		} else {
-			floats(keys)[i], floats(values)[i] = b.r.Float32(), -b.r.Float32()
-		}
-	}
-	q := b.floats(n * dim)
-	run := func(d *Device) (scores, o []float32) {
-		s := &attnScratch{q: q, scores: floats(guarded(b, 4*((n-1)*chunkPositions+16), b.behind)), o: floats(guarded(b, 4*n*dim, b.behind))}
-		c := attnTileRun{attnTask: &attnTask{d: d, kv: arena}, s: s, n: n, dim: dim}
-		c.score(keys, 0)
-		c.weigh(0, n, values, 3, 13, 3)
-		return s.scores, s.o
-	}
-	gotScores, gotSums := run(&Device{set: set})
-	wantScores, wantSums := run(plain)
-	b.same(fmt.Sprintf("scores of %d queries of %d", n, dim), gotScores, wantScores)
-	b.same(fmt.Sprintf("sums of %d queries of %d", n, dim), gotSums, wantSums)
-}
-
-func (b bench) soften(set *kernelSet, lo, hi int) {
-	got := b.floats(chunkPositions)
-	want := (*[chunkPositions]float32)(b.copyOf(got))
-	m, sum, bad := set.soften(&got[0], lo, hi, 0.125)
-	wantM, wantSum, ok := softenScores(want, lo, hi, kernels.AttnParams{Scale: 0.125})
-	if m != wantM || sum != wantSum || (bad == 0) != ok {
-		b.Fatalf("soften %d..%d: %g %g %d, portable Go gives %g %g %t", lo, hi, m, sum, bad, wantM, wantSum, ok)
-	}
-	b.same("exponentials", got[lo:hi], want[lo:hi])
-	got[lo] = float32(math.NaN())
-	if _, _, bad = set.soften(&got[0], lo, hi, 1); bad == 0 {
-		b.Fatalf("soften %d..%d: NaN was not found", lo, hi)
-	}
-}
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(3, 4)) }

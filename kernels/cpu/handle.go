@@ -133,8 +133,18 @@ func (d *Device) Write(dst kernels.Buffer, row int, src []float32) {
 	for i := range wholeRows("write", b, row, len(src)) {
 		to := b.row(row + i)
 		copy(to, src[i*b.cols:])
-		arith.FloorAll(to)
+		d.floorAll(to)
 	}
+}
+
+// floorAll stores F of each element of x.
+func (d *Device) floorAll(x []float32) {
+	whole := 0
+	if k := d.set.floor; k != nil && len(x) >= 16 {
+		whole = len(x) &^ 15
+		k(&x[0], whole)
+	}
+	arith.FloorAll(x[whole:])
 }
 
 // Read copies whole rows into dst.

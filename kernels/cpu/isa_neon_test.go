@@ -16,7 +16,7 @@ import (
 
 // armLine is an instruction of the arm64 files: a word with the text of a
 // vector instruction, or one of the few general ones, in Go's syntax.
-var armLine = regexp.MustCompile(`^WORD \$0x([0-9a-f]{8}) // (([a-z0-9]+) .*)$|^(MOVD|ADD|SUB|LSL|AND|BIC|CMP|CSEL|CBNZ|B|BLT|FMOVS|FMOVD|RET|YIELD)( |$)`)
+var armLine = regexp.MustCompile(`^WORD \$0x([0-9a-f]{8}) // (([a-z0-9]+) .*)$|^(MOVD|MOVW|MOVWU|ADD|SUB|MUL|LSL|AND|ORR|BIC|CMP|CSEL|CBNZ|B|BLT|BLE|FMOVS|FMOVD|RET|YIELD)( |$)`)
 
 // armBaseline are the vector instructions that kernels use of ARMv8.0.
 var armBaseline = strings.Fields(`add addp addv and bit cmhi cmhs dup eor ext fabs fadd faddp fcmge fcvtl fcvtl2 fcvtn

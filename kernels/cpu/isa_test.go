@@ -58,10 +58,11 @@ func readKernels(t *testing.T) (kernels []kernelText) {
 }
 
 // promises lists what a kernel with the name's ending may need, and what the
-// gate of its tier asks of the processor (machineSets).
+// gate of its tier asks of the processor (machineSets). "MMX+" is the prefetch,
+// which every amd64 processor has.
 var promises = map[string][]string{
-	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE"},
-	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
+	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+"},
+	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
 	NEON:       {"ASIMD"},
 	NEONDot:    {"ASIMD", "ASIMDDP"},
 }

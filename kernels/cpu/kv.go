@@ -68,9 +68,14 @@ func (d *Device) NewKV(l kernels.KVLayout, blocks int) (kernels.KV, error) {
 	return a, nil
 }
 
+// place is where the keys of one head in a block begin; its values follow them.
+func (a *kvArena) place(block int32, layer, head int) int {
+	return ((int(block)*a.layout.Layers+layer)*a.layout.Heads + head) * 2 * a.plane
+}
+
 // head gives the keys and values of one head in a block.
 func (a *kvArena) head(block int32, layer, head int) (keys, values []byte) {
-	at := ((int(block)*a.layout.Layers+layer)*a.layout.Heads + head) * 2 * a.plane
+	at := a.place(block, layer, head)
 	return a.mem[at : at+a.plane : at+a.plane], a.mem[at+a.plane : at+2*a.plane : at+2*a.plane]
 }
 

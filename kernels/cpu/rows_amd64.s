@@ -106,15 +106,15 @@ TEXT ·siluMul_avx512vnni(SB), NOSPLIT, $0-32
 	MOVQ         n+24(FP), BX
 	MOVL         $0xc1d80000, SI
 	VPBROADCASTD SI, Z0
-	MOVL         $0x42b00000, SI
-	VPBROADCASTD SI, Z1
 	MOVL         $0x3fb8aa3b, SI
-	VPBROADCASTD SI, Z2
+	VPBROADCASTD SI, Z1
 	MOVL         $0x3f317200, SI
-	VPBROADCASTD SI, Z3
+	VPBROADCASTD SI, Z2
 	MOVL         $0x35bfbe8e, SI
-	VPBROADCASTD SI, Z4
+	VPBROADCASTD SI, Z3
 	MOVL         $0x3f800000, SI
+	VPBROADCASTD SI, Z4
+	MOVL         $0x4b400000, SI
 	VPBROADCASTD SI, Z5
 	MOVL         $0x3ab511e8, SI
 	VPBROADCASTD SI, Z6
@@ -126,39 +126,41 @@ TEXT ·siluMul_avx512vnni(SB), NOSPLIT, $0-32
 	VPBROADCASTD SI, Z9
 	MOVL         $0x3efffffe, SI
 	VPBROADCASTD SI, Z10
-	MOVL         $0x7fffffff, SI
+	MOVL         $0x42b00000, SI
 	VPBROADCASTD SI, Z11
-	MOVL         $0x2b800000, SI
+	MOVL         $0x7fffffff, SI
 	VPBROADCASTD SI, Z12
-	MOVL         $0x80000000, SI
+	MOVL         $0x2b800000, SI
 	VPBROADCASTD SI, Z13
+	MOVL         $0x80000000, SI
+	VPBROADCASTD SI, Z14
 
 vector:
-	VMOVUPS      (CX), Z14
-	VPXORD       Z13, Z14, Z15
-	VCMPPS       $0x1d, Z0, Z15, K1
-	VMINPS       Z1, Z15, Z15
-	VMULPS       Z2, Z15, Z16
-	VRNDSCALEPS  $0x00, Z16, Z16
-	VFNMADD231PS Z3, Z16, Z15
-	VFNMADD231PS Z4, Z16, Z15
+	VMOVUPS      (CX), Z15
+	VPXORD       Z14, Z15, Z16
+	VCMPPS       $0x1d, Z0, Z16, K1
+	VMINPS       Z11, Z16, Z16
+	VMULPS       Z1, Z16, Z18
+	VADDPS       Z5, Z18, Z18
+	VSUBPS       Z5, Z18, Z17
+	VFNMADD231PS Z2, Z17, Z16
+	VFNMADD231PS Z3, Z17, Z16
 	VMOVUPS      Z6, Z17
-	VFMADD213PS  Z7, Z15, Z17
-	VFMADD213PS  Z8, Z15, Z17
-	VFMADD213PS  Z9, Z15, Z17
-	VFMADD213PS  Z10, Z15, Z17
-	VFMADD213PS  Z5, Z15, Z17
-	VFMADD213PS  Z5, Z15, Z17
-	VCVTPS2DQ    Z16, Z16
-	VPSLLD       $0x17, Z16, Z16
-	VPADDD.Z     Z16, Z17, K1, Z17
-	VADDPS       Z5, Z17, Z17
-	VDIVPS       Z17, Z14, Z14
-	VMULPS       (DX), Z14, Z14
-	VPANDD       Z11, Z14, Z15
-	VPCMPUD      $0x05, Z12, Z15, K1
-	VMOVAPS.Z    Z14, K1, Z14
-	VMOVUPS      Z14, (AX)
+	VFMADD213PS  Z7, Z16, Z17
+	VFMADD213PS  Z8, Z16, Z17
+	VFMADD213PS  Z9, Z16, Z17
+	VFMADD213PS  Z10, Z16, Z17
+	VFMADD213PS  Z4, Z16, Z17
+	VFMADD213PS  Z4, Z16, Z17
+	VPSLLD       $0x17, Z18, Z18
+	VPADDD.Z     Z18, Z17, K1, Z17
+	VADDPS       Z4, Z17, Z17
+	VDIVPS       Z17, Z15, Z15
+	VMULPS       (DX), Z15, Z15
+	VPANDD       Z12, Z15, Z16
+	VPCMPUD      $0x05, Z13, Z16, K1
+	VMOVAPS.Z    Z15, K1, Z15
+	VMOVUPS      Z15, (AX)
 	ADDQ         $0x40, AX
 	ADDQ         $0x40, CX
 	ADDQ         $0x40, DX
@@ -242,36 +244,6 @@ vector:
 	VZEROUPPER
 	RET
 
-// func fold_avx512vnni(out *float32, o *float32, a float32, b float32, n int)
-// Requires: AVX, AVX512F, SSE
-TEXT ·fold_avx512vnni(SB), NOSPLIT, $0-32
-	MOVQ         out+0(FP), AX
-	MOVQ         o+8(FP), CX
-	MOVQ         n+24(FP), DX
-	MOVSS        a+16(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        b+20(FP), X1
-	VBROADCASTSS X1, Z1
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z2
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z3
-
-vector:
-	VMOVUPS     (AX), Z4
-	VMULPS      Z0, Z4, Z4
-	VFMADD231PS (CX), Z1, Z4
-	VPANDD      Z2, Z4, Z5
-	VPCMPUD     $0x05, Z3, Z5, K1
-	VMOVAPS.Z   Z4, K1, Z4
-	VMOVUPS     Z4, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JNZ         vector
-	VZEROUPPER
-	RET
-
 // func divide_avx512vnni(out *float32, o *float32, sum float32, n int)
 // Requires: AVX, AVX512F, SSE
 TEXT ·divide_avx512vnni(SB), NOSPLIT, $0-32
@@ -321,25 +293,27 @@ vector:
 	VZEROUPPER
 	RET
 
-// func scores_f16_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores_f16_avx512vnni(SB), NOSPLIT, $0-40
-	MOVQ q+0(FP), AX
-	MOVQ keys+8(FP), CX
-	MOVQ out+16(FP), DX
-	MOVQ n+24(FP), BX
-	MOVQ dim+32(FP), SI
-	MOVQ SI, R9
-	SHLQ $0x02, R9
-	LEAQ (R9)(R9*2), R10
+// func scores_f16_avx512vnni(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores_f16_avx512vnni(SB), NOSPLIT, $0-56
+	MOVQ dim+48(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	MOVQ places+16(FP), DI
+	MOVQ blocks+32(FP), R14
+	XORQ R8, R8
 
-queries8:
-	CMPQ   BX, $0x08
-	JLT    queriesBelow8
-	MOVQ   AX, DI
-	LEAQ   (AX)(R9*4), R8
-	MOVQ   CX, R11
-	MOVQ   SI, R12
+blocks2:
+	CMPQ R14, $0x02
+	JLT  blocksBelow2
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R10
+	MOVQ out+24(FP), R9
+	ADDQ R8, R9
+
+queries2_12:
+	CMPQ   R10, $0x0c
+	JLT    queries2_Below12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -348,567 +322,119 @@ queries8:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-
-dimension8:
-	VCVTPH2PS        (R11), Z8
-	VFMADD231PS.BCST (DI), Z8, Z0
-	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
-	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
-	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
-	VFMADD231PS.BCST (R8), Z8, Z4
-	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
-	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
-	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	ADDQ             $0x04, R8
-	DECQ             R12
-	JNZ              dimension8
-	VMOVUPS          Z0, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z1, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z2, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z3, 3072(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z4, 4096(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z5, 5120(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z6, 6144(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z7, 7168(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00002000, DX
-	SUBQ             $0x08, BX
-	JMP              queries8
-
-queriesBelow8:
-queries4:
-	CMPQ   BX, $0x04
-	JLT    queriesBelow4
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
+	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
-
-dimension4:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z9
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
-	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension4
-	VMOVUPS          Z9, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z10, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z11, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z12, 3072(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00001000, DX
-	SUBQ             $0x04, BX
-	JMP              queries4
-
-queriesBelow4:
-queries3:
-	CMPQ   BX, $0x03
-	JLT    queriesBelow3
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-
-dimension3:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z13
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension3
-	VMOVUPS          Z13, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z14, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z15, 2048(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000c00, DX
-	SUBQ             $0x03, BX
-	JMP              queries3
-
-queriesBelow3:
-queries2:
-	CMPQ   BX, $0x02
-	JLT    queriesBelow2
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
-
-dimension2:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z16
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension2
-	VMOVUPS          Z16, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z17, 1024(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000800, DX
-	SUBQ             $0x02, BX
-	JMP              queries2
-
-queriesBelow2:
-queries1:
-	CMPQ   BX, $0x01
-	JLT    queriesBelow1
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
 	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	LEAQ   (AX)(BX*4), CX
+	LEAQ   (CX)(BX*4), DX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
 
-dimension1:
-	VCVTPH2PS        (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z18
-	ADDQ             $0x20, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension1
-	VMOVUPS          Z18, (DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000400, DX
-	SUBQ             $0x01, BX
-	JMP              queries1
+dimension2_12:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (CX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (CX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (DX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (DX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (DX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         $0x20, R12
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	ADDQ         $0x00000004, DX
+	DECQ         R11
+	JNZ          dimension2_12
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	VMOVUPS      Z12, 6528(R9)
+	VMOVUPS      Z13, 6592(R9)
+	VMOVUPS      Z14, 7616(R9)
+	VMOVUPS      Z15, 7680(R9)
+	VMOVUPS      Z16, 8704(R9)
+	VMOVUPS      Z17, 8768(R9)
+	VMOVUPS      Z18, 9792(R9)
+	VMOVUPS      Z19, 9856(R9)
+	VMOVUPS      Z20, 10880(R9)
+	VMOVUPS      Z21, 10944(R9)
+	VMOVUPS      Z22, 11968(R9)
+	VMOVUPS      Z23, 12032(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00003300, R9
+	SUBQ         $0x0c, R10
+	JMP          queries2_12
 
-queriesBelow1:
-	VZEROUPPER
-	RET
-
-// func weigh_f16_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $8-48
-	MOVQ p+0(FP), AX
-	MOVQ values+8(FP), CX
-	MOVQ o+16(FP), DX
-	MOVQ positions+24(FP), BX
-	MOVQ n+32(FP), SI
-	MOVQ dim+40(FP), DI
-	MOVQ DI, R8
-	SHLQ $0x01, R8
-	MOVQ DI, R10
-	SHLQ $0x02, R10
-	LEAQ (R10)(R10*2), R11
-
-queries4:
-	CMPQ SI, $0x04
-	JLT  queriesBelow4
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice4_64:
-	CMPQ    R13, $0x40
-	JLT     slice4_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	VMOVUPS (R9)(R11*1), Z12
-	VMOVUPS 64(R9)(R11*1), Z13
-	VMOVUPS 128(R9)(R11*1), Z14
-	VMOVUPS 192(R9)(R11*1), Z15
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_64:
-	VCVTPH2PS        (R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z0
-	VFMADD231PS.BCST 1024(R14), Z16, Z4
-	VFMADD231PS.BCST 2048(R14), Z16, Z8
-	VFMADD231PS.BCST 3072(R14), Z16, Z12
-	VCVTPH2PS        32(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z1
-	VFMADD231PS.BCST 1024(R14), Z16, Z5
-	VFMADD231PS.BCST 2048(R14), Z16, Z9
-	VFMADD231PS.BCST 3072(R14), Z16, Z13
-	VCVTPH2PS        64(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z2
-	VFMADD231PS.BCST 1024(R14), Z16, Z6
-	VFMADD231PS.BCST 2048(R14), Z16, Z10
-	VFMADD231PS.BCST 3072(R14), Z16, Z14
-	VCVTPH2PS        96(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z3
-	VFMADD231PS.BCST 1024(R14), Z16, Z7
-	VFMADD231PS.BCST 2048(R14), Z16, Z11
-	VFMADD231PS.BCST 3072(R14), Z16, Z15
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	VMOVUPS          Z12, (R9)(R11*1)
-	VMOVUPS          Z13, 64(R9)(R11*1)
-	VMOVUPS          Z14, 128(R9)(R11*1)
-	VMOVUPS          Z15, 192(R9)(R11*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice4_64
-
-slice4_Below64:
-slice4_16:
-	CMPQ    R13, $0x10
-	JLT     slice4_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	VMOVUPS (R9)(R11*1), Z3
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
-
-position4_16:
-	VCVTPH2PS        (R15), Z4
-	VFMADD231PS.BCST (R14), Z4, Z0
-	VFMADD231PS.BCST 1024(R14), Z4, Z1
-	VFMADD231PS.BCST 2048(R14), Z4, Z2
-	VFMADD231PS.BCST 3072(R14), Z4, Z3
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	VMOVUPS          Z3, (R9)(R11*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice4_16
-
-slice4_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00001000, AX
-	SUBQ $0x04, SI
-	JMP  queries4
-
-queriesBelow4:
-queries3:
-	CMPQ SI, $0x03
-	JLT  queriesBelow3
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice3_64:
-	CMPQ    R13, $0x40
-	JLT     slice3_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_64:
-	VCVTPH2PS        (R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z0
-	VFMADD231PS.BCST 1024(R11), Z12, Z4
-	VFMADD231PS.BCST 2048(R11), Z12, Z8
-	VCVTPH2PS        32(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z1
-	VFMADD231PS.BCST 1024(R11), Z12, Z5
-	VFMADD231PS.BCST 2048(R11), Z12, Z9
-	VCVTPH2PS        64(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z2
-	VFMADD231PS.BCST 1024(R11), Z12, Z6
-	VFMADD231PS.BCST 2048(R11), Z12, Z10
-	VCVTPH2PS        96(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z3
-	VFMADD231PS.BCST 1024(R11), Z12, Z7
-	VFMADD231PS.BCST 2048(R11), Z12, Z11
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice3_64
-
-slice3_Below64:
-slice3_16:
-	CMPQ    R13, $0x10
-	JLT     slice3_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position3_16:
-	VCVTPH2PS        (R14), Z3
-	VFMADD231PS.BCST (R11), Z3, Z0
-	VFMADD231PS.BCST 1024(R11), Z3, Z1
-	VFMADD231PS.BCST 2048(R11), Z3, Z2
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice3_16
-
-slice3_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000c00, AX
-	SUBQ $0x03, SI
-	JMP  queries3
-
-queriesBelow3:
-queries2:
-	CMPQ SI, $0x02
-	JLT  queriesBelow2
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice2_64:
-	CMPQ    R13, $0x40
-	JLT     slice2_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position2_64:
-	VCVTPH2PS        (R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z0
-	VFMADD231PS.BCST 1024(R11), Z8, Z4
-	VCVTPH2PS        32(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z1
-	VFMADD231PS.BCST 1024(R11), Z8, Z5
-	VCVTPH2PS        64(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z2
-	VFMADD231PS.BCST 1024(R11), Z8, Z6
-	VCVTPH2PS        96(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z3
-	VFMADD231PS.BCST 1024(R11), Z8, Z7
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice2_64
-
-slice2_Below64:
-slice2_16:
-	CMPQ    R13, $0x10
-	JLT     slice2_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position2_16:
-	VCVTPH2PS        (R14), Z2
-	VFMADD231PS.BCST (R11), Z2, Z0
-	VFMADD231PS.BCST 1024(R11), Z2, Z1
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice2_16
-
-slice2_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000800, AX
-	SUBQ $0x02, SI
-	JMP  queries2
-
-queriesBelow2:
-queries1:
-	CMPQ SI, $0x01
-	JLT  queriesBelow1
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
-
-slice1_64:
-	CMPQ    R13, $0x40
-	JLT     slice1_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position1_64:
-	VCVTPH2PS        (R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z0
-	VCVTPH2PS        32(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z1
-	VCVTPH2PS        64(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z2
-	VCVTPH2PS        96(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z3
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000080, R12
-	SUBQ             $0x40, R13
-	JMP              slice1_64
-
-slice1_Below64:
-slice1_16:
-	CMPQ    R13, $0x10
-	JLT     slice1_Below16
-	VMOVUPS (R9), Z0
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
-
-position1_16:
-	VCVTPH2PS        (R14), Z1
-	VFMADD231PS.BCST (R11), Z1, Z0
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_16
-	VMOVUPS          Z0, (R9)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000020, R12
-	SUBQ             $0x10, R13
-	JMP              slice1_16
-
-slice1_Below16:
-	ADDQ R10, DX
-	ADDQ $0x00000400, AX
-	SUBQ $0x01, SI
-	JMP  queries1
-
-queriesBelow1:
-	VZEROUPPER
-	RET
-
-// func scores_f32_avx512vnni(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores_f32_avx512vnni(SB), NOSPLIT, $0-40
-	MOVQ q+0(FP), AX
-	MOVQ keys+8(FP), CX
-	MOVQ out+16(FP), DX
-	MOVQ n+24(FP), BX
-	MOVQ dim+32(FP), SI
-	MOVQ SI, R9
-	SHLQ $0x02, R9
-	LEAQ (R9)(R9*2), R10
-
-queries8:
-	CMPQ   BX, $0x08
-	JLT    queriesBelow8
-	MOVQ   AX, DI
-	LEAQ   (AX)(R9*4), R8
-	MOVQ   CX, R11
-	MOVQ   SI, R12
+queries2_Below12:
+queries2_8:
+	CMPQ   R10, $0x08
+	JLT    queries2_Below8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -917,679 +443,3956 @@ queries8:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-
-dimension8:
-	VMOVUPS          (R11), Z8
-	VFMADD231PS.BCST (DI), Z8, Z0
-	VFMADD231PS.BCST (DI)(R9*1), Z8, Z1
-	VFMADD231PS.BCST (DI)(R9*2), Z8, Z2
-	VFMADD231PS.BCST (DI)(R10*1), Z8, Z3
-	VFMADD231PS.BCST (R8), Z8, Z4
-	VFMADD231PS.BCST (R8)(R9*1), Z8, Z5
-	VFMADD231PS.BCST (R8)(R9*2), Z8, Z6
-	VFMADD231PS.BCST (R8)(R10*1), Z8, Z7
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	ADDQ             $0x04, R8
-	DECQ             R12
-	JNZ              dimension8
-	VMOVUPS          Z0, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z1, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z2, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z3, 3072(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z4, 4096(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z5, 5120(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z6, 6144(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z7, 7168(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00002000, DX
-	SUBQ             $0x08, BX
-	JMP              queries8
-
-queriesBelow8:
-queries4:
-	CMPQ   BX, $0x04
-	JLT    queriesBelow4
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
+	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
-
-dimension4:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z9
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z10
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z11
-	VFMADD231PS.BCST (DI)(R10*1), Z0, Z12
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension4
-	VMOVUPS          Z9, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z10, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z11, 2048(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z12, 3072(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00001000, DX
-	SUBQ             $0x04, BX
-	JMP              queries4
-
-queriesBelow4:
-queries3:
-	CMPQ   BX, $0x03
-	JLT    queriesBelow3
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
 
-dimension3:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z13
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z14
-	VFMADD231PS.BCST (DI)(R9*2), Z0, Z15
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension3
-	VMOVUPS          Z13, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z14, 1024(DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z15, 2048(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000c00, DX
-	SUBQ             $0x03, BX
-	JMP              queries3
+dimension2_8:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (CX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (CX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R11
+	JNZ          dimension2_8
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	VMOVUPS      Z12, 6528(R9)
+	VMOVUPS      Z13, 6592(R9)
+	VMOVUPS      Z14, 7616(R9)
+	VMOVUPS      Z15, 7680(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00002200, R9
+	SUBQ         $0x08, R10
+	JMP          queries2_8
 
-queriesBelow3:
-queries2:
-	CMPQ   BX, $0x02
-	JLT    queriesBelow2
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
+queries2_Below8:
+queries2_6:
+	CMPQ   R10, $0x06
+	JLT    queries2_Below6
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
 
-dimension2:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z16
-	VFMADD231PS.BCST (DI)(R9*1), Z0, Z17
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension2
-	VMOVUPS          Z16, (DX)
-	ADDQ             R9, AX
-	VMOVUPS          Z17, 1024(DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000800, DX
-	SUBQ             $0x02, BX
-	JMP              queries2
+dimension2_6:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R11
+	JNZ          dimension2_6
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00001980, R9
+	SUBQ         $0x06, R10
+	JMP          queries2_6
 
-queriesBelow2:
-queries1:
-	CMPQ   BX, $0x01
-	JLT    queriesBelow1
-	MOVQ   AX, DI
-	MOVQ   CX, R11
-	MOVQ   SI, R12
-	VPXORD Z18, Z18, Z18
+queries2_Below6:
+queries2_4:
+	CMPQ   R10, $0x04
+	JLT    queries2_Below4
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
 
-dimension1:
-	VMOVUPS          (R11), Z0
-	VFMADD231PS.BCST (DI), Z0, Z18
-	ADDQ             $0x40, R11
-	ADDQ             $0x04, DI
-	DECQ             R12
-	JNZ              dimension1
-	VMOVUPS          Z18, (DX)
-	ADDQ             R9, AX
-	ADDQ             $0x00000400, DX
-	SUBQ             $0x01, BX
-	JMP              queries1
+dimension2_4:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_4
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00001100, R9
+	SUBQ         $0x04, R10
+	JMP          queries2_4
 
-queriesBelow1:
+queries2_Below4:
+queries2_3:
+	CMPQ   R10, $0x03
+	JLT    queries2_Below3
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension2_3:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_3
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00000cc0, R9
+	SUBQ         $0x03, R10
+	JMP          queries2_3
+
+queries2_Below3:
+queries2_2:
+	CMPQ   R10, $0x02
+	JLT    queries2_Below2
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension2_2:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_2
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	ADDQ         BX, AX
+	ADDQ         $0x00000880, R9
+	SUBQ         $0x02, R10
+	JMP          queries2_2
+
+queries2_Below2:
+queries2_1:
+	CMPQ   R10, $0x01
+	JLT    queries2_Below1
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension2_1:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x20, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x20, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_1
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	ADDQ         $0x00000440, R9
+	SUBQ         $0x01, R10
+	JMP          queries2_1
+
+queries2_Below1:
+	ADDQ $0x10, DI
+	ADDQ $0x00000080, R8
+	SUBQ $0x02, R14
+	JMP  blocks2
+
+blocksBelow2:
+blocks1:
+	CMPQ R14, $0x01
+	JLT  blocksBelow1
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R10
+	MOVQ out+24(FP), R9
+	ADDQ R8, R9
+
+queries1_12:
+	CMPQ   R10, $0x0c
+	JLT    queries1_Below12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ   (AX)(BX*4), CX
+	LEAQ   (CX)(BX*4), DX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+
+dimension1_12:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	VFMADD231PS.BCST (CX)(BX*2), Z12, Z6
+	VFMADD231PS.BCST (CX)(SI*1), Z12, Z7
+	VFMADD231PS.BCST (DX), Z12, Z8
+	VFMADD231PS.BCST (DX)(BX*1), Z12, Z9
+	VFMADD231PS.BCST (DX)(BX*2), Z12, Z10
+	VFMADD231PS.BCST (DX)(SI*1), Z12, Z11
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	ADDQ             $0x00000004, DX
+	DECQ             R11
+	JNZ              dimension1_12
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	VMOVUPS          Z6, 6528(R9)
+	VMOVUPS          Z7, 7616(R9)
+	VMOVUPS          Z8, 8704(R9)
+	VMOVUPS          Z9, 9792(R9)
+	VMOVUPS          Z10, 10880(R9)
+	VMOVUPS          Z11, 11968(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00003300, R9
+	SUBQ             $0x0c, R10
+	JMP              queries1_12
+
+queries1_Below12:
+queries1_8:
+	CMPQ   R10, $0x08
+	JLT    queries1_Below8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_8:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	VFMADD231PS.BCST (CX)(BX*2), Z12, Z6
+	VFMADD231PS.BCST (CX)(SI*1), Z12, Z7
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	DECQ             R11
+	JNZ              dimension1_8
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	VMOVUPS          Z6, 6528(R9)
+	VMOVUPS          Z7, 7616(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00002200, R9
+	SUBQ             $0x08, R10
+	JMP              queries1_8
+
+queries1_Below8:
+queries1_6:
+	CMPQ   R10, $0x06
+	JLT    queries1_Below6
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_6:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	DECQ             R11
+	JNZ              dimension1_6
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00001980, R9
+	SUBQ             $0x06, R10
+	JMP              queries1_6
+
+queries1_Below6:
+queries1_4:
+	CMPQ   R10, $0x04
+	JLT    queries1_Below4
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_4:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_4
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00001100, R9
+	SUBQ             $0x04, R10
+	JMP              queries1_4
+
+queries1_Below4:
+queries1_3:
+	CMPQ   R10, $0x03
+	JLT    queries1_Below3
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_3:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_3
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00000cc0, R9
+	SUBQ             $0x03, R10
+	JMP              queries1_3
+
+queries1_Below3:
+queries1_2:
+	CMPQ   R10, $0x02
+	JLT    queries1_Below2
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_2:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_2
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	ADDQ             BX, AX
+	ADDQ             $0x00000880, R9
+	SUBQ             $0x02, R10
+	JMP              queries1_2
+
+queries1_Below2:
+queries1_1:
+	CMPQ   R10, $0x01
+	JLT    queries1_Below1
+	VPXORD Z0, Z0, Z0
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x05, DX
+
+dimension1_1:
+	VCVTPH2PS        (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x20, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_1
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000440, R9
+	SUBQ             $0x01, R10
+	JMP              queries1_1
+
+queries1_Below1:
+	ADDQ $0x08, DI
+	ADDQ $0x00000040, R8
+	SUBQ $0x01, R14
+	JMP  blocks1
+
+blocksBelow1:
 	VZEROUPPER
 	RET
 
-// func weigh_f32_avx512vnni(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $8-48
-	MOVQ p+0(FP), AX
-	MOVQ values+8(FP), CX
-	MOVQ o+16(FP), DX
-	MOVQ positions+24(FP), BX
-	MOVQ n+32(FP), SI
-	MOVQ dim+40(FP), DI
-	MOVQ DI, R8
-	SHLQ $0x02, R8
-	MOVQ DI, R10
-	SHLQ $0x02, R10
-	LEAQ (R10)(R10*2), R11
+// func weigh_f16_avx512vnni(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·weigh_f16_avx512vnni(SB), NOSPLIT, $0-64
+	MOVQ dim+56(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ p+0(FP), SI
+	MOVQ n+48(FP), R14
+	MOVQ dim+56(FP), DI
+	SHLQ $0x01, DI
+	MOVQ o+24(FP), AX
 
+queries6:
+	CMPQ R14, $0x06
+	JLT  queriesBelow6
+	LEAQ (AX)(DX*4), CX
+	XORQ R8, R8
+
+slice6_64:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	VMOVUPS (AX)(BX*1), Z12
+	VMOVUPS 64(AX)(BX*1), Z13
+	VMOVUPS 128(AX)(BX*1), Z14
+	VMOVUPS 192(AX)(BX*1), Z15
+	VMOVUPS (CX), Z16
+	VMOVUPS 64(CX), Z17
+	VMOVUPS 128(CX), Z18
+	VMOVUPS 192(CX), Z19
+	VMOVUPS (CX)(DX*1), Z20
+	VMOVUPS 64(CX)(DX*1), Z21
+	VMOVUPS 128(CX)(DX*1), Z22
+	VMOVUPS 192(CX)(DX*1), Z23
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_4
+
+block6_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_4:
+	VCVTPH2PS    (R12), Z24
+	VCVTPH2PS    32(R12), Z25
+	VCVTPH2PS    64(R12), Z26
+	VCVTPH2PS    96(R12), Z27
+	VBROADCASTSS (R11), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z1
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS 1088(R11), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z5
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS 2176(R11), Z28
+	VFMADD231PS  Z28, Z24, Z8
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS 3264(R11), Z28
+	VFMADD231PS  Z28, Z24, Z12
+	VFMADD231PS  Z28, Z25, Z13
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS 4352(R11), Z28
+	VFMADD231PS  Z28, Z24, Z16
+	VFMADD231PS  Z28, Z25, Z17
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS 5440(R11), Z28
+	VFMADD231PS  Z28, Z24, Z20
+	VFMADD231PS  Z28, Z25, Z21
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_4
+	TESTQ        R10, R10
+	JNZ          block6_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	VMOVUPS      Z12, (AX)(BX*1)
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VMOVUPS      Z14, 128(AX)(BX*1)
+	VMOVUPS      Z15, 192(AX)(BX*1)
+	VMOVUPS      Z16, (CX)
+	VMOVUPS      Z17, 64(CX)
+	VMOVUPS      Z18, 128(CX)
+	VMOVUPS      Z19, 192(CX)
+	VMOVUPS      Z20, (CX)(DX*1)
+	VMOVUPS      Z21, 64(CX)(DX*1)
+	VMOVUPS      Z22, 128(CX)(DX*1)
+	VMOVUPS      Z23, 192(CX)(DX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x00000080, R8
+	JMP          slice6_64
+
+sliceBelow6_64:
+slice6_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	VMOVUPS (AX)(BX*1), Z6
+	VMOVUPS 64(AX)(BX*1), Z7
+	VMOVUPS (CX), Z8
+	VMOVUPS 64(CX), Z9
+	VMOVUPS (CX)(DX*1), Z10
+	VMOVUPS 64(CX)(DX*1), Z11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_2
+
+block6_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_2:
+	VCVTPH2PS    (R12), Z12
+	VCVTPH2PS    32(R12), Z13
+	VBROADCASTSS (R11), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS 1088(R11), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS 2176(R11), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS 3264(R11), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS 4352(R11), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS 5440(R11), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_2
+	TESTQ        R10, R10
+	JNZ          block6_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	VMOVUPS      Z6, (AX)(BX*1)
+	VMOVUPS      Z7, 64(AX)(BX*1)
+	VMOVUPS      Z8, (CX)
+	VMOVUPS      Z9, 64(CX)
+	VMOVUPS      Z10, (CX)(DX*1)
+	VMOVUPS      Z11, 64(CX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, CX
+	ADDQ         $0x00000040, R8
+	JMP          slice6_32
+
+sliceBelow6_32:
+slice6_16:
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	VMOVUPS (CX), Z4
+	VMOVUPS (CX)(DX*1), Z5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_1
+
+block6_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_1:
+	VCVTPH2PS    (R12), Z6
+	VBROADCASTSS (R11), Z7
+	VFMADD231PS  Z7, Z6, Z0
+	VBROADCASTSS 1088(R11), Z7
+	VFMADD231PS  Z7, Z6, Z1
+	VBROADCASTSS 2176(R11), Z7
+	VFMADD231PS  Z7, Z6, Z2
+	VBROADCASTSS 3264(R11), Z7
+	VFMADD231PS  Z7, Z6, Z3
+	VBROADCASTSS 4352(R11), Z7
+	VFMADD231PS  Z7, Z6, Z4
+	VBROADCASTSS 5440(R11), Z7
+	VFMADD231PS  Z7, Z6, Z5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_1
+	TESTQ        R10, R10
+	JNZ          block6_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	VMOVUPS      Z3, (AX)(BX*1)
+	VMOVUPS      Z4, (CX)
+	VMOVUPS      Z5, (CX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000020, R8
+	JMP          slice6_16
+
+sliceBelow6_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001980, SI
+	SUBQ $0x06, R14
+	JMP  queries6
+
+queriesBelow6:
 queries4:
-	CMPQ SI, $0x04
+	CMPQ R14, $0x04
 	JLT  queriesBelow4
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	XORQ R8, R8
 
 slice4_64:
-	CMPQ    R13, $0x40
-	JLT     slice4_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	VMOVUPS (R9)(R11*1), Z12
-	VMOVUPS 64(R9)(R11*1), Z13
-	VMOVUPS 128(R9)(R11*1), Z14
-	VMOVUPS 192(R9)(R11*1), Z15
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	VMOVUPS (AX)(BX*1), Z12
+	VMOVUPS 64(AX)(BX*1), Z13
+	VMOVUPS 128(AX)(BX*1), Z14
+	VMOVUPS 192(AX)(BX*1), Z15
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_4
 
-position4_64:
-	VMOVUPS          (R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z0
-	VFMADD231PS.BCST 1024(R14), Z16, Z4
-	VFMADD231PS.BCST 2048(R14), Z16, Z8
-	VFMADD231PS.BCST 3072(R14), Z16, Z12
-	VMOVUPS          64(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z1
-	VFMADD231PS.BCST 1024(R14), Z16, Z5
-	VFMADD231PS.BCST 2048(R14), Z16, Z9
-	VFMADD231PS.BCST 3072(R14), Z16, Z13
-	VMOVUPS          128(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z2
-	VFMADD231PS.BCST 1024(R14), Z16, Z6
-	VFMADD231PS.BCST 2048(R14), Z16, Z10
-	VFMADD231PS.BCST 3072(R14), Z16, Z14
-	VMOVUPS          192(R15), Z16
-	VFMADD231PS.BCST (R14), Z16, Z3
-	VFMADD231PS.BCST 1024(R14), Z16, Z7
-	VFMADD231PS.BCST 2048(R14), Z16, Z11
-	VFMADD231PS.BCST 3072(R14), Z16, Z15
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	VMOVUPS          Z12, (R9)(R11*1)
-	VMOVUPS          Z13, 64(R9)(R11*1)
-	VMOVUPS          Z14, 128(R9)(R11*1)
-	VMOVUPS          Z15, 192(R9)(R11*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice4_64
+block4_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice4_Below64:
+begin4_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_4:
+	VCVTPH2PS    (R12), Z16
+	VCVTPH2PS    32(R12), Z17
+	VCVTPH2PS    64(R12), Z18
+	VCVTPH2PS    96(R12), Z19
+	VBROADCASTSS (R11), Z20
+	VFMADD231PS  Z20, Z16, Z0
+	VFMADD231PS  Z20, Z17, Z1
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 1088(R11), Z20
+	VFMADD231PS  Z20, Z16, Z4
+	VFMADD231PS  Z20, Z17, Z5
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 2176(R11), Z20
+	VFMADD231PS  Z20, Z16, Z8
+	VFMADD231PS  Z20, Z17, Z9
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 3264(R11), Z20
+	VFMADD231PS  Z20, Z16, Z12
+	VFMADD231PS  Z20, Z17, Z13
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_4
+	TESTQ        R10, R10
+	JNZ          block4_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	VMOVUPS      Z12, (AX)(BX*1)
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VMOVUPS      Z14, 128(AX)(BX*1)
+	VMOVUPS      Z15, 192(AX)(BX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice4_64
+
+sliceBelow4_64:
+slice4_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	VMOVUPS (AX)(BX*1), Z6
+	VMOVUPS 64(AX)(BX*1), Z7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_2
+
+block4_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_2:
+	VCVTPH2PS    (R12), Z8
+	VCVTPH2PS    32(R12), Z9
+	VBROADCASTSS (R11), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS 1088(R11), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS 2176(R11), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS 3264(R11), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_2
+	TESTQ        R10, R10
+	JNZ          block4_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	VMOVUPS      Z6, (AX)(BX*1)
+	VMOVUPS      Z7, 64(AX)(BX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice4_32
+
+sliceBelow4_32:
 slice4_16:
-	CMPQ    R13, $0x10
-	JLT     slice4_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	VMOVUPS (R9)(R11*1), Z3
-	MOVQ    AX, R14
-	MOVQ    R12, R15
-	MOVQ    BX, BP
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_1
 
-position4_16:
-	VMOVUPS          (R15), Z4
-	VFMADD231PS.BCST (R14), Z4, Z0
-	VFMADD231PS.BCST 1024(R14), Z4, Z1
-	VFMADD231PS.BCST 2048(R14), Z4, Z2
-	VFMADD231PS.BCST 3072(R14), Z4, Z3
-	ADDQ             $0x04, R14
-	ADDQ             R8, R15
-	DECQ             BP
-	JNZ              position4_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	VMOVUPS          Z3, (R9)(R11*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice4_16
+block4_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice4_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00001000, AX
-	SUBQ $0x04, SI
+begin4_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_1:
+	VCVTPH2PS    (R12), Z4
+	VBROADCASTSS (R11), Z5
+	VFMADD231PS  Z5, Z4, Z0
+	VBROADCASTSS 1088(R11), Z5
+	VFMADD231PS  Z5, Z4, Z1
+	VBROADCASTSS 2176(R11), Z5
+	VFMADD231PS  Z5, Z4, Z2
+	VBROADCASTSS 3264(R11), Z5
+	VFMADD231PS  Z5, Z4, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_1
+	TESTQ        R10, R10
+	JNZ          block4_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	VMOVUPS      Z3, (AX)(BX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice4_16
+
+sliceBelow4_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001100, SI
+	SUBQ $0x04, R14
 	JMP  queries4
 
 queriesBelow4:
 queries3:
-	CMPQ SI, $0x03
+	CMPQ R14, $0x03
 	JLT  queriesBelow3
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	XORQ R8, R8
 
 slice3_64:
-	CMPQ    R13, $0x40
-	JLT     slice3_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	VMOVUPS (R9)(R10*2), Z8
-	VMOVUPS 64(R9)(R10*2), Z9
-	VMOVUPS 128(R9)(R10*2), Z10
-	VMOVUPS 192(R9)(R10*2), Z11
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_4
 
-position3_64:
-	VMOVUPS          (R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z0
-	VFMADD231PS.BCST 1024(R11), Z12, Z4
-	VFMADD231PS.BCST 2048(R11), Z12, Z8
-	VMOVUPS          64(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z1
-	VFMADD231PS.BCST 1024(R11), Z12, Z5
-	VFMADD231PS.BCST 2048(R11), Z12, Z9
-	VMOVUPS          128(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z2
-	VFMADD231PS.BCST 1024(R11), Z12, Z6
-	VFMADD231PS.BCST 2048(R11), Z12, Z10
-	VMOVUPS          192(R14), Z12
-	VFMADD231PS.BCST (R11), Z12, Z3
-	VFMADD231PS.BCST 1024(R11), Z12, Z7
-	VFMADD231PS.BCST 2048(R11), Z12, Z11
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	VMOVUPS          Z8, (R9)(R10*2)
-	VMOVUPS          Z9, 64(R9)(R10*2)
-	VMOVUPS          Z10, 128(R9)(R10*2)
-	VMOVUPS          Z11, 192(R9)(R10*2)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice3_64
+block3_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice3_Below64:
+begin3_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_4:
+	VBROADCASTSS (R11), Z12
+	VBROADCASTSS 1088(R11), Z13
+	VBROADCASTSS 2176(R11), Z14
+	VCVTPH2PS    (R12), Z15
+	VFMADD231PS  Z12, Z15, Z0
+	VFMADD231PS  Z13, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z8
+	VCVTPH2PS    32(R12), Z15
+	VFMADD231PS  Z12, Z15, Z1
+	VFMADD231PS  Z13, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z9
+	VCVTPH2PS    64(R12), Z15
+	VFMADD231PS  Z12, Z15, Z2
+	VFMADD231PS  Z13, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z10
+	VCVTPH2PS    96(R12), Z15
+	VFMADD231PS  Z12, Z15, Z3
+	VFMADD231PS  Z13, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_4
+	TESTQ        R10, R10
+	JNZ          block3_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice3_64
+
+sliceBelow3_64:
+slice3_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_2
+
+block3_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_2:
+	VBROADCASTSS (R11), Z6
+	VBROADCASTSS 1088(R11), Z7
+	VBROADCASTSS 2176(R11), Z8
+	VCVTPH2PS    (R12), Z9
+	VFMADD231PS  Z6, Z9, Z0
+	VFMADD231PS  Z7, Z9, Z2
+	VFMADD231PS  Z8, Z9, Z4
+	VCVTPH2PS    32(R12), Z9
+	VFMADD231PS  Z6, Z9, Z1
+	VFMADD231PS  Z7, Z9, Z3
+	VFMADD231PS  Z8, Z9, Z5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_2
+	TESTQ        R10, R10
+	JNZ          block3_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice3_32
+
+sliceBelow3_32:
 slice3_16:
-	CMPQ    R13, $0x10
-	JLT     slice3_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	VMOVUPS (R9)(R10*2), Z2
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_1
 
-position3_16:
-	VMOVUPS          (R14), Z3
-	VFMADD231PS.BCST (R11), Z3, Z0
-	VFMADD231PS.BCST 1024(R11), Z3, Z1
-	VFMADD231PS.BCST 2048(R11), Z3, Z2
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position3_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	VMOVUPS          Z2, (R9)(R10*2)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice3_16
+block3_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice3_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000c00, AX
-	SUBQ $0x03, SI
+begin3_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_1:
+	VBROADCASTSS (R11), Z3
+	VBROADCASTSS 1088(R11), Z4
+	VBROADCASTSS 2176(R11), Z5
+	VCVTPH2PS    (R12), Z6
+	VFMADD231PS  Z3, Z6, Z0
+	VFMADD231PS  Z4, Z6, Z1
+	VFMADD231PS  Z5, Z6, Z2
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_1
+	TESTQ        R10, R10
+	JNZ          block3_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice3_16
+
+sliceBelow3_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00000cc0, SI
+	SUBQ $0x03, R14
 	JMP  queries3
 
 queriesBelow3:
 queries2:
-	CMPQ SI, $0x02
+	CMPQ R14, $0x02
 	JLT  queriesBelow2
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	XORQ R8, R8
 
 slice2_64:
-	CMPQ    R13, $0x40
-	JLT     slice2_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	VMOVUPS (R9)(R10*1), Z4
-	VMOVUPS 64(R9)(R10*1), Z5
-	VMOVUPS 128(R9)(R10*1), Z6
-	VMOVUPS 192(R9)(R10*1), Z7
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_4
 
-position2_64:
-	VMOVUPS          (R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z0
-	VFMADD231PS.BCST 1024(R11), Z8, Z4
-	VMOVUPS          64(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z1
-	VFMADD231PS.BCST 1024(R11), Z8, Z5
-	VMOVUPS          128(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z2
-	VFMADD231PS.BCST 1024(R11), Z8, Z6
-	VMOVUPS          192(R14), Z8
-	VFMADD231PS.BCST (R11), Z8, Z3
-	VFMADD231PS.BCST 1024(R11), Z8, Z7
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	VMOVUPS          Z4, (R9)(R10*1)
-	VMOVUPS          Z5, 64(R9)(R10*1)
-	VMOVUPS          Z6, 128(R9)(R10*1)
-	VMOVUPS          Z7, 192(R9)(R10*1)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice2_64
+block2_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice2_Below64:
+begin2_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_4:
+	VBROADCASTSS (R11), Z8
+	VBROADCASTSS 1088(R11), Z9
+	VCVTPH2PS    (R12), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z4
+	VCVTPH2PS    32(R12), Z10
+	VFMADD231PS  Z8, Z10, Z1
+	VFMADD231PS  Z9, Z10, Z5
+	VCVTPH2PS    64(R12), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z6
+	VCVTPH2PS    96(R12), Z10
+	VFMADD231PS  Z8, Z10, Z3
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_4
+	TESTQ        R10, R10
+	JNZ          block2_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice2_64
+
+sliceBelow2_64:
+slice2_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_2
+
+block2_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_2:
+	VBROADCASTSS (R11), Z4
+	VBROADCASTSS 1088(R11), Z5
+	VCVTPH2PS    (R12), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z2
+	VCVTPH2PS    32(R12), Z6
+	VFMADD231PS  Z4, Z6, Z1
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_2
+	TESTQ        R10, R10
+	JNZ          block2_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice2_32
+
+sliceBelow2_32:
 slice2_16:
-	CMPQ    R13, $0x10
-	JLT     slice2_Below16
-	VMOVUPS (R9), Z0
-	VMOVUPS (R9)(R10*1), Z1
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_1
 
-position2_16:
-	VMOVUPS          (R14), Z2
-	VFMADD231PS.BCST (R11), Z2, Z0
-	VFMADD231PS.BCST 1024(R11), Z2, Z1
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position2_16
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, (R9)(R10*1)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice2_16
+block2_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice2_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000800, AX
-	SUBQ $0x02, SI
+begin2_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_1:
+	VBROADCASTSS (R11), Z2
+	VBROADCASTSS 1088(R11), Z3
+	VCVTPH2PS    (R12), Z4
+	VFMADD231PS  Z2, Z4, Z0
+	VFMADD231PS  Z3, Z4, Z1
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_1
+	TESTQ        R10, R10
+	JNZ          block2_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice2_16
+
+sliceBelow2_16:
+	ADDQ DX, AX
+	ADDQ $0x00000880, SI
+	SUBQ $0x02, R14
 	JMP  queries2
 
 queriesBelow2:
 queries1:
-	CMPQ SI, $0x01
+	CMPQ R14, $0x01
 	JLT  queriesBelow1
-	MOVQ DX, R9
-	MOVQ CX, R12
-	MOVQ DI, R13
+	XORQ R8, R8
 
 slice1_64:
-	CMPQ    R13, $0x40
-	JLT     slice1_Below64
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	VMOVUPS 128(R9), Z2
-	VMOVUPS 192(R9), Z3
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_4
 
-position1_64:
-	VMOVUPS          (R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z0
-	VMOVUPS          64(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z1
-	VMOVUPS          128(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z2
-	VMOVUPS          192(R14), Z4
-	VFMADD231PS.BCST (R11), Z4, Z3
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_64
-	VMOVUPS          Z0, (R9)
-	VMOVUPS          Z1, 64(R9)
-	VMOVUPS          Z2, 128(R9)
-	VMOVUPS          Z3, 192(R9)
-	ADDQ             $0x00000100, R9
-	ADDQ             $0x00000100, R12
-	SUBQ             $0x40, R13
-	JMP              slice1_64
+block1_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice1_Below64:
+begin1_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_4:
+	VBROADCASTSS (R11), Z4
+	VCVTPH2PS    (R12), Z5
+	VFMADD231PS  Z4, Z5, Z0
+	VCVTPH2PS    32(R12), Z5
+	VFMADD231PS  Z4, Z5, Z1
+	VCVTPH2PS    64(R12), Z5
+	VFMADD231PS  Z4, Z5, Z2
+	VCVTPH2PS    96(R12), Z5
+	VFMADD231PS  Z4, Z5, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_4
+	TESTQ        R10, R10
+	JNZ          block1_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice1_64
+
+sliceBelow1_64:
+slice1_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_2
+
+block1_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_2:
+	VBROADCASTSS (R11), Z2
+	VCVTPH2PS    (R12), Z3
+	VFMADD231PS  Z2, Z3, Z0
+	VCVTPH2PS    32(R12), Z3
+	VFMADD231PS  Z2, Z3, Z1
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_2
+	TESTQ        R10, R10
+	JNZ          block1_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice1_32
+
+sliceBelow1_32:
 slice1_16:
-	CMPQ    R13, $0x10
-	JLT     slice1_Below16
-	VMOVUPS (R9), Z0
-	MOVQ    AX, R11
-	MOVQ    R12, R14
-	MOVQ    BX, R15
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_16
+	VMOVUPS (AX), Z0
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_1
 
-position1_16:
-	VMOVUPS          (R14), Z1
-	VFMADD231PS.BCST (R11), Z1, Z0
-	ADDQ             $0x04, R11
-	ADDQ             R8, R14
-	DECQ             R15
-	JNZ              position1_16
-	VMOVUPS          Z0, (R9)
-	ADDQ             $0x00000040, R9
-	ADDQ             $0x00000040, R12
-	SUBQ             $0x10, R13
-	JMP              slice1_16
+block1_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
 
-slice1_Below16:
-	ADDQ R10, DX
-	ADDQ $0x00000400, AX
-	SUBQ $0x01, SI
+begin1_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_1:
+	VBROADCASTSS (R11), Z1
+	VCVTPH2PS    (R12), Z2
+	VFMADD231PS  Z1, Z2, Z0
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_1
+	TESTQ        R10, R10
+	JNZ          block1_1
+	VMOVUPS      Z0, (AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice1_16
+
+sliceBelow1_16:
+	ADDQ $0x00000440, SI
+	SUBQ $0x01, R14
 	JMP  queries1
 
 queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func soften_avx512vnni(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
-// Requires: AVX, AVX512F, SSE
-TEXT ·soften_avx512vnni(SB), NOSPLIT, $0-44
+// func scores_f32_avx512vnni(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores_f32_avx512vnni(SB), NOSPLIT, $0-56
+	MOVQ dim+48(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	MOVQ places+16(FP), DI
+	MOVQ blocks+32(FP), R14
+	XORQ R8, R8
+
+blocks2:
+	CMPQ R14, $0x02
+	JLT  blocksBelow2
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R10
+	MOVQ out+24(FP), R9
+	ADDQ R8, R9
+
+queries2_12:
+	CMPQ   R10, $0x0c
+	JLT    queries2_Below12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	LEAQ   (AX)(BX*4), CX
+	LEAQ   (CX)(BX*4), DX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+
+dimension2_12:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (CX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (CX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (DX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (DX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (DX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         $0x40, R12
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	ADDQ         $0x00000004, DX
+	DECQ         R11
+	JNZ          dimension2_12
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	VMOVUPS      Z12, 6528(R9)
+	VMOVUPS      Z13, 6592(R9)
+	VMOVUPS      Z14, 7616(R9)
+	VMOVUPS      Z15, 7680(R9)
+	VMOVUPS      Z16, 8704(R9)
+	VMOVUPS      Z17, 8768(R9)
+	VMOVUPS      Z18, 9792(R9)
+	VMOVUPS      Z19, 9856(R9)
+	VMOVUPS      Z20, 10880(R9)
+	VMOVUPS      Z21, 10944(R9)
+	VMOVUPS      Z22, 11968(R9)
+	VMOVUPS      Z23, 12032(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00003300, R9
+	SUBQ         $0x0c, R10
+	JMP          queries2_12
+
+queries2_Below12:
+queries2_8:
+	CMPQ   R10, $0x08
+	JLT    queries2_Below8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_8:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (CX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (CX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R11
+	JNZ          dimension2_8
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	VMOVUPS      Z12, 6528(R9)
+	VMOVUPS      Z13, 6592(R9)
+	VMOVUPS      Z14, 7616(R9)
+	VMOVUPS      Z15, 7680(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00002200, R9
+	SUBQ         $0x08, R10
+	JMP          queries2_8
+
+queries2_Below8:
+queries2_6:
+	CMPQ   R10, $0x06
+	JLT    queries2_Below6
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_6:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (CX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R11
+	JNZ          dimension2_6
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	VMOVUPS      Z8, 4352(R9)
+	VMOVUPS      Z9, 4416(R9)
+	VMOVUPS      Z10, 5440(R9)
+	VMOVUPS      Z11, 5504(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00001980, R9
+	SUBQ         $0x06, R10
+	JMP          queries2_6
+
+queries2_Below6:
+queries2_4:
+	CMPQ   R10, $0x04
+	JLT    queries2_Below4
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_4:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_4
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	VMOVUPS      Z6, 3264(R9)
+	VMOVUPS      Z7, 3328(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00001100, R9
+	SUBQ         $0x04, R10
+	JMP          queries2_4
+
+queries2_Below4:
+queries2_3:
+	CMPQ   R10, $0x03
+	JLT    queries2_Below3
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_3:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_3
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	VMOVUPS      Z4, 2176(R9)
+	VMOVUPS      Z5, 2240(R9)
+	ADDQ         BX, AX
+	ADDQ         BX, AX
+	ADDQ         $0x00000cc0, R9
+	SUBQ         $0x03, R10
+	JMP          queries2_3
+
+queries2_Below3:
+queries2_2:
+	CMPQ   R10, $0x02
+	JLT    queries2_Below2
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_2:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_2
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	VMOVUPS      Z2, 1088(R9)
+	VMOVUPS      Z3, 1152(R9)
+	ADDQ         BX, AX
+	ADDQ         $0x00000880, R9
+	SUBQ         $0x02, R10
+	JMP          queries2_2
+
+queries2_Below2:
+queries2_1:
+	CMPQ   R10, $0x01
+	JLT    queries2_Below1
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   mem+8(FP), R13
+	ADDQ   8(DI), R13
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension2_1:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      (R13), Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         $0x40, R12
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         $0x40, R13
+	ADDQ         $0x00000004, AX
+	DECQ         R11
+	JNZ          dimension2_1
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	ADDQ         $0x00000440, R9
+	SUBQ         $0x01, R10
+	JMP          queries2_1
+
+queries2_Below1:
+	ADDQ $0x10, DI
+	ADDQ $0x00000080, R8
+	SUBQ $0x02, R14
+	JMP  blocks2
+
+blocksBelow2:
+blocks1:
+	CMPQ R14, $0x01
+	JLT  blocksBelow1
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R10
+	MOVQ out+24(FP), R9
+	ADDQ R8, R9
+
+queries1_12:
+	CMPQ   R10, $0x0c
+	JLT    queries1_Below12
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ   (AX)(BX*4), CX
+	LEAQ   (CX)(BX*4), DX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+
+dimension1_12:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	VFMADD231PS.BCST (CX)(BX*2), Z12, Z6
+	VFMADD231PS.BCST (CX)(SI*1), Z12, Z7
+	VFMADD231PS.BCST (DX), Z12, Z8
+	VFMADD231PS.BCST (DX)(BX*1), Z12, Z9
+	VFMADD231PS.BCST (DX)(BX*2), Z12, Z10
+	VFMADD231PS.BCST (DX)(SI*1), Z12, Z11
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	ADDQ             $0x00000004, DX
+	DECQ             R11
+	JNZ              dimension1_12
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	VMOVUPS          Z6, 6528(R9)
+	VMOVUPS          Z7, 7616(R9)
+	VMOVUPS          Z8, 8704(R9)
+	VMOVUPS          Z9, 9792(R9)
+	VMOVUPS          Z10, 10880(R9)
+	VMOVUPS          Z11, 11968(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00003300, R9
+	SUBQ             $0x0c, R10
+	JMP              queries1_12
+
+queries1_Below12:
+queries1_8:
+	CMPQ   R10, $0x08
+	JLT    queries1_Below8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_8:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	VFMADD231PS.BCST (CX)(BX*2), Z12, Z6
+	VFMADD231PS.BCST (CX)(SI*1), Z12, Z7
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	DECQ             R11
+	JNZ              dimension1_8
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	VMOVUPS          Z6, 6528(R9)
+	VMOVUPS          Z7, 7616(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00002200, R9
+	SUBQ             $0x08, R10
+	JMP              queries1_8
+
+queries1_Below8:
+queries1_6:
+	CMPQ   R10, $0x06
+	JLT    queries1_Below6
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	LEAQ   (AX)(BX*4), CX
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_6:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	VFMADD231PS.BCST (CX), Z12, Z4
+	VFMADD231PS.BCST (CX)(BX*1), Z12, Z5
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	ADDQ             $0x00000004, CX
+	DECQ             R11
+	JNZ              dimension1_6
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	VMOVUPS          Z4, 4352(R9)
+	VMOVUPS          Z5, 5440(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00001980, R9
+	SUBQ             $0x06, R10
+	JMP              queries1_6
+
+queries1_Below6:
+queries1_4:
+	CMPQ   R10, $0x04
+	JLT    queries1_Below4
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_4:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(SI*1), Z12, Z3
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_4
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	VMOVUPS          Z3, 3264(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00001100, R9
+	SUBQ             $0x04, R10
+	JMP              queries1_4
+
+queries1_Below4:
+queries1_3:
+	CMPQ   R10, $0x03
+	JLT    queries1_Below3
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_3:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(BX*2), Z12, Z2
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_3
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	VMOVUPS          Z2, 2176(R9)
+	ADDQ             BX, AX
+	ADDQ             BX, AX
+	ADDQ             $0x00000cc0, R9
+	SUBQ             $0x03, R10
+	JMP              queries1_3
+
+queries1_Below3:
+queries1_2:
+	CMPQ   R10, $0x02
+	JLT    queries1_Below2
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_2:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z1
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_2
+	VMOVUPS          Z0, (R9)
+	VMOVUPS          Z1, 1088(R9)
+	ADDQ             BX, AX
+	ADDQ             $0x00000880, R9
+	SUBQ             $0x02, R10
+	JMP              queries1_2
+
+queries1_Below2:
+queries1_1:
+	CMPQ   R10, $0x01
+	JLT    queries1_Below1
+	VPXORD Z0, Z0, Z0
+	MOVQ   mem+8(FP), R12
+	ADDQ   (DI), R12
+	MOVQ   dim+48(FP), R11
+	MOVQ   dim+48(FP), DX
+	SHLQ   $0x06, DX
+
+dimension1_1:
+	VMOVUPS          (R12), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	PREFETCHT0       (R12)(DX*1)
+	ADDQ             $0x40, R12
+	ADDQ             $0x00000004, AX
+	DECQ             R11
+	JNZ              dimension1_1
+	VMOVUPS          Z0, (R9)
+	ADDQ             $0x00000440, R9
+	SUBQ             $0x01, R10
+	JMP              queries1_1
+
+queries1_Below1:
+	ADDQ $0x08, DI
+	ADDQ $0x00000040, R8
+	SUBQ $0x01, R14
+	JMP  blocks1
+
+blocksBelow1:
+	VZEROUPPER
+	RET
+
+// func weigh_f32_avx512vnni(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·weigh_f32_avx512vnni(SB), NOSPLIT, $0-64
+	MOVQ dim+56(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ p+0(FP), SI
+	MOVQ n+48(FP), R14
+	MOVQ dim+56(FP), DI
+	SHLQ $0x02, DI
+	MOVQ o+24(FP), AX
+
+queries6:
+	CMPQ R14, $0x06
+	JLT  queriesBelow6
+	LEAQ (AX)(DX*4), CX
+	XORQ R8, R8
+
+slice6_64:
+	LEAQ    256(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	VMOVUPS (AX)(BX*1), Z12
+	VMOVUPS 64(AX)(BX*1), Z13
+	VMOVUPS 128(AX)(BX*1), Z14
+	VMOVUPS 192(AX)(BX*1), Z15
+	VMOVUPS (CX), Z16
+	VMOVUPS 64(CX), Z17
+	VMOVUPS 128(CX), Z18
+	VMOVUPS 192(CX), Z19
+	VMOVUPS (CX)(DX*1), Z20
+	VMOVUPS 64(CX)(DX*1), Z21
+	VMOVUPS 128(CX)(DX*1), Z22
+	VMOVUPS 192(CX)(DX*1), Z23
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_4
+
+block6_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_4:
+	VMOVUPS      (R12), Z24
+	VMOVUPS      64(R12), Z25
+	VMOVUPS      128(R12), Z26
+	VMOVUPS      192(R12), Z27
+	VBROADCASTSS (R11), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z1
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS 1088(R11), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z5
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS 2176(R11), Z28
+	VFMADD231PS  Z28, Z24, Z8
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS 3264(R11), Z28
+	VFMADD231PS  Z28, Z24, Z12
+	VFMADD231PS  Z28, Z25, Z13
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS 4352(R11), Z28
+	VFMADD231PS  Z28, Z24, Z16
+	VFMADD231PS  Z28, Z25, Z17
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS 5440(R11), Z28
+	VFMADD231PS  Z28, Z24, Z20
+	VFMADD231PS  Z28, Z25, Z21
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_4
+	TESTQ        R10, R10
+	JNZ          block6_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	VMOVUPS      Z12, (AX)(BX*1)
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VMOVUPS      Z14, 128(AX)(BX*1)
+	VMOVUPS      Z15, 192(AX)(BX*1)
+	VMOVUPS      Z16, (CX)
+	VMOVUPS      Z17, 64(CX)
+	VMOVUPS      Z18, 128(CX)
+	VMOVUPS      Z19, 192(CX)
+	VMOVUPS      Z20, (CX)(DX*1)
+	VMOVUPS      Z21, 64(CX)(DX*1)
+	VMOVUPS      Z22, 128(CX)(DX*1)
+	VMOVUPS      Z23, 192(CX)(DX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x00000100, R8
+	JMP          slice6_64
+
+sliceBelow6_64:
+slice6_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	VMOVUPS (AX)(BX*1), Z6
+	VMOVUPS 64(AX)(BX*1), Z7
+	VMOVUPS (CX), Z8
+	VMOVUPS 64(CX), Z9
+	VMOVUPS (CX)(DX*1), Z10
+	VMOVUPS 64(CX)(DX*1), Z11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_2
+
+block6_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_2:
+	VMOVUPS      (R12), Z12
+	VMOVUPS      64(R12), Z13
+	VBROADCASTSS (R11), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS 1088(R11), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS 2176(R11), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS 3264(R11), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS 4352(R11), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS 5440(R11), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_2
+	TESTQ        R10, R10
+	JNZ          block6_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	VMOVUPS      Z6, (AX)(BX*1)
+	VMOVUPS      Z7, 64(AX)(BX*1)
+	VMOVUPS      Z8, (CX)
+	VMOVUPS      Z9, 64(CX)
+	VMOVUPS      Z10, (CX)(DX*1)
+	VMOVUPS      Z11, 64(CX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, CX
+	ADDQ         $0x00000080, R8
+	JMP          slice6_32
+
+sliceBelow6_32:
+slice6_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	VMOVUPS (CX), Z4
+	VMOVUPS (CX)(DX*1), Z5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_1
+
+block6_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_1:
+	VMOVUPS      (R12), Z6
+	VBROADCASTSS (R11), Z7
+	VFMADD231PS  Z7, Z6, Z0
+	VBROADCASTSS 1088(R11), Z7
+	VFMADD231PS  Z7, Z6, Z1
+	VBROADCASTSS 2176(R11), Z7
+	VFMADD231PS  Z7, Z6, Z2
+	VBROADCASTSS 3264(R11), Z7
+	VFMADD231PS  Z7, Z6, Z3
+	VBROADCASTSS 4352(R11), Z7
+	VFMADD231PS  Z7, Z6, Z4
+	VBROADCASTSS 5440(R11), Z7
+	VFMADD231PS  Z7, Z6, Z5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_1
+	TESTQ        R10, R10
+	JNZ          block6_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	VMOVUPS      Z3, (AX)(BX*1)
+	VMOVUPS      Z4, (CX)
+	VMOVUPS      Z5, (CX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, R8
+	JMP          slice6_16
+
+sliceBelow6_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001980, SI
+	SUBQ $0x06, R14
+	JMP  queries6
+
+queriesBelow6:
+queries4:
+	CMPQ R14, $0x04
+	JLT  queriesBelow4
+	XORQ R8, R8
+
+slice4_64:
+	LEAQ    256(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	VMOVUPS (AX)(BX*1), Z12
+	VMOVUPS 64(AX)(BX*1), Z13
+	VMOVUPS 128(AX)(BX*1), Z14
+	VMOVUPS 192(AX)(BX*1), Z15
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_4
+
+block4_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_4:
+	VMOVUPS      (R12), Z16
+	VMOVUPS      64(R12), Z17
+	VMOVUPS      128(R12), Z18
+	VMOVUPS      192(R12), Z19
+	VBROADCASTSS (R11), Z20
+	VFMADD231PS  Z20, Z16, Z0
+	VFMADD231PS  Z20, Z17, Z1
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 1088(R11), Z20
+	VFMADD231PS  Z20, Z16, Z4
+	VFMADD231PS  Z20, Z17, Z5
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 2176(R11), Z20
+	VFMADD231PS  Z20, Z16, Z8
+	VFMADD231PS  Z20, Z17, Z9
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 3264(R11), Z20
+	VFMADD231PS  Z20, Z16, Z12
+	VFMADD231PS  Z20, Z17, Z13
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_4
+	TESTQ        R10, R10
+	JNZ          block4_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	VMOVUPS      Z12, (AX)(BX*1)
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VMOVUPS      Z14, 128(AX)(BX*1)
+	VMOVUPS      Z15, 192(AX)(BX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, R8
+	JMP          slice4_64
+
+sliceBelow4_64:
+slice4_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	VMOVUPS (AX)(BX*1), Z6
+	VMOVUPS 64(AX)(BX*1), Z7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_2
+
+block4_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_2:
+	VMOVUPS      (R12), Z8
+	VMOVUPS      64(R12), Z9
+	VBROADCASTSS (R11), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS 1088(R11), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS 2176(R11), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS 3264(R11), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_2
+	TESTQ        R10, R10
+	JNZ          block4_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	VMOVUPS      Z6, (AX)(BX*1)
+	VMOVUPS      Z7, 64(AX)(BX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice4_32
+
+sliceBelow4_32:
+slice4_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_1
+
+block4_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_1:
+	VMOVUPS      (R12), Z4
+	VBROADCASTSS (R11), Z5
+	VFMADD231PS  Z5, Z4, Z0
+	VBROADCASTSS 1088(R11), Z5
+	VFMADD231PS  Z5, Z4, Z1
+	VBROADCASTSS 2176(R11), Z5
+	VFMADD231PS  Z5, Z4, Z2
+	VBROADCASTSS 3264(R11), Z5
+	VFMADD231PS  Z5, Z4, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_1
+	TESTQ        R10, R10
+	JNZ          block4_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	VMOVUPS      Z3, (AX)(BX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice4_16
+
+sliceBelow4_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001100, SI
+	SUBQ $0x04, R14
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ R14, $0x03
+	JLT  queriesBelow3
+	XORQ R8, R8
+
+slice3_64:
+	LEAQ    256(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	VMOVUPS (AX)(DX*2), Z8
+	VMOVUPS 64(AX)(DX*2), Z9
+	VMOVUPS 128(AX)(DX*2), Z10
+	VMOVUPS 192(AX)(DX*2), Z11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_4
+
+block3_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_4:
+	VBROADCASTSS (R11), Z12
+	VBROADCASTSS 1088(R11), Z13
+	VBROADCASTSS 2176(R11), Z14
+	VMOVUPS      (R12), Z15
+	VFMADD231PS  Z12, Z15, Z0
+	VFMADD231PS  Z13, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z8
+	VMOVUPS      64(R12), Z15
+	VFMADD231PS  Z12, Z15, Z1
+	VFMADD231PS  Z13, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z9
+	VMOVUPS      128(R12), Z15
+	VFMADD231PS  Z12, Z15, Z2
+	VFMADD231PS  Z13, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z10
+	VMOVUPS      192(R12), Z15
+	VFMADD231PS  Z12, Z15, Z3
+	VFMADD231PS  Z13, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_4
+	TESTQ        R10, R10
+	JNZ          block3_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	VMOVUPS      Z8, (AX)(DX*2)
+	VMOVUPS      Z9, 64(AX)(DX*2)
+	VMOVUPS      Z10, 128(AX)(DX*2)
+	VMOVUPS      Z11, 192(AX)(DX*2)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, R8
+	JMP          slice3_64
+
+sliceBelow3_64:
+slice3_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	VMOVUPS (AX)(DX*2), Z4
+	VMOVUPS 64(AX)(DX*2), Z5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_2
+
+block3_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_2:
+	VBROADCASTSS (R11), Z6
+	VBROADCASTSS 1088(R11), Z7
+	VBROADCASTSS 2176(R11), Z8
+	VMOVUPS      (R12), Z9
+	VFMADD231PS  Z6, Z9, Z0
+	VFMADD231PS  Z7, Z9, Z2
+	VFMADD231PS  Z8, Z9, Z4
+	VMOVUPS      64(R12), Z9
+	VFMADD231PS  Z6, Z9, Z1
+	VFMADD231PS  Z7, Z9, Z3
+	VFMADD231PS  Z8, Z9, Z5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_2
+	TESTQ        R10, R10
+	JNZ          block3_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	VMOVUPS      Z4, (AX)(DX*2)
+	VMOVUPS      Z5, 64(AX)(DX*2)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice3_32
+
+sliceBelow3_32:
+slice3_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_1
+
+block3_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_1:
+	VBROADCASTSS (R11), Z3
+	VBROADCASTSS 1088(R11), Z4
+	VBROADCASTSS 2176(R11), Z5
+	VMOVUPS      (R12), Z6
+	VFMADD231PS  Z3, Z6, Z0
+	VFMADD231PS  Z4, Z6, Z1
+	VFMADD231PS  Z5, Z6, Z2
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_1
+	TESTQ        R10, R10
+	JNZ          block3_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	VMOVUPS      Z2, (AX)(DX*2)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice3_16
+
+sliceBelow3_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00000cc0, SI
+	SUBQ $0x03, R14
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ R14, $0x02
+	JLT  queriesBelow2
+	XORQ R8, R8
+
+slice2_64:
+	LEAQ    256(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS (AX)(DX*1), Z4
+	VMOVUPS 64(AX)(DX*1), Z5
+	VMOVUPS 128(AX)(DX*1), Z6
+	VMOVUPS 192(AX)(DX*1), Z7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_4
+
+block2_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_4:
+	VBROADCASTSS (R11), Z8
+	VBROADCASTSS 1088(R11), Z9
+	VMOVUPS      (R12), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z4
+	VMOVUPS      64(R12), Z10
+	VFMADD231PS  Z8, Z10, Z1
+	VFMADD231PS  Z9, Z10, Z5
+	VMOVUPS      128(R12), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z6
+	VMOVUPS      192(R12), Z10
+	VFMADD231PS  Z8, Z10, Z3
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_4
+	TESTQ        R10, R10
+	JNZ          block2_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(DX*1)
+	VMOVUPS      Z5, 64(AX)(DX*1)
+	VMOVUPS      Z6, 128(AX)(DX*1)
+	VMOVUPS      Z7, 192(AX)(DX*1)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, R8
+	JMP          slice2_64
+
+sliceBelow2_64:
+slice2_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS (AX)(DX*1), Z2
+	VMOVUPS 64(AX)(DX*1), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_2
+
+block2_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_2:
+	VBROADCASTSS (R11), Z4
+	VBROADCASTSS 1088(R11), Z5
+	VMOVUPS      (R12), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z2
+	VMOVUPS      64(R12), Z6
+	VFMADD231PS  Z4, Z6, Z1
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_2
+	TESTQ        R10, R10
+	JNZ          block2_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(DX*1)
+	VMOVUPS      Z3, 64(AX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice2_32
+
+sliceBelow2_32:
+slice2_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_16
+	VMOVUPS (AX), Z0
+	VMOVUPS (AX)(DX*1), Z1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_1
+
+block2_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_1:
+	VBROADCASTSS (R11), Z2
+	VBROADCASTSS 1088(R11), Z3
+	VMOVUPS      (R12), Z4
+	VFMADD231PS  Z2, Z4, Z0
+	VFMADD231PS  Z3, Z4, Z1
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_1
+	TESTQ        R10, R10
+	JNZ          block2_1
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, (AX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice2_16
+
+sliceBelow2_16:
+	ADDQ DX, AX
+	ADDQ $0x00000880, SI
+	SUBQ $0x02, R14
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ R14, $0x01
+	JLT  queriesBelow1
+	XORQ R8, R8
+
+slice1_64:
+	LEAQ    256(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_64
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_4
+
+block1_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_4:
+	VBROADCASTSS (R11), Z4
+	VMOVUPS      (R12), Z5
+	VFMADD231PS  Z4, Z5, Z0
+	VMOVUPS      64(R12), Z5
+	VFMADD231PS  Z4, Z5, Z1
+	VMOVUPS      128(R12), Z5
+	VFMADD231PS  Z4, Z5, Z2
+	VMOVUPS      192(R12), Z5
+	VFMADD231PS  Z4, Z5, Z3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_4
+	TESTQ        R10, R10
+	JNZ          block1_4
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000100, R8
+	JMP          slice1_64
+
+sliceBelow1_64:
+slice1_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_32
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_2
+
+block1_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_2:
+	VBROADCASTSS (R11), Z2
+	VMOVUPS      (R12), Z3
+	VFMADD231PS  Z2, Z3, Z0
+	VMOVUPS      64(R12), Z3
+	VFMADD231PS  Z2, Z3, Z1
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_2
+	TESTQ        R10, R10
+	JNZ          block1_2
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice1_32
+
+sliceBelow1_32:
+slice1_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_16
+	VMOVUPS (AX), Z0
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_1
+
+block1_1:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_1:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_1:
+	VBROADCASTSS (R11), Z1
+	VMOVUPS      (R12), Z2
+	VFMADD231PS  Z1, Z2, Z0
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_1
+	TESTQ        R10, R10
+	JNZ          block1_1
+	VMOVUPS      Z0, (AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice1_16
+
+sliceBelow1_16:
+	ADDQ $0x00000440, SI
+	SUBQ $0x01, R14
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func soften_avx512vnni(s *float32, spans *[2]int32, maxima *float32, sums *float32, bad *uint32, n int, scale float32)
+// Requires: AVX, AVX512F, AVX512VL, SSE
+TEXT ·soften_avx512vnni(SB), NOSPLIT, $0-52
 	MOVQ         s+0(FP), AX
-	MOVQ         lo+8(FP), CX
-	MOVQ         hi+16(FP), DX
-	MOVSS        scale+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVL         $0xc1d80000, BX
-	VPBROADCASTD BX, Z1
-	MOVL         $0x42b00000, BX
-	VPBROADCASTD BX, Z2
-	MOVL         $0x3fb8aa3b, BX
-	VPBROADCASTD BX, Z3
-	MOVL         $0x3f317200, BX
-	VPBROADCASTD BX, Z4
-	MOVL         $0x35bfbe8e, BX
-	VPBROADCASTD BX, Z5
-	MOVL         $0x3f800000, BX
-	VPBROADCASTD BX, Z6
-	MOVL         $0x3ab511e8, BX
-	VPBROADCASTD BX, Z7
-	MOVL         $0x3c091d10, BX
-	VPBROADCASTD BX, Z8
-	MOVL         $0x3d2aac79, BX
-	VPBROADCASTD BX, Z9
-	MOVL         $0x3e2aaa49, BX
-	VPBROADCASTD BX, Z10
-	MOVL         $0x3efffffe, BX
-	VPBROADCASTD BX, Z11
-	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z12
-	MOVL         $0x2b800000, BX
-	VPBROADCASTD BX, Z13
-	MOVL         $0x7f800000, BX
-	VPBROADCASTD BX, Z14
-	MOVL         $0x00000010, BX
-	VPBROADCASTD BX, Z15
-	MOVQ         $0x0706050403020100, BX
-	VMOVQ        BX, X16
-	MOVQ         $0x0f0e0d0c0b0a0908, BX
-	VPINSRQ      $0x01, BX, X16, X16
-	VPMOVZXBD    X16, Z17
-	MOVQ         CX, BX
-	ANDQ         $+15, BX
-	VPBROADCASTD BX, Z16
-	VPSUBD       Z16, Z17, Z17
-	SUBQ         CX, DX
-	VPBROADCASTD DX, Z16
-	ADDQ         CX, DX
-	ANDQ         $-16, CX
-	LEAQ         (AX)(CX*4), AX
-	MOVL         $0xff800000, BX
-	VPBROADCASTD BX, Z19
-	KXORW        K1, K1, K1
-	MOVQ         CX, BX
-	MOVQ         AX, SI
-	VMOVDQA64    Z17, Z18
+	MOVQ         spans+8(FP), CX
+	MOVQ         maxima+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	MOVQ         bad+32(FP), SI
+	MOVQ         n+40(FP), DI
+	MOVL         $0xc1d80000, R8
+	VPBROADCASTD R8, Z0
+	MOVL         $0x3fb8aa3b, R8
+	VPBROADCASTD R8, Z1
+	MOVL         $0x3f317200, R8
+	VPBROADCASTD R8, Z2
+	MOVL         $0x35bfbe8e, R8
+	VPBROADCASTD R8, Z3
+	MOVL         $0x3f800000, R8
+	VPBROADCASTD R8, Z4
+	MOVL         $0x4b400000, R8
+	VPBROADCASTD R8, Z5
+	MOVL         $0x3ab511e8, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x3c091d10, R8
+	VPBROADCASTD R8, Z7
+	MOVL         $0x3d2aac79, R8
+	VPBROADCASTD R8, Z8
+	MOVL         $0x3e2aaa49, R8
+	VPBROADCASTD R8, Z9
+	MOVL         $0x3efffffe, R8
+	VPBROADCASTD R8, Z10
+	MOVSS        scale+48(FP), X11
+	VBROADCASTSS X11, Z11
+	MOVL         $0x7fffffff, R8
+	VPBROADCASTD R8, Z14
+	MOVQ         $0x0706050403020100, R8
+	VMOVQ        R8, X15
+	MOVQ         $0x0f0e0d0c0b0a0908, R8
+	VPINSRQ      $0x01, R8, X15, X15
+	VPMOVZXBD    X15, Z15
+	MOVL         $0x2b800000, R8
+	VPBROADCASTD R8, Z17
 
-largest:
-	VMOVUPS    (SI), Z20
-	VPCMPUD    $0x01, Z16, Z18, K2
-	VMULPS     Z0, Z20, Z20
-	VPANDD     Z12, Z20, Z21
-	VPCMPUD    $0x05, Z13, Z21, K3
-	VMOVAPS.Z  Z20, K3, Z20
-	VPANDD     Z12, Z20, Z21
-	VPCMPUD    $0x05, Z14, Z21, K2, K3
-	KORW       K3, K1, K1
-	VMAXPS     Z20, Z19, K2, Z19
-	VMOVUPS    Z20, (SI)
-	VPADDD     Z15, Z18, Z18
-	ADDQ       $0x40, SI
-	ADDQ       $0x10, BX
-	CMPQ       BX, DX
-	JLT        largest
-	VSHUFF32X4 $0x4e, Z19, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VSHUFF32X4 $0xb1, Z19, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPERMILPS  $0x4e, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPERMILPS  $0xb1, Z19, Z0
-	VMAXPS     Z19, Z0, Z19
-	VPXORD     Z22, Z22, Z22
-	MOVQ       CX, BX
-	MOVQ       AX, SI
-	VMOVDQA64  Z17, Z18
+query:
+	MOVL         (CX), R8
+	MOVL         4(CX), R9
+	SUBQ         R8, R9
+	JLE          empty
+	VPBROADCASTD R9, Z16
+	ADDQ         R8, R9
+	MOVL         $0xff800000, R10
+	VPBROADCASTD R10, Z18
+	VMOVUPS      Z18, Z18
+	VPXORD       Z12, Z12, Z12
+	MOVQ         R8, R10
+	ANDQ         $-16, R10
+	CMPQ         R10, R8
+	JEQ          largest_whole
+	VMOVUPS      (AX)(R10*4), Z19
+	VMULPS       Z11, Z19, Z19
+	VPANDD       Z14, Z19, Z20
+	VPCMPUD      $0x05, Z17, Z20, K1
+	VMOVAPS.Z    Z19, K1, Z19
+	VMOVUPS      Z19, (AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VPBROADCASTD R11, Z21
+	VPADDD       Z15, Z21, Z21
+	VPCMPUD      $0x01, Z16, Z21, K1
+	VPMAXUD      Z20, Z12, K1, Z12
+	VMAXPS       Z19, Z18, K1, Z18
+	ADDQ         $0x10, R10
 
-exponentials:
-	VMOVUPS       (SI), Z0
-	VPCMPUD       $0x01, Z16, Z18, K2
-	VSUBPS        Z19, Z0, Z0
-	VCMPPS        $0x1d, Z1, Z0, K3
-	VMINPS        Z2, Z0, Z0
-	VMULPS        Z3, Z0, Z12
-	VRNDSCALEPS   $0x00, Z12, Z12
-	VFNMADD231PS  Z4, Z12, Z0
-	VFNMADD231PS  Z5, Z12, Z0
-	VMOVUPS       Z7, Z13
-	VFMADD213PS   Z8, Z0, Z13
-	VFMADD213PS   Z9, Z0, Z13
-	VFMADD213PS   Z10, Z0, Z13
-	VFMADD213PS   Z11, Z0, Z13
-	VFMADD213PS   Z6, Z0, Z13
-	VFMADD213PS   Z6, Z0, Z13
-	VCVTPS2DQ     Z12, Z12
-	VPSLLD        $0x17, Z12, Z12
-	VPADDD.Z      Z12, Z13, K3, Z13
-	VMOVAPS.Z     Z13, K2, Z13
-	VADDPS        Z13, Z22, Z22
-	VMOVUPS       Z13, (SI)
-	VPADDD        Z15, Z18, Z18
-	ADDQ          $0x40, SI
-	ADDQ          $0x10, BX
-	CMPQ          BX, DX
-	JLT           exponentials
-	VMOVD         X19, AX
-	MOVL          AX, maximum+32(FP)
-	VEXTRACTF64X4 $0x01, Z22, Y0
-	VADDPS        Y0, Y22, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPSHUFD       $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPSHUFD       $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVD         X1, AX
-	MOVL          AX, sum+36(FP)
-	KMOVW         K1, AX
-	MOVL          AX, bad+40(FP)
+largest_whole:
+	ADDQ      $0x10, R10
+	CMPQ      R10, R9
+	JGT       largest_rest
+	SUBQ      $0x10, R10
+	VMOVUPS   (AX)(R10*4), Z19
+	VMULPS    Z11, Z19, Z19
+	VPANDD    Z14, Z19, Z20
+	VPCMPUD   $0x05, Z17, Z20, K1
+	VMOVAPS.Z Z19, K1, Z19
+	VMOVUPS   Z19, (AX)(R10*4)
+	VPMAXUD   Z20, Z12, Z12
+	VMAXPS    Z19, Z18, Z18
+	ADDQ      $0x10, R10
+	JMP       largest_whole
+
+largest_rest:
+	SUBQ         $0x10, R10
+	CMPQ         R10, R9
+	JGE          largest_done
+	VMOVUPS      (AX)(R10*4), Z19
+	VMULPS       Z11, Z19, Z19
+	VPANDD       Z14, Z19, Z20
+	VPCMPUD      $0x05, Z17, Z20, K1
+	VMOVAPS.Z    Z19, K1, Z19
+	VMOVUPS      Z19, (AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VPBROADCASTD R11, Z21
+	VPADDD       Z15, Z21, Z21
+	VPCMPUD      $0x01, Z16, Z21, K1
+	VPMAXUD      Z20, Z12, K1, Z12
+	VMAXPS       Z19, Z18, K1, Z18
+	ADDQ         $0x10, R10
+
+largest_done:
+	VSHUFF32X4   $0x4e, Z18, Z18, Z19
+	VMAXPS       Z18, Z19, Z18
+	VSHUFF32X4   $0xb1, Z18, Z18, Z19
+	VMAXPS       Z18, Z19, Z18
+	VPERMILPS    $0x4e, Z18, Z19
+	VMAXPS       Z18, Z19, Z18
+	VPERMILPS    $0xb1, Z18, Z19
+	VMAXPS       Z18, Z19, Z18
+	VPXORD       Z13, Z13, Z13
+	MOVQ         R8, R10
+	ANDQ         $-16, R10
+	CMPQ         R10, R8
+	JEQ          exponentials_whole
+	VMOVUPS      (AX)(R10*4), Z19
+	VSUBPS       Z18, Z19, Z19
+	VCMPPS       $0x1d, Z0, Z19, K1
+	VMULPS       Z1, Z19, Z21
+	VADDPS       Z5, Z21, Z21
+	VSUBPS       Z5, Z21, Z20
+	VFNMADD231PS Z2, Z20, Z19
+	VFNMADD231PS Z3, Z20, Z19
+	VMOVUPS      Z6, Z20
+	VFMADD213PS  Z7, Z19, Z20
+	VFMADD213PS  Z8, Z19, Z20
+	VFMADD213PS  Z9, Z19, Z20
+	VFMADD213PS  Z10, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VPSLLD       $0x17, Z21, Z21
+	VPADDD.Z     Z21, Z20, K1, Z20
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VPBROADCASTD R11, Z19
+	VPADDD       Z15, Z19, Z19
+	VPCMPUD      $0x01, Z16, Z19, K1
+	VMOVAPS.Z    Z20, K1, Z20
+	VADDPS       Z20, Z13, Z13
+	VMOVUPS      Z20, (AX)(R10*4)
+	ADDQ         $0x10, R10
+
+exponentials_whole:
+	ADDQ         $0x10, R10
+	CMPQ         R10, R9
+	JGT          exponentials_rest
+	SUBQ         $0x10, R10
+	VMOVUPS      (AX)(R10*4), Z19
+	VSUBPS       Z18, Z19, Z19
+	VCMPPS       $0x1d, Z0, Z19, K1
+	VMULPS       Z1, Z19, Z21
+	VADDPS       Z5, Z21, Z21
+	VSUBPS       Z5, Z21, Z20
+	VFNMADD231PS Z2, Z20, Z19
+	VFNMADD231PS Z3, Z20, Z19
+	VMOVUPS      Z6, Z20
+	VFMADD213PS  Z7, Z19, Z20
+	VFMADD213PS  Z8, Z19, Z20
+	VFMADD213PS  Z9, Z19, Z20
+	VFMADD213PS  Z10, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VPSLLD       $0x17, Z21, Z21
+	VPADDD.Z     Z21, Z20, K1, Z20
+	VADDPS       Z20, Z13, Z13
+	VMOVUPS      Z20, (AX)(R10*4)
+	ADDQ         $0x10, R10
+	JMP          exponentials_whole
+
+exponentials_rest:
+	SUBQ         $0x10, R10
+	CMPQ         R10, R9
+	JGE          exponentials_done
+	VMOVUPS      (AX)(R10*4), Z19
+	VSUBPS       Z18, Z19, Z19
+	VCMPPS       $0x1d, Z0, Z19, K1
+	VMULPS       Z1, Z19, Z21
+	VADDPS       Z5, Z21, Z21
+	VSUBPS       Z5, Z21, Z20
+	VFNMADD231PS Z2, Z20, Z19
+	VFNMADD231PS Z3, Z20, Z19
+	VMOVUPS      Z6, Z20
+	VFMADD213PS  Z7, Z19, Z20
+	VFMADD213PS  Z8, Z19, Z20
+	VFMADD213PS  Z9, Z19, Z20
+	VFMADD213PS  Z10, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VFMADD213PS  Z4, Z19, Z20
+	VPSLLD       $0x17, Z21, Z21
+	VPADDD.Z     Z21, Z20, K1, Z20
+	MOVQ         R10, R9
+	SUBQ         R8, R9
+	VPBROADCASTD R9, Z19
+	VPADDD       Z15, Z19, Z19
+	VPCMPUD      $0x01, Z16, Z19, K1
+	VMOVAPS.Z    Z20, K1, Z20
+	VADDPS       Z20, Z13, Z13
+	VMOVUPS      Z20, (AX)(R10*4)
+	ADDQ         $0x10, R10
+
+exponentials_done:
+	VMOVD         X18, R8
+	MOVL          R8, (DX)
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y16
+	VEXTRACTF32X4 $0x01, Y16, X18
+	VADDPS        X18, X16, X18
+	VPSHUFD       $0x4e, X18, X16
+	VADDPS        X16, X18, X18
+	VPSHUFD       $0xb1, X18, X16
+	VADDPS        X16, X18, X18
+	VMOVD         X18, R8
+	MOVL          R8, (BX)
+	MOVL          $0x7f800000, R8
+	VPBROADCASTD  R8, Z16
+	VPCMPUD       $0x05, Z16, Z12, K1
+	KMOVW         K1, R8
+	ORL           R8, (SI)
+
+next:
+	ADDQ $0x00000440, AX
+	ADDQ $0x08, CX
+	ADDQ $0x04, DX
+	ADDQ $0x04, BX
+	ADDQ $0x04, SI
+	DECQ DI
+	JNZ  query
+	VZEROUPPER
+	RET
+
+empty:
+	MOVL $0xff7fffff, (DX)
+	MOVL $0x00000000, (BX)
+	JMP  next
+
+// func foldScales_avx512vnni(x *float32, xSums *float32, y *float32, ySums *float32, a *float32, b *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·foldScales_avx512vnni(SB), NOSPLIT, $0-56
+	MOVQ         x+0(FP), AX
+	MOVQ         xSums+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         ySums+24(FP), BX
+	MOVQ         a+32(FP), SI
+	MOVQ         b+40(FP), DI
+	MOVQ         n+48(FP), R8
+	MOVL         $0xc1d80000, R9
+	VPBROADCASTD R9, Z0
+	MOVL         $0x3fb8aa3b, R9
+	VPBROADCASTD R9, Z1
+	MOVL         $0x3f317200, R9
+	VPBROADCASTD R9, Z2
+	MOVL         $0x35bfbe8e, R9
+	VPBROADCASTD R9, Z3
+	MOVL         $0x3f800000, R9
+	VPBROADCASTD R9, Z4
+	MOVL         $0x4b400000, R9
+	VPBROADCASTD R9, Z5
+	MOVL         $0x3ab511e8, R9
+	VPBROADCASTD R9, Z6
+	MOVL         $0x3c091d10, R9
+	VPBROADCASTD R9, Z7
+	MOVL         $0x3d2aac79, R9
+	VPBROADCASTD R9, Z8
+	MOVL         $0x3e2aaa49, R9
+	VPBROADCASTD R9, Z9
+	MOVL         $0x3efffffe, R9
+	VPBROADCASTD R9, Z10
+
+vector:
+	VMOVUPS      (AX), Z11
+	VMOVUPS      (DX), Z12
+	VMAXPS       Z12, Z11, Z13
+	VMOVUPS      Z13, (AX)
+	VSUBPS       Z13, Z11, Z11
+	VSUBPS       Z13, Z12, Z12
+	VCMPPS       $0x1d, Z0, Z11, K1
+	VMULPS       Z1, Z11, Z14
+	VADDPS       Z5, Z14, Z14
+	VSUBPS       Z5, Z14, Z13
+	VFNMADD231PS Z2, Z13, Z11
+	VFNMADD231PS Z3, Z13, Z11
+	VMOVUPS      Z6, Z13
+	VFMADD213PS  Z7, Z11, Z13
+	VFMADD213PS  Z8, Z11, Z13
+	VFMADD213PS  Z9, Z11, Z13
+	VFMADD213PS  Z10, Z11, Z13
+	VFMADD213PS  Z4, Z11, Z13
+	VFMADD213PS  Z4, Z11, Z13
+	VPSLLD       $0x17, Z14, Z14
+	VPADDD.Z     Z14, Z13, K1, Z13
+	VMOVUPS      Z13, (SI)
+	VCMPPS       $0x1d, Z0, Z12, K1
+	VMULPS       Z1, Z12, Z14
+	VADDPS       Z5, Z14, Z14
+	VSUBPS       Z5, Z14, Z11
+	VFNMADD231PS Z2, Z11, Z12
+	VFNMADD231PS Z3, Z11, Z12
+	VMOVUPS      Z6, Z11
+	VFMADD213PS  Z7, Z12, Z11
+	VFMADD213PS  Z8, Z12, Z11
+	VFMADD213PS  Z9, Z12, Z11
+	VFMADD213PS  Z10, Z12, Z11
+	VFMADD213PS  Z4, Z12, Z11
+	VFMADD213PS  Z4, Z12, Z11
+	VPSLLD       $0x17, Z14, Z14
+	VPADDD.Z     Z14, Z11, K1, Z11
+	VMOVUPS      Z11, (DI)
+	VMOVUPS      (CX), Z12
+	VMULPS       Z13, Z12, Z12
+	VFMADD231PS  (BX), Z11, Z12
+	VMOVUPS      Z12, (CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, DX
+	ADDQ         $0x40, BX
+	ADDQ         $0x40, SI
+	ADDQ         $0x40, DI
+	SUBQ         $0x10, R8
+	JNZ          vector
+	VZEROUPPER
+	RET
+
+// func fold_avx512vnni(out *float32, o *float32, a *float32, b *float32, n int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·fold_avx512vnni(SB), NOSPLIT, $0-48
+	MOVQ         out+0(FP), AX
+	MOVQ         o+8(FP), CX
+	MOVQ         a+16(FP), DX
+	MOVQ         b+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVQ         dim+40(FP), DI
+	MOVL         $0x7fffffff, R8
+	VPBROADCASTD R8, Z0
+	MOVL         $0x2b800000, R8
+	VPBROADCASTD R8, Z1
+
+row:
+	VBROADCASTSS (DX), Z2
+	VBROADCASTSS (BX), Z3
+	MOVQ         DI, R8
+
+vector:
+	VMOVUPS     (CX), Z4
+	VMOVUPS     (AX), Z5
+	VMULPS      Z2, Z5, Z5
+	VPANDD      Z0, Z4, Z6
+	VPCMPUD     $0x05, Z1, Z6, K1
+	VMOVAPS.Z   Z4, K1, Z4
+	VFMADD231PS Z4, Z3, Z5
+	VPANDD      Z0, Z5, Z4
+	VPCMPUD     $0x05, Z1, Z4, K1
+	VMOVAPS.Z   Z5, K1, Z5
+	VMOVUPS     Z5, (AX)
+	ADDQ        $0x40, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, R8
+	JNZ         vector
+	ADDQ        $0x04, DX
+	ADDQ        $0x04, BX
+	DECQ        SI
+	JNZ         row
 	VZEROUPPER
 	RET
 
@@ -1601,22 +4404,22 @@ TEXT ·toHalf_avx512vnni(SB), NOSPLIT, $0-28
 	MOVQ         n+16(FP), DX
 	MOVL         $0x7fffffff, BX
 	VPBROADCASTD BX, Z0
-	MOVL         $0x477ff000, BX
-	VPBROADCASTD BX, Z1
-	KXORW        K1, K1, K1
+	VPXORD       Z1, Z1, Z1
 
 vector:
-	VMOVUPS   (CX), Z2
-	VPANDD    Z0, Z2, Z3
-	VPCMPUD   $0x05, Z1, Z3, K2
-	KORW      K2, K1, K1
-	VCVTPS2PH $0x00, Z2, (AX)
-	ADDQ      $0x40, CX
-	ADDQ      $0x20, AX
-	SUBQ      $0x10, DX
-	JNZ       vector
-	KMOVW     K1, AX
-	MOVL      AX, bad+24(FP)
+	VMOVUPS      (CX), Z2
+	VPANDD       Z0, Z2, Z3
+	VPMAXUD      Z3, Z1, Z1
+	VCVTPS2PH    $0x00, Z2, (AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x20, AX
+	SUBQ         $0x10, DX
+	JNZ          vector
+	MOVL         $0x477ff000, AX
+	VPBROADCASTD AX, Z0
+	VPCMPUD      $0x05, Z0, Z1, K1
+	KMOVW        K1, AX
+	MOVL         AX, bad+24(FP)
 	VZEROUPPER
 	RET
 
@@ -1847,23 +4650,23 @@ vector:
 	VPXOR        lanes_80000000<>+0(SB), Y0, Y1
 	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y1, Y2
 	VMINPS       lanes_42b00000<>+0(SB), Y1, Y1
-	VMULPS       lanes_3fb8aa3b<>+0(SB), Y1, Y3
-	VROUNDPS     $0x00, Y3, Y3
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y1, Y4
+	VADDPS       lanes_4b400000<>+0(SB), Y4, Y4
+	VSUBPS       lanes_4b400000<>+0(SB), Y4, Y3
 	VFNMADD231PS lanes_3f317200<>+0(SB), Y3, Y1
 	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y3, Y1
-	VMOVUPS      lanes_3ab511e8<>+0(SB), Y4
-	VFMADD213PS  lanes_3c091d10<>+0(SB), Y1, Y4
-	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y1, Y4
-	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y1, Y4
-	VFMADD213PS  lanes_3efffffe<>+0(SB), Y1, Y4
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y4
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       Y3, Y4, Y4
-	VPAND        Y2, Y4, Y4
-	VADDPS       lanes_3f800000<>+0(SB), Y4, Y4
-	VDIVPS       Y4, Y0, Y0
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y3
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y1, Y3
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y1, Y3
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y1, Y3
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y1, Y3
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y3
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       Y4, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VADDPS       lanes_3f800000<>+0(SB), Y3, Y3
+	VDIVPS       Y3, Y0, Y0
 	VMULPS       (DX), Y0, Y0
 	VPAND        lanes_7fffffff<>+0(SB), Y0, Y1
 	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y1, Y1
@@ -1886,16 +4689,6 @@ DATA lanes_c1d80000<>+20(SB)/4, $0xc1d80000
 DATA lanes_c1d80000<>+24(SB)/4, $0xc1d80000
 DATA lanes_c1d80000<>+28(SB)/4, $0xc1d80000
 GLOBL lanes_c1d80000<>(SB), RODATA|NOPTR, $32
-
-DATA lanes_42b00000<>+0(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+4(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+8(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+12(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+16(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+20(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+24(SB)/4, $0x42b00000
-DATA lanes_42b00000<>+28(SB)/4, $0x42b00000
-GLOBL lanes_42b00000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
 DATA lanes_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
@@ -1936,6 +4729,16 @@ DATA lanes_3f800000<>+20(SB)/4, $0x3f800000
 DATA lanes_3f800000<>+24(SB)/4, $0x3f800000
 DATA lanes_3f800000<>+28(SB)/4, $0x3f800000
 GLOBL lanes_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_4b400000<>+0(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+4(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+8(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+12(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+16(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+20(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+24(SB)/4, $0x4b400000
+DATA lanes_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL lanes_4b400000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes_3ab511e8<>+0(SB)/4, $0x3ab511e8
 DATA lanes_3ab511e8<>+4(SB)/4, $0x3ab511e8
@@ -1986,6 +4789,16 @@ DATA lanes_3efffffe<>+20(SB)/4, $0x3efffffe
 DATA lanes_3efffffe<>+24(SB)/4, $0x3efffffe
 DATA lanes_3efffffe<>+28(SB)/4, $0x3efffffe
 GLOBL lanes_3efffffe<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_42b00000<>+0(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+4(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+8(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+12(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+16(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+20(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+24(SB)/4, $0x42b00000
+DATA lanes_42b00000<>+28(SB)/4, $0x42b00000
+GLOBL lanes_42b00000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes_80000000<>+0(SB)/4, $0x80000000
 DATA lanes_80000000<>+4(SB)/4, $0x80000000
@@ -2068,32 +4881,6 @@ vector:
 	VZEROUPPER
 	RET
 
-// func fold_avx2(out *float32, o *float32, a float32, b float32, n int)
-// Requires: AVX, AVX2, FMA3, SSE
-TEXT ·fold_avx2(SB), NOSPLIT, $0-32
-	MOVQ         out+0(FP), AX
-	MOVQ         o+8(FP), CX
-	MOVQ         n+24(FP), DX
-	MOVSS        a+16(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        b+20(FP), X1
-	VBROADCASTSS X1, Y1
-
-vector:
-	VMOVUPS     (AX), Y2
-	VMULPS      Y0, Y2, Y2
-	VFMADD231PS (CX), Y1, Y2
-	VPAND       lanes_7fffffff<>+0(SB), Y2, Y3
-	VPCMPGTD    lanes_2b7fffff<>+0(SB), Y3, Y3
-	VPAND       Y3, Y2, Y2
-	VMOVUPS     Y2, (AX)
-	ADDQ        $0x20, AX
-	ADDQ        $0x20, CX
-	SUBQ        $0x08, DX
-	JNZ         vector
-	VZEROUPPER
-	RET
-
 // func divide_avx2(out *float32, o *float32, sum float32, n int)
 // Requires: AVX, AVX2, SSE
 TEXT ·divide_avx2(SB), NOSPLIT, $0-32
@@ -2135,24 +4922,25 @@ vector:
 	VZEROUPPER
 	RET
 
-// func scores_f16_avx2(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX2, F16C, FMA3
-TEXT ·scores_f16_avx2(SB), NOSPLIT, $0-40
-	MOVQ q+0(FP), AX
-	MOVQ keys+8(FP), CX
-	MOVQ out+16(FP), DX
-	MOVQ n+24(FP), BX
-	MOVQ dim+32(FP), SI
-	MOVQ SI, R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
+// func scores_f16_avx2(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·scores_f16_avx2(SB), NOSPLIT, $0-56
+	MOVQ dim+48(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ places+16(FP), SI
+	MOVQ blocks+32(FP), R12
+	XORQ DI, DI
 
-queries4:
-	CMPQ  BX, $0x04
-	JLT   queriesBelow4
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
+blocks1:
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R9
+	MOVQ out+24(FP), R8
+	ADDQ DI, R8
+
+queries1_6:
+	CMPQ  R9, $0x06
+	JLT   queries1_Below6
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -2161,357 +4949,66 @@ queries4:
 	VPXOR Y5, Y5, Y5
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	LEAQ  (AX)(DX*4), CX
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
 
-dimension4:
-	VCVTPH2PS    (R10), Y8
-	VCVTPH2PS    16(R10), Y9
-	VBROADCASTSS (DI), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y1
-	VBROADCASTSS (DI)(R8*1), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y3
-	VBROADCASTSS (DI)(R8*2), Y10
-	VFMADD231PS  Y10, Y8, Y4
-	VFMADD231PS  Y10, Y9, Y5
-	VBROADCASTSS (DI)(R9*1), Y10
-	VFMADD231PS  Y10, Y8, Y6
-	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $0x20, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension4
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y4, 2048(DX)
-	VMOVUPS      Y5, 2080(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y6, 3072(DX)
-	VMOVUPS      Y7, 3104(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00001000, DX
-	SUBQ         $0x04, BX
-	JMP          queries4
+dimension1_6:
+	VCVTPH2PS    (R11), Y12
+	VCVTPH2PS    16(R11), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (CX), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (CX)(DX*1), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x20, R11
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R10
+	JNZ          dimension1_6
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	VMOVUPS      Y6, 3264(R8)
+	VMOVUPS      Y7, 3296(R8)
+	VMOVUPS      Y8, 4352(R8)
+	VMOVUPS      Y9, 4384(R8)
+	VMOVUPS      Y10, 5440(R8)
+	VMOVUPS      Y11, 5472(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00001980, R8
+	SUBQ         $0x06, R9
+	JMP          queries1_6
 
-queriesBelow4:
-queries3:
-	CMPQ  BX, $0x03
-	JLT   queriesBelow3
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-
-dimension3:
-	VCVTPH2PS    (R10), Y6
-	VCVTPH2PS    16(R10), Y7
-	VBROADCASTSS (DI), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (DI)(R8*1), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (DI)(R8*2), Y8
-	VFMADD231PS  Y8, Y6, Y4
-	VFMADD231PS  Y8, Y7, Y5
-	ADDQ         $0x20, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension3
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y4, 2048(DX)
-	VMOVUPS      Y5, 2080(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000c00, DX
-	SUBQ         $0x03, BX
-	JMP          queries3
-
-queriesBelow3:
-queries2:
-	CMPQ  BX, $0x02
-	JLT   queriesBelow2
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-
-dimension2:
-	VCVTPH2PS    (R10), Y4
-	VCVTPH2PS    16(R10), Y5
-	VBROADCASTSS (DI), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y1
-	VBROADCASTSS (DI)(R8*1), Y6
-	VFMADD231PS  Y6, Y4, Y2
-	VFMADD231PS  Y6, Y5, Y3
-	ADDQ         $0x20, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension2
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000800, DX
-	SUBQ         $0x02, BX
-	JMP          queries2
-
-queriesBelow2:
-queries1:
-	CMPQ  BX, $0x01
-	JLT   queriesBelow1
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-
-dimension1:
-	VCVTPH2PS    (R10), Y2
-	VCVTPH2PS    16(R10), Y3
-	VBROADCASTSS (DI), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	ADDQ         $0x20, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension1
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000400, DX
-	SUBQ         $0x01, BX
-	JMP          queries1
-
-queriesBelow1:
-	VZEROUPPER
-	RET
-
-// func weigh_f16_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, F16C, FMA3
-TEXT ·weigh_f16_avx2(SB), NOSPLIT, $0-48
-	MOVQ p+0(FP), AX
-	MOVQ values+8(FP), CX
-	MOVQ o+16(FP), DX
-	MOVQ positions+24(FP), BX
-	MOVQ n+32(FP), SI
-	MOVQ dim+40(FP), DI
-	MOVQ DI, R8
-	SHLQ $0x01, R8
-	MOVQ DI, R10
-	SHLQ $0x02, R10
-
-queries2:
-	CMPQ SI, $0x02
-	JLT  queriesBelow2
-	MOVQ DX, R9
-	MOVQ CX, R11
-	MOVQ DI, R12
-
-slice2_32:
-	CMPQ    R12, $0x20
-	JLT     slice2_Below32
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS 64(R9), Y2
-	VMOVUPS 96(R9), Y3
-	VMOVUPS (R9)(R10*1), Y4
-	VMOVUPS 32(R9)(R10*1), Y5
-	VMOVUPS 64(R9)(R10*1), Y6
-	VMOVUPS 96(R9)(R10*1), Y7
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
-
-position2_32:
-	VBROADCASTSS (R13), Y8
-	VBROADCASTSS 1024(R13), Y9
-	VCVTPH2PS    (R14), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y4
-	VCVTPH2PS    16(R14), Y10
-	VFMADD231PS  Y8, Y10, Y1
-	VFMADD231PS  Y9, Y10, Y5
-	VCVTPH2PS    32(R14), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y6
-	VCVTPH2PS    48(R14), Y10
-	VFMADD231PS  Y8, Y10, Y3
-	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position2_32
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, 64(R9)
-	VMOVUPS      Y3, 96(R9)
-	VMOVUPS      Y4, (R9)(R10*1)
-	VMOVUPS      Y5, 32(R9)(R10*1)
-	VMOVUPS      Y6, 64(R9)(R10*1)
-	VMOVUPS      Y7, 96(R9)(R10*1)
-	ADDQ         $0x00000080, R9
-	ADDQ         $0x00000040, R11
-	SUBQ         $0x20, R12
-	JMP          slice2_32
-
-slice2_Below32:
-slice2_16:
-	CMPQ    R12, $0x10
-	JLT     slice2_Below16
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS (R9)(R10*1), Y2
-	VMOVUPS 32(R9)(R10*1), Y3
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
-
-position2_16:
-	VBROADCASTSS (R13), Y4
-	VBROADCASTSS 1024(R13), Y5
-	VCVTPH2PS    (R14), Y6
-	VFMADD231PS  Y4, Y6, Y0
-	VFMADD231PS  Y5, Y6, Y2
-	VCVTPH2PS    16(R14), Y6
-	VFMADD231PS  Y4, Y6, Y1
-	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position2_16
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, (R9)(R10*1)
-	VMOVUPS      Y3, 32(R9)(R10*1)
-	ADDQ         $0x00000040, R9
-	ADDQ         $0x00000020, R11
-	SUBQ         $0x10, R12
-	JMP          slice2_16
-
-slice2_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000800, AX
-	SUBQ $0x02, SI
-	JMP  queries2
-
-queriesBelow2:
-queries1:
-	CMPQ SI, $0x01
-	JLT  queriesBelow1
-	MOVQ DX, R9
-	MOVQ CX, R11
-	MOVQ DI, R12
-
-slice1_32:
-	CMPQ    R12, $0x20
-	JLT     slice1_Below32
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS 64(R9), Y2
-	VMOVUPS 96(R9), Y3
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
-
-position1_32:
-	VBROADCASTSS (R13), Y4
-	VCVTPH2PS    (R14), Y5
-	VFMADD231PS  Y4, Y5, Y0
-	VCVTPH2PS    16(R14), Y5
-	VFMADD231PS  Y4, Y5, Y1
-	VCVTPH2PS    32(R14), Y5
-	VFMADD231PS  Y4, Y5, Y2
-	VCVTPH2PS    48(R14), Y5
-	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position1_32
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, 64(R9)
-	VMOVUPS      Y3, 96(R9)
-	ADDQ         $0x00000080, R9
-	ADDQ         $0x00000040, R11
-	SUBQ         $0x20, R12
-	JMP          slice1_32
-
-slice1_Below32:
-slice1_16:
-	CMPQ    R12, $0x10
-	JLT     slice1_Below16
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
-
-position1_16:
-	VBROADCASTSS (R13), Y2
-	VCVTPH2PS    (R14), Y3
-	VFMADD231PS  Y2, Y3, Y0
-	VCVTPH2PS    16(R14), Y3
-	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position1_16
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	ADDQ         $0x00000040, R9
-	ADDQ         $0x00000020, R11
-	SUBQ         $0x10, R12
-	JMP          slice1_16
-
-slice1_Below16:
-	ADDQ R10, DX
-	ADDQ $0x00000400, AX
-	SUBQ $0x01, SI
-	JMP  queries1
-
-queriesBelow1:
-	VZEROUPPER
-	RET
-
-// func scores_f32_avx2(q *float32, keys *byte, out *float32, n int, dim int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scores_f32_avx2(SB), NOSPLIT, $0-40
-	MOVQ q+0(FP), AX
-	MOVQ keys+8(FP), CX
-	MOVQ out+16(FP), DX
-	MOVQ n+24(FP), BX
-	MOVQ dim+32(FP), SI
-	MOVQ SI, R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-
-queries4:
-	CMPQ  BX, $0x04
-	JLT   queriesBelow4
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
+queries1_Below6:
+queries1_4:
+	CMPQ  R9, $0x04
+	JLT   queries1_Below4
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -2520,488 +5017,1972 @@ queries4:
 	VPXOR Y5, Y5, Y5
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x05, CX
 
-dimension4:
-	VMOVUPS      (R10), Y8
-	VMOVUPS      32(R10), Y9
-	VBROADCASTSS (DI), Y10
+dimension1_4:
+	VCVTPH2PS    (R11), Y8
+	VCVTPH2PS    16(R11), Y9
+	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y1
-	VBROADCASTSS (DI)(R8*1), Y10
+	VBROADCASTSS (AX)(DX*1), Y10
 	VFMADD231PS  Y10, Y8, Y2
 	VFMADD231PS  Y10, Y9, Y3
-	VBROADCASTSS (DI)(R8*2), Y10
+	VBROADCASTSS (AX)(DX*2), Y10
 	VFMADD231PS  Y10, Y8, Y4
 	VFMADD231PS  Y10, Y9, Y5
-	VBROADCASTSS (DI)(R9*1), Y10
+	VBROADCASTSS (AX)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $0x40, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension4
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y4, 2048(DX)
-	VMOVUPS      Y5, 2080(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y6, 3072(DX)
-	VMOVUPS      Y7, 3104(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00001000, DX
-	SUBQ         $0x04, BX
-	JMP          queries4
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x20, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_4
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	VMOVUPS      Y6, 3264(R8)
+	VMOVUPS      Y7, 3296(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00001100, R8
+	SUBQ         $0x04, R9
+	JMP          queries1_4
 
-queriesBelow4:
-queries3:
-	CMPQ  BX, $0x03
-	JLT   queriesBelow3
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
+queries1_Below4:
+queries1_3:
+	CMPQ  R9, $0x03
+	JLT   queries1_Below3
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 	VPXOR Y4, Y4, Y4
 	VPXOR Y5, Y5, Y5
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x05, CX
 
-dimension3:
-	VMOVUPS      (R10), Y6
-	VMOVUPS      32(R10), Y7
-	VBROADCASTSS (DI), Y8
+dimension1_3:
+	VCVTPH2PS    (R11), Y6
+	VCVTPH2PS    16(R11), Y7
+	VBROADCASTSS (AX), Y8
 	VFMADD231PS  Y8, Y6, Y0
 	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (DI)(R8*1), Y8
+	VBROADCASTSS (AX)(DX*1), Y8
 	VFMADD231PS  Y8, Y6, Y2
 	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (DI)(R8*2), Y8
+	VBROADCASTSS (AX)(DX*2), Y8
 	VFMADD231PS  Y8, Y6, Y4
 	VFMADD231PS  Y8, Y7, Y5
-	ADDQ         $0x40, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension3
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y4, 2048(DX)
-	VMOVUPS      Y5, 2080(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000c00, DX
-	SUBQ         $0x03, BX
-	JMP          queries3
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x20, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_3
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00000cc0, R8
+	SUBQ         $0x03, R9
+	JMP          queries1_3
 
-queriesBelow3:
-queries2:
-	CMPQ  BX, $0x02
-	JLT   queriesBelow2
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
+queries1_Below3:
+queries1_2:
+	CMPQ  R9, $0x02
+	JLT   queries1_Below2
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x05, CX
 
-dimension2:
-	VMOVUPS      (R10), Y4
-	VMOVUPS      32(R10), Y5
-	VBROADCASTSS (DI), Y6
+dimension1_2:
+	VCVTPH2PS    (R11), Y4
+	VCVTPH2PS    16(R11), Y5
+	VBROADCASTSS (AX), Y6
 	VFMADD231PS  Y6, Y4, Y0
 	VFMADD231PS  Y6, Y5, Y1
-	VBROADCASTSS (DI)(R8*1), Y6
+	VBROADCASTSS (AX)(DX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	ADDQ         $0x40, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension2
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	VMOVUPS      Y2, 1024(DX)
-	VMOVUPS      Y3, 1056(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000800, DX
-	SUBQ         $0x02, BX
-	JMP          queries2
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x20, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_2
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	ADDQ         DX, AX
+	ADDQ         $0x00000880, R8
+	SUBQ         $0x02, R9
+	JMP          queries1_2
 
-queriesBelow2:
-queries1:
-	CMPQ  BX, $0x01
-	JLT   queriesBelow1
-	MOVQ  AX, DI
-	MOVQ  CX, R10
-	MOVQ  SI, R11
+queries1_Below2:
+queries1_1:
+	CMPQ  R9, $0x01
+	JLT   queries1_Below1
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x05, CX
 
-dimension1:
-	VMOVUPS      (R10), Y2
-	VMOVUPS      32(R10), Y3
-	VBROADCASTSS (DI), Y4
+dimension1_1:
+	VCVTPH2PS    (R11), Y2
+	VCVTPH2PS    16(R11), Y3
+	VBROADCASTSS (AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	ADDQ         $0x40, R10
-	ADDQ         $0x04, DI
-	DECQ         R11
-	JNZ          dimension1
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, AX
-	ADDQ         $0x00000400, DX
-	SUBQ         $0x01, BX
-	JMP          queries1
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x20, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_1
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	ADDQ         $0x00000440, R8
+	SUBQ         $0x01, R9
+	JMP          queries1_1
 
-queriesBelow1:
+queries1_Below1:
+	ADDQ $0x08, SI
+	ADDQ $0x00000040, DI
+	DECQ R12
+	JNZ  blocks1
 	VZEROUPPER
 	RET
 
-// func weigh_f32_avx2(p *float32, values *byte, o *float32, positions int, n int, dim int)
-// Requires: AVX, FMA3
-TEXT ·weigh_f32_avx2(SB), NOSPLIT, $0-48
-	MOVQ p+0(FP), AX
-	MOVQ values+8(FP), CX
-	MOVQ o+16(FP), DX
-	MOVQ positions+24(FP), BX
-	MOVQ n+32(FP), SI
-	MOVQ dim+40(FP), DI
-	MOVQ DI, R8
-	SHLQ $0x02, R8
-	MOVQ DI, R10
-	SHLQ $0x02, R10
+// func weigh_f16_avx2(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
+// Requires: AVX, CMOV, F16C, FMA3
+TEXT ·weigh_f16_avx2(SB), NOSPLIT, $0-64
+	MOVQ dim+56(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ p+0(FP), SI
+	MOVQ n+48(FP), R14
+	MOVQ dim+56(FP), DI
+	SHLQ $0x01, DI
+	MOVQ o+24(FP), AX
 
+queries6:
+	CMPQ R14, $0x06
+	JLT  queriesBelow6
+	LEAQ (AX)(DX*4), CX
+	XORQ R8, R8
+
+slice6_16:
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	VMOVUPS (AX)(BX*1), Y6
+	VMOVUPS 32(AX)(BX*1), Y7
+	VMOVUPS (CX), Y8
+	VMOVUPS 32(CX), Y9
+	VMOVUPS (CX)(DX*1), Y10
+	VMOVUPS 32(CX)(DX*1), Y11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_2
+
+block6_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_2:
+	VCVTPH2PS    (R12), Y12
+	VCVTPH2PS    16(R12), Y13
+	VBROADCASTSS (R11), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 1088(R11), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 2176(R11), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 3264(R11), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 4352(R11), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 5440(R11), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_2
+	TESTQ        R10, R10
+	JNZ          block6_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	VMOVUPS      Y6, (AX)(BX*1)
+	VMOVUPS      Y7, 32(AX)(BX*1)
+	VMOVUPS      Y8, (CX)
+	VMOVUPS      Y9, 32(CX)
+	VMOVUPS      Y10, (CX)(DX*1)
+	VMOVUPS      Y11, 32(CX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000020, R8
+	JMP          slice6_16
+
+sliceBelow6_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001980, SI
+	SUBQ $0x06, R14
+	JMP  queries6
+
+queriesBelow6:
+queries4:
+	CMPQ R14, $0x04
+	JLT  queriesBelow4
+	XORQ R8, R8
+
+slice4_16:
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	VMOVUPS (AX)(BX*1), Y6
+	VMOVUPS 32(AX)(BX*1), Y7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_2
+
+block4_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_2:
+	VCVTPH2PS    (R12), Y8
+	VCVTPH2PS    16(R12), Y9
+	VBROADCASTSS (R11), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 1088(R11), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 2176(R11), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 3264(R11), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_2
+	TESTQ        R10, R10
+	JNZ          block4_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	VMOVUPS      Y6, (AX)(BX*1)
+	VMOVUPS      Y7, 32(AX)(BX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice4_16
+
+sliceBelow4_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001100, SI
+	SUBQ $0x04, R14
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ R14, $0x03
+	JLT  queriesBelow3
+	XORQ R8, R8
+
+slice3_32:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS (AX)(DX*1), Y4
+	VMOVUPS 32(AX)(DX*1), Y5
+	VMOVUPS 64(AX)(DX*1), Y6
+	VMOVUPS 96(AX)(DX*1), Y7
+	VMOVUPS (AX)(DX*2), Y8
+	VMOVUPS 32(AX)(DX*2), Y9
+	VMOVUPS 64(AX)(DX*2), Y10
+	VMOVUPS 96(AX)(DX*2), Y11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_4
+
+block3_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_4:
+	VBROADCASTSS (R11), Y12
+	VBROADCASTSS 1088(R11), Y13
+	VBROADCASTSS 2176(R11), Y14
+	VCVTPH2PS    (R12), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y8
+	VCVTPH2PS    16(R12), Y15
+	VFMADD231PS  Y12, Y15, Y1
+	VFMADD231PS  Y13, Y15, Y5
+	VFMADD231PS  Y14, Y15, Y9
+	VCVTPH2PS    32(R12), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y6
+	VFMADD231PS  Y14, Y15, Y10
+	VCVTPH2PS    48(R12), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_4
+	TESTQ        R10, R10
+	JNZ          block3_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, (AX)(DX*1)
+	VMOVUPS      Y5, 32(AX)(DX*1)
+	VMOVUPS      Y6, 64(AX)(DX*1)
+	VMOVUPS      Y7, 96(AX)(DX*1)
+	VMOVUPS      Y8, (AX)(DX*2)
+	VMOVUPS      Y9, 32(AX)(DX*2)
+	VMOVUPS      Y10, 64(AX)(DX*2)
+	VMOVUPS      Y11, 96(AX)(DX*2)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice3_32
+
+sliceBelow3_32:
+slice3_16:
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_2
+
+block3_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_2:
+	VBROADCASTSS (R11), Y6
+	VBROADCASTSS 1088(R11), Y7
+	VBROADCASTSS 2176(R11), Y8
+	VCVTPH2PS    (R12), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y2
+	VFMADD231PS  Y8, Y9, Y4
+	VCVTPH2PS    16(R12), Y9
+	VFMADD231PS  Y6, Y9, Y1
+	VFMADD231PS  Y7, Y9, Y3
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_2
+	TESTQ        R10, R10
+	JNZ          block3_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
+	JMP          slice3_16
+
+sliceBelow3_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00000cc0, SI
+	SUBQ $0x03, R14
+	JMP  queries3
+
+queriesBelow3:
 queries2:
-	CMPQ SI, $0x02
+	CMPQ R14, $0x02
 	JLT  queriesBelow2
-	MOVQ DX, R9
-	MOVQ CX, R11
-	MOVQ DI, R12
+	XORQ R8, R8
 
 slice2_32:
-	CMPQ    R12, $0x20
-	JLT     slice2_Below32
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS 64(R9), Y2
-	VMOVUPS 96(R9), Y3
-	VMOVUPS (R9)(R10*1), Y4
-	VMOVUPS 32(R9)(R10*1), Y5
-	VMOVUPS 64(R9)(R10*1), Y6
-	VMOVUPS 96(R9)(R10*1), Y7
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS (AX)(DX*1), Y4
+	VMOVUPS 32(AX)(DX*1), Y5
+	VMOVUPS 64(AX)(DX*1), Y6
+	VMOVUPS 96(AX)(DX*1), Y7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_4
 
-position2_32:
-	VBROADCASTSS (R13), Y8
-	VBROADCASTSS 1024(R13), Y9
-	VMOVUPS      (R14), Y10
+block2_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_4:
+	VBROADCASTSS (R11), Y8
+	VBROADCASTSS 1088(R11), Y9
+	VCVTPH2PS    (R12), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y4
-	VMOVUPS      32(R14), Y10
+	VCVTPH2PS    16(R12), Y10
 	VFMADD231PS  Y8, Y10, Y1
 	VFMADD231PS  Y9, Y10, Y5
-	VMOVUPS      64(R14), Y10
+	VCVTPH2PS    32(R12), Y10
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y6
-	VMOVUPS      96(R14), Y10
+	VCVTPH2PS    48(R12), Y10
 	VFMADD231PS  Y8, Y10, Y3
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position2_32
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, 64(R9)
-	VMOVUPS      Y3, 96(R9)
-	VMOVUPS      Y4, (R9)(R10*1)
-	VMOVUPS      Y5, 32(R9)(R10*1)
-	VMOVUPS      Y6, 64(R9)(R10*1)
-	VMOVUPS      Y7, 96(R9)(R10*1)
-	ADDQ         $0x00000080, R9
-	ADDQ         $0x00000080, R11
-	SUBQ         $0x20, R12
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_4
+	TESTQ        R10, R10
+	JNZ          block2_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, (AX)(DX*1)
+	VMOVUPS      Y5, 32(AX)(DX*1)
+	VMOVUPS      Y6, 64(AX)(DX*1)
+	VMOVUPS      Y7, 96(AX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
 	JMP          slice2_32
 
-slice2_Below32:
+sliceBelow2_32:
 slice2_16:
-	CMPQ    R12, $0x10
-	JLT     slice2_Below16
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS (R9)(R10*1), Y2
-	VMOVUPS 32(R9)(R10*1), Y3
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_2
 
-position2_16:
-	VBROADCASTSS (R13), Y4
-	VBROADCASTSS 1024(R13), Y5
-	VMOVUPS      (R14), Y6
+block2_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_2:
+	VBROADCASTSS (R11), Y4
+	VBROADCASTSS 1088(R11), Y5
+	VCVTPH2PS    (R12), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y2
-	VMOVUPS      32(R14), Y6
+	VCVTPH2PS    16(R12), Y6
 	VFMADD231PS  Y4, Y6, Y1
 	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position2_16
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, (R9)(R10*1)
-	VMOVUPS      Y3, 32(R9)(R10*1)
-	ADDQ         $0x00000040, R9
-	ADDQ         $0x00000040, R11
-	SUBQ         $0x10, R12
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_2
+	TESTQ        R10, R10
+	JNZ          block2_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
 	JMP          slice2_16
 
-slice2_Below16:
-	ADDQ R10, DX
-	ADDQ R10, DX
-	ADDQ $0x00000800, AX
-	SUBQ $0x02, SI
+sliceBelow2_16:
+	ADDQ DX, AX
+	ADDQ $0x00000880, SI
+	SUBQ $0x02, R14
 	JMP  queries2
 
 queriesBelow2:
 queries1:
-	CMPQ SI, $0x01
+	CMPQ R14, $0x01
 	JLT  queriesBelow1
-	MOVQ DX, R9
-	MOVQ CX, R11
-	MOVQ DI, R12
+	XORQ R8, R8
 
 slice1_32:
-	CMPQ    R12, $0x20
-	JLT     slice1_Below32
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS 64(R9), Y2
-	VMOVUPS 96(R9), Y3
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_4
 
-position1_32:
-	VBROADCASTSS (R13), Y4
-	VMOVUPS      (R14), Y5
+block1_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_4:
+	VBROADCASTSS (R11), Y4
+	VCVTPH2PS    (R12), Y5
 	VFMADD231PS  Y4, Y5, Y0
-	VMOVUPS      32(R14), Y5
+	VCVTPH2PS    16(R12), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	VMOVUPS      64(R14), Y5
+	VCVTPH2PS    32(R12), Y5
 	VFMADD231PS  Y4, Y5, Y2
-	VMOVUPS      96(R14), Y5
+	VCVTPH2PS    48(R12), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position1_32
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	VMOVUPS      Y2, 64(R9)
-	VMOVUPS      Y3, 96(R9)
-	ADDQ         $0x00000080, R9
-	ADDQ         $0x00000080, R11
-	SUBQ         $0x20, R12
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_4
+	TESTQ        R10, R10
+	JNZ          block1_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000040, R8
 	JMP          slice1_32
 
-slice1_Below32:
+sliceBelow1_32:
 slice1_16:
-	CMPQ    R12, $0x10
-	JLT     slice1_Below16
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	MOVQ    AX, R13
-	MOVQ    R11, R14
-	MOVQ    BX, R15
+	LEAQ    32(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_2
 
-position1_16:
-	VBROADCASTSS (R13), Y2
-	VMOVUPS      (R14), Y3
+block1_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_2:
+	VBROADCASTSS (R11), Y2
+	VCVTPH2PS    (R12), Y3
 	VFMADD231PS  Y2, Y3, Y0
-	VMOVUPS      32(R14), Y3
+	VCVTPH2PS    16(R12), Y3
 	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         $0x04, R13
-	ADDQ         R8, R14
-	DECQ         R15
-	JNZ          position1_16
-	VMOVUPS      Y0, (R9)
-	VMOVUPS      Y1, 32(R9)
-	ADDQ         $0x00000040, R9
-	ADDQ         $0x00000040, R11
-	SUBQ         $0x10, R12
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_2
+	TESTQ        R10, R10
+	JNZ          block1_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000020, R8
 	JMP          slice1_16
 
-slice1_Below16:
-	ADDQ R10, DX
-	ADDQ $0x00000400, AX
-	SUBQ $0x01, SI
+sliceBelow1_16:
+	ADDQ $0x00000440, SI
+	SUBQ $0x01, R14
 	JMP  queries1
 
 queriesBelow1:
 	VZEROUPPER
 	RET
 
-// func soften_avx2(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+// func scores_f32_avx2(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scores_f32_avx2(SB), NOSPLIT, $0-56
+	MOVQ dim+48(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ places+16(FP), SI
+	MOVQ blocks+32(FP), R12
+	XORQ DI, DI
+
+blocks1:
+	MOVQ q+0(FP), AX
+	MOVQ n+40(FP), R9
+	MOVQ out+24(FP), R8
+	ADDQ DI, R8
+
+queries1_6:
+	CMPQ  R9, $0x06
+	JLT   queries1_Below6
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	LEAQ  (AX)(DX*4), CX
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+
+dimension1_6:
+	VMOVUPS      (R11), Y12
+	VMOVUPS      32(R11), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (CX), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (CX)(DX*1), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x40, R11
+	ADDQ         $0x00000004, AX
+	ADDQ         $0x00000004, CX
+	DECQ         R10
+	JNZ          dimension1_6
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	VMOVUPS      Y6, 3264(R8)
+	VMOVUPS      Y7, 3296(R8)
+	VMOVUPS      Y8, 4352(R8)
+	VMOVUPS      Y9, 4384(R8)
+	VMOVUPS      Y10, 5440(R8)
+	VMOVUPS      Y11, 5472(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00001980, R8
+	SUBQ         $0x06, R9
+	JMP          queries1_6
+
+queries1_Below6:
+queries1_4:
+	CMPQ  R9, $0x04
+	JLT   queries1_Below4
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x06, CX
+
+dimension1_4:
+	VMOVUPS      (R11), Y8
+	VMOVUPS      32(R11), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (AX)(DX*1), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS (AX)(DX*2), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS (AX)(BX*1), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x40, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_4
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	VMOVUPS      Y6, 3264(R8)
+	VMOVUPS      Y7, 3296(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00001100, R8
+	SUBQ         $0x04, R9
+	JMP          queries1_4
+
+queries1_Below4:
+queries1_3:
+	CMPQ  R9, $0x03
+	JLT   queries1_Below3
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x06, CX
+
+dimension1_3:
+	VMOVUPS      (R11), Y6
+	VMOVUPS      32(R11), Y7
+	VBROADCASTSS (AX), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS (AX)(DX*1), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS (AX)(DX*2), Y8
+	VFMADD231PS  Y8, Y6, Y4
+	VFMADD231PS  Y8, Y7, Y5
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x40, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_3
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	VMOVUPS      Y4, 2176(R8)
+	VMOVUPS      Y5, 2208(R8)
+	ADDQ         DX, AX
+	ADDQ         DX, AX
+	ADDQ         $0x00000cc0, R8
+	SUBQ         $0x03, R9
+	JMP          queries1_3
+
+queries1_Below3:
+queries1_2:
+	CMPQ  R9, $0x02
+	JLT   queries1_Below2
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x06, CX
+
+dimension1_2:
+	VMOVUPS      (R11), Y4
+	VMOVUPS      32(R11), Y5
+	VBROADCASTSS (AX), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS (AX)(DX*1), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x40, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_2
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	VMOVUPS      Y2, 1088(R8)
+	VMOVUPS      Y3, 1120(R8)
+	ADDQ         DX, AX
+	ADDQ         $0x00000880, R8
+	SUBQ         $0x02, R9
+	JMP          queries1_2
+
+queries1_Below2:
+queries1_1:
+	CMPQ  R9, $0x01
+	JLT   queries1_Below1
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  mem+8(FP), R11
+	ADDQ  (SI), R11
+	MOVQ  dim+48(FP), R10
+	MOVQ  dim+48(FP), CX
+	SHLQ  $0x06, CX
+
+dimension1_1:
+	VMOVUPS      (R11), Y2
+	VMOVUPS      32(R11), Y3
+	VBROADCASTSS (AX), Y4
+	VFMADD231PS  Y4, Y2, Y0
+	VFMADD231PS  Y4, Y3, Y1
+	PREFETCHT0   (R11)(CX*1)
+	ADDQ         $0x40, R11
+	ADDQ         $0x00000004, AX
+	DECQ         R10
+	JNZ          dimension1_1
+	VMOVUPS      Y0, (R8)
+	VMOVUPS      Y1, 32(R8)
+	ADDQ         $0x00000440, R8
+	SUBQ         $0x01, R9
+	JMP          queries1_1
+
+queries1_Below1:
+	ADDQ $0x08, SI
+	ADDQ $0x00000040, DI
+	DECQ R12
+	JNZ  blocks1
+	VZEROUPPER
+	RET
+
+// func weigh_f32_avx2(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·weigh_f32_avx2(SB), NOSPLIT, $0-64
+	MOVQ dim+56(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ p+0(FP), SI
+	MOVQ n+48(FP), R14
+	MOVQ dim+56(FP), DI
+	SHLQ $0x02, DI
+	MOVQ o+24(FP), AX
+
+queries6:
+	CMPQ R14, $0x06
+	JLT  queriesBelow6
+	LEAQ (AX)(DX*4), CX
+	XORQ R8, R8
+
+slice6_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow6_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	VMOVUPS (AX)(BX*1), Y6
+	VMOVUPS 32(AX)(BX*1), Y7
+	VMOVUPS (CX), Y8
+	VMOVUPS 32(CX), Y9
+	VMOVUPS (CX)(DX*1), Y10
+	VMOVUPS 32(CX)(DX*1), Y11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin6_2
+
+block6_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin6_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position6_2:
+	VMOVUPS      (R12), Y12
+	VMOVUPS      32(R12), Y13
+	VBROADCASTSS (R11), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 1088(R11), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 2176(R11), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 3264(R11), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 4352(R11), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 5440(R11), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position6_2
+	TESTQ        R10, R10
+	JNZ          block6_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	VMOVUPS      Y6, (AX)(BX*1)
+	VMOVUPS      Y7, 32(AX)(BX*1)
+	VMOVUPS      Y8, (CX)
+	VMOVUPS      Y9, 32(CX)
+	VMOVUPS      Y10, (CX)(DX*1)
+	VMOVUPS      Y11, 32(CX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, R8
+	JMP          slice6_16
+
+sliceBelow6_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001980, SI
+	SUBQ $0x06, R14
+	JMP  queries6
+
+queriesBelow6:
+queries4:
+	CMPQ R14, $0x04
+	JLT  queriesBelow4
+	XORQ R8, R8
+
+slice4_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow4_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	VMOVUPS (AX)(BX*1), Y6
+	VMOVUPS 32(AX)(BX*1), Y7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin4_2
+
+block4_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin4_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position4_2:
+	VMOVUPS      (R12), Y8
+	VMOVUPS      32(R12), Y9
+	VBROADCASTSS (R11), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 1088(R11), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 2176(R11), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 3264(R11), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position4_2
+	TESTQ        R10, R10
+	JNZ          block4_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	VMOVUPS      Y6, (AX)(BX*1)
+	VMOVUPS      Y7, 32(AX)(BX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice4_16
+
+sliceBelow4_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00001100, SI
+	SUBQ $0x04, R14
+	JMP  queries4
+
+queriesBelow4:
+queries3:
+	CMPQ R14, $0x03
+	JLT  queriesBelow3
+	XORQ R8, R8
+
+slice3_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS (AX)(DX*1), Y4
+	VMOVUPS 32(AX)(DX*1), Y5
+	VMOVUPS 64(AX)(DX*1), Y6
+	VMOVUPS 96(AX)(DX*1), Y7
+	VMOVUPS (AX)(DX*2), Y8
+	VMOVUPS 32(AX)(DX*2), Y9
+	VMOVUPS 64(AX)(DX*2), Y10
+	VMOVUPS 96(AX)(DX*2), Y11
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_4
+
+block3_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_4:
+	VBROADCASTSS (R11), Y12
+	VBROADCASTSS 1088(R11), Y13
+	VBROADCASTSS 2176(R11), Y14
+	VMOVUPS      (R12), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y8
+	VMOVUPS      32(R12), Y15
+	VFMADD231PS  Y12, Y15, Y1
+	VFMADD231PS  Y13, Y15, Y5
+	VFMADD231PS  Y14, Y15, Y9
+	VMOVUPS      64(R12), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y6
+	VFMADD231PS  Y14, Y15, Y10
+	VMOVUPS      96(R12), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_4
+	TESTQ        R10, R10
+	JNZ          block3_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, (AX)(DX*1)
+	VMOVUPS      Y5, 32(AX)(DX*1)
+	VMOVUPS      Y6, 64(AX)(DX*1)
+	VMOVUPS      Y7, 96(AX)(DX*1)
+	VMOVUPS      Y8, (AX)(DX*2)
+	VMOVUPS      Y9, 32(AX)(DX*2)
+	VMOVUPS      Y10, 64(AX)(DX*2)
+	VMOVUPS      Y11, 96(AX)(DX*2)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice3_32
+
+sliceBelow3_32:
+slice3_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow3_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	VMOVUPS (AX)(DX*2), Y4
+	VMOVUPS 32(AX)(DX*2), Y5
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin3_2
+
+block3_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin3_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position3_2:
+	VBROADCASTSS (R11), Y6
+	VBROADCASTSS 1088(R11), Y7
+	VBROADCASTSS 2176(R11), Y8
+	VMOVUPS      (R12), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y2
+	VFMADD231PS  Y8, Y9, Y4
+	VMOVUPS      32(R12), Y9
+	VFMADD231PS  Y6, Y9, Y1
+	VFMADD231PS  Y7, Y9, Y3
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position3_2
+	TESTQ        R10, R10
+	JNZ          block3_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	VMOVUPS      Y4, (AX)(DX*2)
+	VMOVUPS      Y5, 32(AX)(DX*2)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice3_16
+
+sliceBelow3_16:
+	ADDQ DX, AX
+	ADDQ DX, AX
+	ADDQ $0x00000cc0, SI
+	SUBQ $0x03, R14
+	JMP  queries3
+
+queriesBelow3:
+queries2:
+	CMPQ R14, $0x02
+	JLT  queriesBelow2
+	XORQ R8, R8
+
+slice2_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS (AX)(DX*1), Y4
+	VMOVUPS 32(AX)(DX*1), Y5
+	VMOVUPS 64(AX)(DX*1), Y6
+	VMOVUPS 96(AX)(DX*1), Y7
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_4
+
+block2_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_4:
+	VBROADCASTSS (R11), Y8
+	VBROADCASTSS 1088(R11), Y9
+	VMOVUPS      (R12), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y4
+	VMOVUPS      32(R12), Y10
+	VFMADD231PS  Y8, Y10, Y1
+	VFMADD231PS  Y9, Y10, Y5
+	VMOVUPS      64(R12), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y6
+	VMOVUPS      96(R12), Y10
+	VFMADD231PS  Y8, Y10, Y3
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_4
+	TESTQ        R10, R10
+	JNZ          block2_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, (AX)(DX*1)
+	VMOVUPS      Y5, 32(AX)(DX*1)
+	VMOVUPS      Y6, 64(AX)(DX*1)
+	VMOVUPS      Y7, 96(AX)(DX*1)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice2_32
+
+sliceBelow2_32:
+slice2_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow2_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS (AX)(DX*1), Y2
+	VMOVUPS 32(AX)(DX*1), Y3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin2_2
+
+block2_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin2_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position2_2:
+	VBROADCASTSS (R11), Y4
+	VBROADCASTSS 1088(R11), Y5
+	VMOVUPS      (R12), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y2
+	VMOVUPS      32(R12), Y6
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position2_2
+	TESTQ        R10, R10
+	JNZ          block2_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, (AX)(DX*1)
+	VMOVUPS      Y3, 32(AX)(DX*1)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice2_16
+
+sliceBelow2_16:
+	ADDQ DX, AX
+	ADDQ $0x00000880, SI
+	SUBQ $0x02, R14
+	JMP  queries2
+
+queriesBelow2:
+queries1:
+	CMPQ R14, $0x01
+	JLT  queriesBelow1
+	XORQ R8, R8
+
+slice1_32:
+	LEAQ    128(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_32
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_4
+
+block1_4:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_4:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_4:
+	VBROADCASTSS (R11), Y4
+	VMOVUPS      (R12), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VMOVUPS      32(R12), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VMOVUPS      64(R12), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VMOVUPS      96(R12), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_4
+	TESTQ        R10, R10
+	JNZ          block1_4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, R8
+	JMP          slice1_32
+
+sliceBelow1_32:
+slice1_16:
+	LEAQ    64(R8), R12
+	CMPQ    R12, DI
+	JGT     sliceBelow1_16
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    SI, R11
+	MOVQ    places+16(FP), R9
+	MOVQ    positions+40(FP), R10
+	MOVQ    slot+32(FP), R12
+	MOVQ    $0x00000010, R13
+	SUBQ    R12, R13
+	IMULQ   DI, R12
+	JMP     begin1_2
+
+block1_2:
+	MOVQ $0x00000010, R13
+	XORQ R12, R12
+
+begin1_2:
+	ADDQ    mem+8(FP), R12
+	ADDQ    (R9), R12
+	ADDQ    R8, R12
+	ADDQ    $0x08, R9
+	CMPQ    R10, R13
+	CMOVQLT R10, R13
+	SUBQ    R13, R10
+
+position1_2:
+	VBROADCASTSS (R11), Y2
+	VMOVUPS      (R12), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VMOVUPS      32(R12), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x04, R11
+	ADDQ         DI, R12
+	DECQ         R13
+	JNZ          position1_2
+	TESTQ        R10, R10
+	JNZ          block1_2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, R8
+	JMP          slice1_16
+
+sliceBelow1_16:
+	ADDQ $0x00000440, SI
+	SUBQ $0x01, R14
+	JMP  queries1
+
+queriesBelow1:
+	VZEROUPPER
+	RET
+
+// func soften_avx2(s *float32, spans *[2]int32, maxima *float32, sums *float32, bad *uint32, n int, scale float32)
 // Requires: AVX, AVX2, FMA3, SSE
-TEXT ·soften_avx2(SB), NOSPLIT, $0-44
+TEXT ·soften_avx2(SB), NOSPLIT, $0-52
 	MOVQ         s+0(FP), AX
-	MOVQ         lo+8(FP), CX
-	MOVQ         hi+16(FP), DX
-	MOVSS        scale+24(FP), X0
+	MOVQ         spans+8(FP), CX
+	MOVQ         maxima+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	MOVQ         bad+32(FP), SI
+	MOVQ         n+40(FP), DI
+	MOVSS        scale+48(FP), X0
 	VBROADCASTSS X0, Y0
-	MOVQ         $0x0706050403020100, BX
-	VMOVQ        BX, X1
-	VPMOVZXBD    X1, Y2
-	MOVQ         CX, BX
-	ANDQ         $+15, BX
-	VMOVD        BX, X1
-	VPBROADCASTD X1, Y1
-	VPSUBD       Y1, Y2, Y2
-	MOVQ         DX, BX
-	SUBQ         CX, BX
-	VMOVD        BX, X1
-	VPBROADCASTD X1, Y1
-	ANDQ         $-16, CX
-	LEAQ         (AX)(CX*4), AX
+	MOVQ         $0x0706050403020100, R8
+	VMOVQ        R8, X1
+	VPMOVZXBD    X1, Y1
+
+query:
+	MOVL         (CX), R8
+	MOVL         4(CX), R9
+	SUBQ         R8, R9
+	JLE          empty
+	VMOVD        R9, X2
+	VPBROADCASTD X2, Y2
+	ADDQ         R8, R9
+	VMOVUPS      lanes_ff800000<>+0(SB), Y3
+	VPXOR        Y4, Y4, Y4
+	MOVQ         R8, R10
+	ANDQ         $-16, R10
+	CMPQ         R10, R8
+	JEQ          largest_whole
+	VMOVUPS      (AX)(R10*4), Y5
+	VMULPS       Y0, Y5, Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND        Y7, Y5, Y5
+	VMOVUPS      Y5, (AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y6, Y6
+	VBLENDVPS    Y8, Y5, Y3, Y5
+	VPMAXUD      Y6, Y4, Y4
+	VMAXPS       Y5, Y3, Y3
+	VMOVUPS      32(AX)(R10*4), Y5
+	VMULPS       Y0, Y5, Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND        Y7, Y5, Y5
+	VMOVUPS      Y5, 32(AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	ADDQ         $0x08, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y6, Y6
+	VBLENDVPS    Y8, Y5, Y3, Y5
+	VPMAXUD      Y6, Y4, Y4
+	VMAXPS       Y5, Y3, Y3
+	ADDQ         $0x10, R10
+
+largest_whole:
+	ADDQ     $0x10, R10
+	CMPQ     R10, R9
+	JGT      largest_rest
+	SUBQ     $0x10, R10
+	VMOVUPS  (AX)(R10*4), Y5
+	VMULPS   Y0, Y5, Y5
+	VPAND    lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND    Y7, Y5, Y5
+	VMOVUPS  Y5, (AX)(R10*4)
+	VPMAXUD  Y6, Y4, Y4
+	VMAXPS   Y5, Y3, Y3
+	VMOVUPS  32(AX)(R10*4), Y5
+	VMULPS   Y0, Y5, Y5
+	VPAND    lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND    Y7, Y5, Y5
+	VMOVUPS  Y5, 32(AX)(R10*4)
+	VPMAXUD  Y6, Y4, Y4
+	VMAXPS   Y5, Y3, Y3
+	ADDQ     $0x10, R10
+	JMP      largest_whole
+
+largest_rest:
+	SUBQ         $0x10, R10
+	CMPQ         R10, R9
+	JGE          largest_done
+	VMOVUPS      (AX)(R10*4), Y5
+	VMULPS       Y0, Y5, Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND        Y7, Y5, Y5
+	VMOVUPS      Y5, (AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y6, Y6
+	VBLENDVPS    Y8, Y5, Y3, Y5
+	VPMAXUD      Y6, Y4, Y4
+	VMAXPS       Y5, Y3, Y3
+	VMOVUPS      32(AX)(R10*4), Y5
+	VMULPS       Y0, Y5, Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y6
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y6, Y7
+	VPAND        Y7, Y5, Y5
+	VMOVUPS      Y5, 32(AX)(R10*4)
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	ADDQ         $0x08, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y6, Y6
+	VBLENDVPS    Y8, Y5, Y3, Y5
+	VPMAXUD      Y6, Y4, Y4
+	VMAXPS       Y5, Y3, Y3
+	ADDQ         $0x10, R10
+
+largest_done:
+	VPERM2F128   $0x01, Y3, Y3, Y5
+	VMAXPS       Y3, Y5, Y3
+	VPERMILPS    $0x4e, Y3, Y5
+	VMAXPS       Y3, Y5, Y3
+	VPERMILPS    $0xb1, Y3, Y5
+	VMAXPS       Y3, Y5, Y3
 	VPXOR        Y5, Y5, Y5
-	VMOVUPS      lanes_ff800000<>+0(SB), Y4
-	MOVQ         CX, BX
-	MOVQ         AX, SI
-	VMOVDQA      Y2, Y3
-
-largest:
-	VPCMPGTD   Y3, Y1, Y6
-	VPCMPGTD   lanes_ffffffff<>+0(SB), Y3, Y7
-	VPAND      Y7, Y6, Y6
-	VMOVUPS    (SI), Y8
-	VMULPS     Y0, Y8, Y8
-	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
-	VPCMPGTD   lanes_2b7fffff<>+0(SB), Y7, Y7
-	VPAND      Y7, Y8, Y8
-	VMOVUPS    Y8, (SI)
-	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
-	VPCMPGTD   lanes_7f7fffff<>+0(SB), Y7, Y7
-	VPAND      Y6, Y7, Y7
-	VPOR       Y7, Y5, Y5
-	VBLENDVPS  Y6, Y8, Y4, Y7
-	VMAXPS     Y7, Y4, Y4
-	VPADDD     lanes_00000008<>+0(SB), Y3, Y3
-	VPCMPGTD   Y3, Y1, Y6
-	VPCMPGTD   lanes_ffffffff<>+0(SB), Y3, Y7
-	VPAND      Y7, Y6, Y6
-	VMOVUPS    32(SI), Y8
-	VMULPS     Y0, Y8, Y8
-	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
-	VPCMPGTD   lanes_2b7fffff<>+0(SB), Y7, Y7
-	VPAND      Y7, Y8, Y8
-	VMOVUPS    Y8, 32(SI)
-	VPAND      lanes_7fffffff<>+0(SB), Y8, Y7
-	VPCMPGTD   lanes_7f7fffff<>+0(SB), Y7, Y7
-	VPAND      Y6, Y7, Y7
-	VPOR       Y7, Y5, Y5
-	VBLENDVPS  Y6, Y8, Y4, Y7
-	VMAXPS     Y7, Y4, Y4
-	VPADDD     lanes_00000008<>+0(SB), Y3, Y3
-	ADDQ       $0x40, SI
-	ADDQ       $0x10, BX
-	CMPQ       BX, DX
-	JLT        largest
-	VPERM2F128 $0x01, Y4, Y4, Y0
-	VMAXPS     Y4, Y0, Y4
-	VPERMILPS  $0x4e, Y4, Y0
-	VMAXPS     Y4, Y0, Y4
-	VPERMILPS  $0xb1, Y4, Y0
-	VMAXPS     Y4, Y0, Y4
-	VPXOR      Y0, Y0, Y0
-	VPXOR      Y6, Y6, Y6
-	MOVQ       CX, BX
-	MOVQ       AX, SI
-	VMOVDQA    Y2, Y3
-
-exponentials:
-	VPCMPGTD     Y3, Y1, Y2
-	VPCMPGTD     lanes_ffffffff<>+0(SB), Y3, Y7
-	VPAND        Y7, Y2, Y2
-	VMOVUPS      (SI), Y7
-	VSUBPS       Y4, Y7, Y7
+	VPXOR        Y6, Y6, Y6
+	MOVQ         R8, R10
+	ANDQ         $-16, R10
+	CMPQ         R10, R8
+	JEQ          exponentials_whole
+	VMOVUPS      (AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
 	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
-	VMINPS       lanes_42b00000<>+0(SB), Y7, Y7
-	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y9
-	VROUNDPS     $0x00, Y9, Y9
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
 	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
 	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
-	VMOVUPS      lanes_3ab511e8<>+0(SB), Y10
-	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
-	VCVTPS2DQ    Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y10, Y10
-	VPAND        Y8, Y10, Y10
-	VPAND        Y2, Y10, Y10
-	VADDPS       Y10, Y0, Y0
-	VMOVUPS      Y10, (SI)
-	VPADDD       lanes_00000008<>+0(SB), Y3, Y3
-	VPCMPGTD     Y3, Y1, Y2
-	VPCMPGTD     lanes_ffffffff<>+0(SB), Y3, Y7
-	VPAND        Y7, Y2, Y2
-	VMOVUPS      32(SI), Y7
-	VSUBPS       Y4, Y7, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      Y9, (AX)(R10*4)
+	VMOVUPS      32(AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
 	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
-	VMINPS       lanes_42b00000<>+0(SB), Y7, Y7
-	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y9
-	VROUNDPS     $0x00, Y9, Y9
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
 	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
 	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
-	VMOVUPS      lanes_3ab511e8<>+0(SB), Y10
-	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
-	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y10
-	VCVTPS2DQ    Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y10, Y10
-	VPAND        Y8, Y10, Y10
-	VPAND        Y2, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	VMOVUPS      Y10, 32(SI)
-	VPADDD       lanes_00000008<>+0(SB), Y3, Y3
-	ADDQ         $0x40, SI
-	ADDQ         $0x10, BX
-	CMPQ         BX, DX
-	JLT          exponentials
-	VMOVD        X4, AX
-	MOVL         AX, maximum+32(FP)
-	VADDPS       Y6, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VPSHUFD      $0x4e, X1, X0
-	VADDPS       X0, X1, X1
-	VPSHUFD      $0xb1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVD        X1, AX
-	MOVL         AX, sum+36(FP)
-	VPMOVMSKB    Y5, BX
-	MOVL         BX, bad+40(FP)
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	MOVQ         R10, R11
+	SUBQ         R8, R11
+	ADDQ         $0x08, R11
+	VMOVD        R11, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VMOVUPS      Y9, 32(AX)(R10*4)
+	ADDQ         $0x10, R10
+
+exponentials_whole:
+	ADDQ         $0x10, R10
+	CMPQ         R10, R9
+	JGT          exponentials_rest
+	SUBQ         $0x10, R10
+	VMOVUPS      (AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      Y9, (AX)(R10*4)
+	VMOVUPS      32(AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VMOVUPS      Y9, 32(AX)(R10*4)
+	ADDQ         $0x10, R10
+	JMP          exponentials_whole
+
+exponentials_rest:
+	SUBQ         $0x10, R10
+	CMPQ         R10, R9
+	JGE          exponentials_done
+	VMOVUPS      (AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	MOVQ         R10, R9
+	SUBQ         R8, R9
+	VMOVD        R9, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y8
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y8, Y8
+	VPAND        Y8, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      Y9, (AX)(R10*4)
+	VMOVUPS      32(AX)(R10*4), Y7
+	VSUBPS       Y3, Y7, Y7
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y7, Y8
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y7, Y10
+	VADDPS       lanes_4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes_4b400000<>+0(SB), Y10, Y9
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y9, Y7
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y9, Y7
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y9
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y7, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y9, Y9
+	VPAND        Y8, Y9, Y9
+	MOVQ         R10, R9
+	SUBQ         R8, R9
+	ADDQ         $0x08, R9
+	VMOVD        R9, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       Y1, Y7, Y7
+	VPCMPGTD     Y7, Y2, Y2
+	VPCMPGTD     lanes_ffffffff<>+0(SB), Y7, Y7
+	VPAND        Y7, Y2, Y2
+	VPAND        Y2, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VMOVUPS      Y9, 32(AX)(R10*4)
+	ADDQ         $0x10, R10
+
+exponentials_done:
+	VMOVD        X3, R8
+	MOVL         R8, (DX)
+	VADDPS       Y6, Y5, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VADDPS       X3, X2, X3
+	VPSHUFD      $0x4e, X3, X2
+	VADDPS       X2, X3, X3
+	VPSHUFD      $0xb1, X3, X2
+	VADDPS       X2, X3, X3
+	VMOVD        X3, R8
+	MOVL         R8, (BX)
+	VPCMPGTD     lanes_7f7fffff<>+0(SB), Y4, Y2
+	VPMOVMSKB    Y2, R8
+	ORL          R8, (SI)
+
+next:
+	ADDQ $0x00000440, AX
+	ADDQ $0x08, CX
+	ADDQ $0x04, DX
+	ADDQ $0x04, BX
+	ADDQ $0x04, SI
+	DECQ DI
+	JNZ  query
 	VZEROUPPER
 	RET
+
+empty:
+	MOVL $0xff7fffff, (DX)
+	MOVL $0x00000000, (BX)
+	JMP  next
+
+DATA lanes_2b800000<>+0(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+4(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+8(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+12(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+16(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+20(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+24(SB)/4, $0x2b800000
+DATA lanes_2b800000<>+28(SB)/4, $0x2b800000
+GLOBL lanes_2b800000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes_ff800000<>+0(SB)/4, $0xff800000
 DATA lanes_ff800000<>+4(SB)/4, $0xff800000
@@ -3023,15 +7004,110 @@ DATA lanes_ffffffff<>+24(SB)/4, $0xffffffff
 DATA lanes_ffffffff<>+28(SB)/4, $0xffffffff
 GLOBL lanes_ffffffff<>(SB), RODATA|NOPTR, $32
 
-DATA lanes_00000008<>+0(SB)/4, $0x00000008
-DATA lanes_00000008<>+4(SB)/4, $0x00000008
-DATA lanes_00000008<>+8(SB)/4, $0x00000008
-DATA lanes_00000008<>+12(SB)/4, $0x00000008
-DATA lanes_00000008<>+16(SB)/4, $0x00000008
-DATA lanes_00000008<>+20(SB)/4, $0x00000008
-DATA lanes_00000008<>+24(SB)/4, $0x00000008
-DATA lanes_00000008<>+28(SB)/4, $0x00000008
-GLOBL lanes_00000008<>(SB), RODATA|NOPTR, $32
+// func foldScales_avx2(x *float32, xSums *float32, y *float32, ySums *float32, a *float32, b *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·foldScales_avx2(SB), NOSPLIT, $0-56
+	MOVQ x+0(FP), AX
+	MOVQ xSums+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ ySums+24(FP), BX
+	MOVQ a+32(FP), SI
+	MOVQ b+40(FP), DI
+	MOVQ n+48(FP), R8
+
+vector:
+	VMOVUPS      (AX), Y0
+	VMOVUPS      (DX), Y1
+	VMAXPS       Y1, Y0, Y2
+	VMOVUPS      Y2, (AX)
+	VSUBPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y0, Y2
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y0, Y4
+	VADDPS       lanes_4b400000<>+0(SB), Y4, Y4
+	VSUBPS       lanes_4b400000<>+0(SB), Y4, Y3
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y3, Y0
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y3, Y0
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y3
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y0, Y3
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y0, Y3
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y0, Y3
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y0, Y3
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y0, Y3
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y0, Y3
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       Y4, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VMOVUPS      Y3, (SI)
+	VCMPPS       $0x1d, lanes_c1d80000<>+0(SB), Y1, Y0
+	VMULPS       lanes_3fb8aa3b<>+0(SB), Y1, Y4
+	VADDPS       lanes_4b400000<>+0(SB), Y4, Y4
+	VSUBPS       lanes_4b400000<>+0(SB), Y4, Y2
+	VFNMADD231PS lanes_3f317200<>+0(SB), Y2, Y1
+	VFNMADD231PS lanes_35bfbe8e<>+0(SB), Y2, Y1
+	VMOVUPS      lanes_3ab511e8<>+0(SB), Y2
+	VFMADD213PS  lanes_3c091d10<>+0(SB), Y1, Y2
+	VFMADD213PS  lanes_3d2aac79<>+0(SB), Y1, Y2
+	VFMADD213PS  lanes_3e2aaa49<>+0(SB), Y1, Y2
+	VFMADD213PS  lanes_3efffffe<>+0(SB), Y1, Y2
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y2
+	VFMADD213PS  lanes_3f800000<>+0(SB), Y1, Y2
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       Y4, Y2, Y2
+	VPAND        Y0, Y2, Y2
+	VMOVUPS      Y2, (DI)
+	VMOVUPS      (CX), Y0
+	VMULPS       Y3, Y0, Y0
+	VFMADD231PS  (BX), Y2, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x20, BX
+	ADDQ         $0x20, SI
+	ADDQ         $0x20, DI
+	SUBQ         $0x08, R8
+	JNZ          vector
+	VZEROUPPER
+	RET
+
+// func fold_avx2(out *float32, o *float32, a *float32, b *float32, n int, dim int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·fold_avx2(SB), NOSPLIT, $0-48
+	MOVQ out+0(FP), AX
+	MOVQ o+8(FP), CX
+	MOVQ a+16(FP), DX
+	MOVQ b+24(FP), BX
+	MOVQ n+32(FP), SI
+	MOVQ dim+40(FP), DI
+
+row:
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS (BX), Y1
+	MOVQ         DI, R8
+
+vector:
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (AX), Y3
+	VMULPS      Y0, Y3, Y3
+	VPAND       lanes_7fffffff<>+0(SB), Y2, Y4
+	VPCMPGTD    lanes_2b7fffff<>+0(SB), Y4, Y4
+	VPAND       Y4, Y2, Y2
+	VFMADD231PS Y2, Y1, Y3
+	VPAND       lanes_7fffffff<>+0(SB), Y3, Y2
+	VPCMPGTD    lanes_2b7fffff<>+0(SB), Y2, Y2
+	VPAND       Y2, Y3, Y3
+	VMOVUPS     Y3, (AX)
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, AX
+	SUBQ        $0x08, R8
+	JNZ         vector
+	ADDQ        $0x04, DX
+	ADDQ        $0x04, BX
+	DECQ        SI
+	JNZ         row
+	VZEROUPPER
+	RET
 
 // func toHalf_avx2(dst *uint16, x *float32, n int) (bad uint32)
 // Requires: AVX, AVX2, F16C
@@ -3044,13 +7120,13 @@ TEXT ·toHalf_avx2(SB), NOSPLIT, $0-28
 vector:
 	VMOVUPS   (CX), Y1
 	VPAND     lanes_7fffffff<>+0(SB), Y1, Y2
-	VPCMPGTD  lanes_477fefff<>+0(SB), Y2, Y2
-	VPOR      Y2, Y0, Y0
+	VPMAXUD   Y2, Y0, Y0
 	VCVTPS2PH $0x00, Y1, (AX)
 	ADDQ      $0x20, CX
 	ADDQ      $0x10, AX
 	SUBQ      $0x08, DX
 	JNZ       vector
+	VPCMPGTD  lanes_477fefff<>+0(SB), Y0, Y0
 	VPMOVMSKB Y0, AX
 	MOVL      AX, bad+24(FP)
 	VZEROUPPER

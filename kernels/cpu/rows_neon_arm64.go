@@ -34,11 +34,6 @@ func squares_neon(x *float32, lanes *[16]float32, n int)
 //go:noescape
 func normMul_neon(dst *float32, x *float32, w *float32, r float32, n int)
 
-// out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.
-//
-//go:noescape
-func fold_neon(out *float32, o *float32, a float32, b float32, n int)
-
 // out = F(RN(o/sum)), n a multiple of 16; portable form: Device.divide.
 //
 //go:noescape
@@ -59,30 +54,40 @@ func rotateHalves_neon(x *float32, cos *float32, sin *float32, n int)
 //go:noescape
 func rotatePairs_neon(x *float32, cos *float32, sin *float32, n int)
 
-// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+// Products of n queries with the keys of some blocks; portable form: scoreBlock.
 //
 //go:noescape
-func scores_f16_neon(q *float32, keys *byte, out *float32, n int, dim int)
+func scores_f16_neon(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
 
-// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+// Adds p times the values of some positions, from slot of the first block on, to n sums of dim elements, a multiple of 16; portable form: weighHalves.
 //
 //go:noescape
-func weigh_f16_neon(p *float32, values *byte, o *float32, positions int, n int, dim int)
+func weigh_f16_neon(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
 
-// Products of n queries with the keys of 16 positions; portable form: scoreBlock.
+// Products of n queries with the keys of some blocks; portable form: scoreBlock.
 //
 //go:noescape
-func scores_f32_neon(q *float32, keys *byte, out *float32, n int, dim int)
+func scores_f32_neon(q *float32, mem *byte, places *int, out *float32, blocks int, n int, dim int)
 
-// Adds p times the values of some positions of a block to n sums of dim elements, a multiple of 16; portable form: weighHalves.
+// Adds p times the values of some positions, from slot of the first block on, to n sums of dim elements, a multiple of 16; portable form: weighHalves.
 //
 //go:noescape
-func weigh_f32_neon(p *float32, values *byte, o *float32, positions int, n int, dim int)
+func weigh_f32_neon(p *float32, mem *byte, places *int, o *float32, slot int, positions int, n int, dim int)
 
-// Softmax of positions lo..hi-1 of a chunk, lo < hi, without the division; portable form: softenScores.
+// Softmax of n queries' places lo..hi-1 of a chunk, without the division; portable form: softenScores.
 //
 //go:noescape
-func soften_neon(s *float32, lo int, hi int, scale float32) (maximum float32, sum float32, bad uint32)
+func soften_neon(s *float32, spans *[2]int32, maxima *float32, sums *float32, bad *uint32, n int, scale float32)
+
+// Maxima and sums of x and y merged into x, and the factors of their weighted sums, n a multiple of 16; portable form: foldScale.
+//
+//go:noescape
+func foldScales_neon(x *float32, xSums *float32, y *float32, ySums *float32, a *float32, b *float32, n int)
+
+// out = F(FMA(F(o), b, RN(out*a))) of n rows of dim elements, a multiple of 16; portable form: attnRun.fold.
+//
+//go:noescape
+func fold_neon(out *float32, o *float32, a *float32, b *float32, n int, dim int)
 
 // Halves nearest to x, n a multiple of 16; bad is not 0 if one is not finite; portable form: arith.F32ToF16.
 //

@@ -420,54 +420,6 @@ vector:
 	RET
 
 // Requires: ASIMD
-TEXT ·fold_neon(SB), NOSPLIT, $0-32
-	MOVD out+0(FP), R0
-	MOVD o+8(FP), R1
-	MOVD n+24(FP), R2
-	FMOVS a+16(FP), F0
-	FMOVS b+20(FP), F1
-	MOVD $0x2b800000, R3
-	WORD $0x4e040c62 // dup v2.4s, w3
-vector:
-	WORD $0x3dc00003 // ldr q3, [x0]
-	WORD $0x3dc00024 // ldr q4, [x1]
-	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
-	WORD $0x4f811083 // fmla v3.4s, v4.4s, v1.s[0]
-	WORD $0x4ea0f865 // fabs v5.4s, v3.4s
-	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
-	WORD $0x4e251c63 // and v3.16b, v3.16b, v5.16b
-	WORD $0x3d800003 // str q3, [x0]
-	WORD $0x3dc00406 // ldr q6, [x0, #16]
-	WORD $0x3dc00427 // ldr q7, [x1, #16]
-	WORD $0x4f8090c6 // fmul v6.4s, v6.4s, v0.s[0]
-	WORD $0x4f8110e6 // fmla v6.4s, v7.4s, v1.s[0]
-	WORD $0x4ea0f8c8 // fabs v8.4s, v6.4s
-	WORD $0x6ea23d08 // cmhs v8.4s, v8.4s, v2.4s
-	WORD $0x4e281cc6 // and v6.16b, v6.16b, v8.16b
-	WORD $0x3d800406 // str q6, [x0, #16]
-	WORD $0x3dc00809 // ldr q9, [x0, #32]
-	WORD $0x3dc0082a // ldr q10, [x1, #32]
-	WORD $0x4f809129 // fmul v9.4s, v9.4s, v0.s[0]
-	WORD $0x4f811149 // fmla v9.4s, v10.4s, v1.s[0]
-	WORD $0x4ea0f92b // fabs v11.4s, v9.4s
-	WORD $0x6ea23d6b // cmhs v11.4s, v11.4s, v2.4s
-	WORD $0x4e2b1d29 // and v9.16b, v9.16b, v11.16b
-	WORD $0x3d800809 // str q9, [x0, #32]
-	WORD $0x3dc00c0c // ldr q12, [x0, #48]
-	WORD $0x3dc00c2d // ldr q13, [x1, #48]
-	WORD $0x4f80918c // fmul v12.4s, v12.4s, v0.s[0]
-	WORD $0x4f8111ac // fmla v12.4s, v13.4s, v1.s[0]
-	WORD $0x4ea0f98e // fabs v14.4s, v12.4s
-	WORD $0x6ea23dce // cmhs v14.4s, v14.4s, v2.4s
-	WORD $0x4e2e1d8c // and v12.16b, v12.16b, v14.16b
-	WORD $0x3d800c0c // str q12, [x0, #48]
-	ADD $64, R0
-	ADD $64, R1
-	SUB $16, R2
-	CBNZ R2, vector
-	RET
-
-// Requires: ASIMD
 TEXT ·divide_neon(SB), NOSPLIT, $0-32
 	MOVD out+0(FP), R0
 	MOVD o+8(FP), R1
@@ -662,22 +614,32 @@ pairs:
 	RET
 
 // Requires: ASIMD
-TEXT ·scores_f16_neon(SB), NOSPLIT, $0-40
+TEXT ·scores_f16_neon(SB), NOSPLIT, $0-56
 	MOVD q+0(FP), R0
-	MOVD keys+8(FP), R1
-	MOVD out+16(FP), R2
-	MOVD n+24(FP), R3
-	MOVD dim+32(FP), R4
-	LSL $2, R4, R5
-queries4:
-	CMP $4, R3
-	BLT queriesBelow4
-	MOVD R0, R8
-	ADD R5, R8, R9
-	ADD R5, R9, R10
-	ADD R5, R10, R11
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD mem+8(FP), R1
+	MOVD places+16(FP), R2
+	MOVD out+24(FP), R3
+	MOVD blocks+32(FP), R4
+	MOVD n+40(FP), R5
+	MOVD dim+48(FP), R6
+	LSL $2, R6, R7
+block:
+	MOVD (R2), R8
+	ADD R1, R8, R8
+	MOVD R0, R11
+	MOVD R3, R12
+	MOVD R5, R13
+queries6:
+	CMP $6, R13
+	BLT queriesBelow6
+	MOVD R11, R14
+	ADD R7, R14, R15
+	ADD R7, R15, R16
+	ADD R7, R16, R17
+	ADD R7, R17, R19
+	ADD R7, R19, R20
+	MOVD R8, R9
+	MOVD R6, R10
 	WORD $0x4f000400 // movi v0.4s, #0
 	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
@@ -694,200 +656,335 @@ queries4:
 	WORD $0x4f00040d // movi v13.4s, #0
 	WORD $0x4f00040e // movi v14.4s, #0
 	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x4f000412 // movi v18.4s, #0
+	WORD $0x4f000413 // movi v19.4s, #0
+	WORD $0x4f000414 // movi v20.4s, #0
+	WORD $0x4f000415 // movi v21.4s, #0
+	WORD $0x4f000416 // movi v22.4s, #0
+	WORD $0x4f000417 // movi v23.4s, #0
+dimension6:
+	WORD $0x3dc00138 // ldr q24, [x9]
+	WORD $0x3dc0053a // ldr q26, [x9, #16]
+	WORD $0xbd4001dc // ldr s28, [x14]
+	WORD $0x4e217b19 // fcvtl2 v25.4s, v24.8h
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4f9c1321 // fmla v1.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1363 // fmla v3.4s, v27.4s, v28.s[0]
+	WORD $0x4f9c1342 // fmla v2.4s, v26.4s, v28.s[0]
+	WORD $0xbd4001fc // ldr s28, [x15]
+	WORD $0x4f9c1304 // fmla v4.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1325 // fmla v5.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1346 // fmla v6.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1367 // fmla v7.4s, v27.4s, v28.s[0]
+	WORD $0xbd40021c // ldr s28, [x16]
+	WORD $0x4f9c1308 // fmla v8.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1329 // fmla v9.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134a // fmla v10.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136b // fmla v11.4s, v27.4s, v28.s[0]
+	WORD $0xbd40023c // ldr s28, [x17]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136f // fmla v15.4s, v27.4s, v28.s[0]
+	WORD $0xbd40027c // ldr s28, [x19]
+	WORD $0x4f9c1310 // fmla v16.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1331 // fmla v17.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1352 // fmla v18.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1373 // fmla v19.4s, v27.4s, v28.s[0]
+	WORD $0xbd40029c // ldr s28, [x20]
+	WORD $0x4f9c1314 // fmla v20.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1335 // fmla v21.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1356 // fmla v22.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1377 // fmla v23.4s, v27.4s, v28.s[0]
+	ADD $32, R9
+	ADD $4, R14
+	ADD $4, R15
+	ADD $4, R16
+	ADD $4, R17
+	ADD $4, R19
+	ADD $4, R20
+	SUB $1, R10
+	CBNZ R10, dimension6
+	WORD $0x3d800180 // str q0, [x12]
+	WORD $0x3d800581 // str q1, [x12, #16]
+	WORD $0x3d800982 // str q2, [x12, #32]
+	WORD $0x3d800d83 // str q3, [x12, #48]
+	WORD $0x3d811184 // str q4, [x12, #1088]
+	WORD $0x3d811585 // str q5, [x12, #1104]
+	WORD $0x3d811986 // str q6, [x12, #1120]
+	WORD $0x3d811d87 // str q7, [x12, #1136]
+	WORD $0x3d822188 // str q8, [x12, #2176]
+	WORD $0x3d822589 // str q9, [x12, #2192]
+	WORD $0x3d82298a // str q10, [x12, #2208]
+	WORD $0x3d822d8b // str q11, [x12, #2224]
+	WORD $0x3d83318c // str q12, [x12, #3264]
+	WORD $0x3d83358d // str q13, [x12, #3280]
+	WORD $0x3d83398e // str q14, [x12, #3296]
+	WORD $0x3d833d8f // str q15, [x12, #3312]
+	WORD $0x3d844190 // str q16, [x12, #4352]
+	WORD $0x3d844591 // str q17, [x12, #4368]
+	WORD $0x3d844992 // str q18, [x12, #4384]
+	WORD $0x3d844d93 // str q19, [x12, #4400]
+	WORD $0x3d855194 // str q20, [x12, #5440]
+	WORD $0x3d855595 // str q21, [x12, #5456]
+	WORD $0x3d855996 // str q22, [x12, #5472]
+	WORD $0x3d855d97 // str q23, [x12, #5488]
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD $6528, R12
+	SUB $6, R13
+	B queries6
+queriesBelow6:
+queries4:
+	CMP $4, R13
+	BLT queriesBelow4
+	MOVD R11, R14
+	ADD R7, R14, R15
+	ADD R7, R15, R16
+	ADD R7, R16, R17
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f00041d // movi v29.4s, #0
+	WORD $0x4f00041e // movi v30.4s, #0
+	WORD $0x4f00041f // movi v31.4s, #0
+	WORD $0x4f000400 // movi v0.4s, #0
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
 dimension4:
-	WORD $0x3dc000d0 // ldr q16, [x6]
-	WORD $0x3dc004d2 // ldr q18, [x6, #16]
-	WORD $0xbd400114 // ldr s20, [x8]
-	WORD $0x4e217a11 // fcvtl2 v17.4s, v16.8h
-	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
-	WORD $0x4e217a53 // fcvtl2 v19.4s, v18.8h
-	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
-	WORD $0x4f941221 // fmla v1.4s, v17.4s, v20.s[0]
-	WORD $0x4f941200 // fmla v0.4s, v16.4s, v20.s[0]
-	WORD $0x4f941263 // fmla v3.4s, v19.4s, v20.s[0]
-	WORD $0x4f941242 // fmla v2.4s, v18.4s, v20.s[0]
-	WORD $0xbd400134 // ldr s20, [x9]
-	WORD $0x4f941204 // fmla v4.4s, v16.4s, v20.s[0]
-	WORD $0x4f941225 // fmla v5.4s, v17.4s, v20.s[0]
-	WORD $0x4f941246 // fmla v6.4s, v18.4s, v20.s[0]
-	WORD $0x4f941267 // fmla v7.4s, v19.4s, v20.s[0]
-	WORD $0xbd400154 // ldr s20, [x10]
-	WORD $0x4f941208 // fmla v8.4s, v16.4s, v20.s[0]
-	WORD $0x4f941229 // fmla v9.4s, v17.4s, v20.s[0]
-	WORD $0x4f94124a // fmla v10.4s, v18.4s, v20.s[0]
-	WORD $0x4f94126b // fmla v11.4s, v19.4s, v20.s[0]
-	WORD $0xbd400174 // ldr s20, [x11]
-	WORD $0x4f94120c // fmla v12.4s, v16.4s, v20.s[0]
-	WORD $0x4f94122d // fmla v13.4s, v17.4s, v20.s[0]
-	WORD $0x4f94124e // fmla v14.4s, v18.4s, v20.s[0]
-	WORD $0x4f94126f // fmla v15.4s, v19.4s, v20.s[0]
-	ADD $32, R6
-	ADD $4, R8
-	ADD $4, R9
-	ADD $4, R10
-	ADD $4, R11
-	SUB $1, R7
-	CBNZ R7, dimension4
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
-	WORD $0x3d810044 // str q4, [x2, #1024]
-	WORD $0x3d810445 // str q5, [x2, #1040]
-	WORD $0x3d810846 // str q6, [x2, #1056]
-	WORD $0x3d810c47 // str q7, [x2, #1072]
-	WORD $0x3d820048 // str q8, [x2, #2048]
-	WORD $0x3d820449 // str q9, [x2, #2064]
-	WORD $0x3d82084a // str q10, [x2, #2080]
-	WORD $0x3d820c4b // str q11, [x2, #2096]
-	WORD $0x3d83004c // str q12, [x2, #3072]
-	WORD $0x3d83044d // str q13, [x2, #3088]
-	WORD $0x3d83084e // str q14, [x2, #3104]
-	WORD $0x3d830c4f // str q15, [x2, #3120]
-	ADD R5, R0
-	ADD R5, R0
-	ADD R5, R0
-	ADD R5, R0
-	ADD $4096, R2
-	SUB $4, R3
+	WORD $0x3dc0012d // ldr q13, [x9]
+	WORD $0x3dc0052f // ldr q15, [x9, #16]
+	WORD $0xbd4001d1 // ldr s17, [x14]
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4f9111de // fmla v30.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111bd // fmla v29.4s, v13.4s, v17.s[0]
+	WORD $0x4f911200 // fmla v0.4s, v16.4s, v17.s[0]
+	WORD $0x4f9111ff // fmla v31.4s, v15.4s, v17.s[0]
+	WORD $0xbd4001f1 // ldr s17, [x15]
+	WORD $0x4f9111a1 // fmla v1.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c2 // fmla v2.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111e3 // fmla v3.4s, v15.4s, v17.s[0]
+	WORD $0x4f911204 // fmla v4.4s, v16.4s, v17.s[0]
+	WORD $0xbd400211 // ldr s17, [x16]
+	WORD $0x4f9111a5 // fmla v5.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c6 // fmla v6.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111e7 // fmla v7.4s, v15.4s, v17.s[0]
+	WORD $0x4f911208 // fmla v8.4s, v16.4s, v17.s[0]
+	WORD $0xbd400231 // ldr s17, [x17]
+	WORD $0x4f9111a9 // fmla v9.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111ca // fmla v10.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111eb // fmla v11.4s, v15.4s, v17.s[0]
+	WORD $0x4f91120c // fmla v12.4s, v16.4s, v17.s[0]
+	ADD $32, R9
+	ADD $4, R14
+	ADD $4, R15
+	ADD $4, R16
+	ADD $4, R17
+	SUB $1, R10
+	CBNZ R10, dimension4
+	WORD $0x3d80019d // str q29, [x12]
+	WORD $0x3d80059e // str q30, [x12, #16]
+	WORD $0x3d80099f // str q31, [x12, #32]
+	WORD $0x3d800d80 // str q0, [x12, #48]
+	WORD $0x3d811181 // str q1, [x12, #1088]
+	WORD $0x3d811582 // str q2, [x12, #1104]
+	WORD $0x3d811983 // str q3, [x12, #1120]
+	WORD $0x3d811d84 // str q4, [x12, #1136]
+	WORD $0x3d822185 // str q5, [x12, #2176]
+	WORD $0x3d822586 // str q6, [x12, #2192]
+	WORD $0x3d822987 // str q7, [x12, #2208]
+	WORD $0x3d822d88 // str q8, [x12, #2224]
+	WORD $0x3d833189 // str q9, [x12, #3264]
+	WORD $0x3d83358a // str q10, [x12, #3280]
+	WORD $0x3d83398b // str q11, [x12, #3296]
+	WORD $0x3d833d8c // str q12, [x12, #3312]
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD $4352, R12
+	SUB $4, R13
 	B queries4
 queriesBelow4:
 queries2:
-	CMP $2, R3
+	CMP $2, R13
 	BLT queriesBelow2
-	MOVD R0, R8
-	ADD R5, R8, R9
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD R11, R14
+	ADD R7, R14, R15
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f000412 // movi v18.4s, #0
+	WORD $0x4f000413 // movi v19.4s, #0
+	WORD $0x4f000414 // movi v20.4s, #0
 	WORD $0x4f000415 // movi v21.4s, #0
 	WORD $0x4f000416 // movi v22.4s, #0
 	WORD $0x4f000417 // movi v23.4s, #0
 	WORD $0x4f000418 // movi v24.4s, #0
 	WORD $0x4f000419 // movi v25.4s, #0
-	WORD $0x4f00041a // movi v26.4s, #0
-	WORD $0x4f00041b // movi v27.4s, #0
-	WORD $0x4f00041c // movi v28.4s, #0
 dimension2:
-	WORD $0x3dc000dd // ldr q29, [x6]
-	WORD $0x3dc004df // ldr q31, [x6, #16]
-	WORD $0xbd400101 // ldr s1, [x8]
-	WORD $0x4e217bbe // fcvtl2 v30.4s, v29.8h
-	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
-	WORD $0x4e217be0 // fcvtl2 v0.4s, v31.8h
-	WORD $0x0e217bff // fcvtl v31.4s, v31.4h
-	WORD $0x4f8113d6 // fmla v22.4s, v30.4s, v1.s[0]
-	WORD $0x4f8113b5 // fmla v21.4s, v29.4s, v1.s[0]
-	WORD $0x4f811018 // fmla v24.4s, v0.4s, v1.s[0]
-	WORD $0x4f8113f7 // fmla v23.4s, v31.4s, v1.s[0]
-	WORD $0xbd400121 // ldr s1, [x9]
-	WORD $0x4f8113b9 // fmla v25.4s, v29.4s, v1.s[0]
-	WORD $0x4f8113da // fmla v26.4s, v30.4s, v1.s[0]
-	WORD $0x4f8113fb // fmla v27.4s, v31.4s, v1.s[0]
-	WORD $0x4f81101c // fmla v28.4s, v0.4s, v1.s[0]
-	ADD $32, R6
-	ADD $4, R8
-	ADD $4, R9
-	SUB $1, R7
-	CBNZ R7, dimension2
-	WORD $0x3d800055 // str q21, [x2]
-	WORD $0x3d800456 // str q22, [x2, #16]
-	WORD $0x3d800857 // str q23, [x2, #32]
-	WORD $0x3d800c58 // str q24, [x2, #48]
-	WORD $0x3d810059 // str q25, [x2, #1024]
-	WORD $0x3d81045a // str q26, [x2, #1040]
-	WORD $0x3d81085b // str q27, [x2, #1056]
-	WORD $0x3d810c5c // str q28, [x2, #1072]
-	ADD R5, R0
-	ADD R5, R0
-	ADD $2048, R2
-	SUB $2, R3
+	WORD $0x3dc0013a // ldr q26, [x9]
+	WORD $0x3dc0053c // ldr q28, [x9, #16]
+	WORD $0xbd4001de // ldr s30, [x14]
+	WORD $0x4e217b5b // fcvtl2 v27.4s, v26.8h
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e217b9d // fcvtl2 v29.4s, v28.8h
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x4f9e1373 // fmla v19.4s, v27.4s, v30.s[0]
+	WORD $0x4f9e1352 // fmla v18.4s, v26.4s, v30.s[0]
+	WORD $0x4f9e13b5 // fmla v21.4s, v29.4s, v30.s[0]
+	WORD $0x4f9e1394 // fmla v20.4s, v28.4s, v30.s[0]
+	WORD $0xbd4001fe // ldr s30, [x15]
+	WORD $0x4f9e1356 // fmla v22.4s, v26.4s, v30.s[0]
+	WORD $0x4f9e1377 // fmla v23.4s, v27.4s, v30.s[0]
+	WORD $0x4f9e1398 // fmla v24.4s, v28.4s, v30.s[0]
+	WORD $0x4f9e13b9 // fmla v25.4s, v29.4s, v30.s[0]
+	ADD $32, R9
+	ADD $4, R14
+	ADD $4, R15
+	SUB $1, R10
+	CBNZ R10, dimension2
+	WORD $0x3d800192 // str q18, [x12]
+	WORD $0x3d800593 // str q19, [x12, #16]
+	WORD $0x3d800994 // str q20, [x12, #32]
+	WORD $0x3d800d95 // str q21, [x12, #48]
+	WORD $0x3d811196 // str q22, [x12, #1088]
+	WORD $0x3d811597 // str q23, [x12, #1104]
+	WORD $0x3d811998 // str q24, [x12, #1120]
+	WORD $0x3d811d99 // str q25, [x12, #1136]
+	ADD R7, R11
+	ADD R7, R11
+	ADD $2176, R12
+	SUB $2, R13
 	B queries2
 queriesBelow2:
 queries1:
-	CMP $1, R3
+	CMP $1, R13
 	BLT queriesBelow1
-	MOVD R0, R8
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD R11, R14
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f00041f // movi v31.4s, #0
+	WORD $0x4f000400 // movi v0.4s, #0
+	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
-	WORD $0x4f000403 // movi v3.4s, #0
-	WORD $0x4f000404 // movi v4.4s, #0
-	WORD $0x4f000405 // movi v5.4s, #0
 dimension1:
-	WORD $0x3dc000c6 // ldr q6, [x6]
-	WORD $0x3dc004c8 // ldr q8, [x6, #16]
-	WORD $0xbd40010a // ldr s10, [x8]
-	WORD $0x4e2178c7 // fcvtl2 v7.4s, v6.8h
-	WORD $0x0e2178c6 // fcvtl v6.4s, v6.4h
-	WORD $0x4e217909 // fcvtl2 v9.4s, v8.8h
-	WORD $0x0e217908 // fcvtl v8.4s, v8.4h
-	WORD $0x4f8a10e3 // fmla v3.4s, v7.4s, v10.s[0]
-	WORD $0x4f8a10c2 // fmla v2.4s, v6.4s, v10.s[0]
-	WORD $0x4f8a1125 // fmla v5.4s, v9.4s, v10.s[0]
-	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
-	ADD $32, R6
-	ADD $4, R8
-	SUB $1, R7
-	CBNZ R7, dimension1
-	WORD $0x3d800042 // str q2, [x2]
-	WORD $0x3d800443 // str q3, [x2, #16]
-	WORD $0x3d800844 // str q4, [x2, #32]
-	WORD $0x3d800c45 // str q5, [x2, #48]
-	ADD R5, R0
-	ADD $1024, R2
-	SUB $1, R3
+	WORD $0x3dc00123 // ldr q3, [x9]
+	WORD $0x3dc00525 // ldr q5, [x9, #16]
+	WORD $0xbd4001c7 // ldr s7, [x14]
+	WORD $0x4e217864 // fcvtl2 v4.4s, v3.8h
+	WORD $0x0e217863 // fcvtl v3.4s, v3.4h
+	WORD $0x4e2178a6 // fcvtl2 v6.4s, v5.8h
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4f871080 // fmla v0.4s, v4.4s, v7.s[0]
+	WORD $0x4f87107f // fmla v31.4s, v3.4s, v7.s[0]
+	WORD $0x4f8710c2 // fmla v2.4s, v6.4s, v7.s[0]
+	WORD $0x4f8710a1 // fmla v1.4s, v5.4s, v7.s[0]
+	ADD $32, R9
+	ADD $4, R14
+	SUB $1, R10
+	CBNZ R10, dimension1
+	WORD $0x3d80019f // str q31, [x12]
+	WORD $0x3d800580 // str q0, [x12, #16]
+	WORD $0x3d800981 // str q1, [x12, #32]
+	WORD $0x3d800d82 // str q2, [x12, #48]
+	ADD R7, R11
+	ADD $1088, R12
+	SUB $1, R13
 	B queries1
 queriesBelow1:
+	ADD $8, R2
+	ADD $64, R3
+	SUB $1, R4
+	CBNZ R4, block
 	RET
 
 // Requires: ASIMD
-TEXT ·weigh_f16_neon(SB), NOSPLIT, $0-48
+TEXT ·weigh_f16_neon(SB), NOSPLIT, $0-64
 	MOVD p+0(FP), R0
-	MOVD values+8(FP), R1
-	MOVD o+16(FP), R2
-	MOVD positions+24(FP), R3
-	MOVD n+32(FP), R4
-	MOVD dim+40(FP), R5
-	LSL $1, R5, R6
-	LSL $2, R5, R7
+	MOVD mem+8(FP), R1
+	MOVD places+16(FP), R2
+	MOVD o+24(FP), R3
+	MOVD positions+40(FP), R4
+	MOVD n+48(FP), R5
+	MOVD dim+56(FP), R6
+	LSL $1, R6, R7
+	LSL $2, R6, R15
 queries4:
-	CMP $4, R4
+	CMP $4, R5
 	BLT queriesBelow4
-	MOVD R2, R10
-	ADD R7, R10, R11
-	ADD R7, R11, R12
-	ADD R7, R12, R13
-	MOVD R1, R8
-	MOVD R5, R9
+	MOVD R3, R17
+	ADD R15, R17, R19
+	ADD R15, R19, R20
+	ADD R15, R20, R21
+	MOVD $0, R8
+	MOVD R6, R16
 slice4_16:
-	CMP $16, R9
+	CMP $16, R16
 	BLT slice4_Below16
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
-	WORD $0x3dc00164 // ldr q4, [x11]
-	WORD $0x3dc00565 // ldr q5, [x11, #16]
-	WORD $0x3dc00966 // ldr q6, [x11, #32]
-	WORD $0x3dc00d67 // ldr q7, [x11, #48]
-	WORD $0x3dc00188 // ldr q8, [x12]
-	WORD $0x3dc00589 // ldr q9, [x12, #16]
-	WORD $0x3dc0098a // ldr q10, [x12, #32]
-	WORD $0x3dc00d8b // ldr q11, [x12, #48]
-	WORD $0x3dc001ac // ldr q12, [x13]
-	WORD $0x3dc005ad // ldr q13, [x13, #16]
-	WORD $0x3dc009ae // ldr q14, [x13, #32]
-	WORD $0x3dc00daf // ldr q15, [x13, #48]
+	WORD $0x3dc00220 // ldr q0, [x17]
+	WORD $0x3dc00621 // ldr q1, [x17, #16]
+	WORD $0x3dc00a22 // ldr q2, [x17, #32]
+	WORD $0x3dc00e23 // ldr q3, [x17, #48]
+	WORD $0x3dc00264 // ldr q4, [x19]
+	WORD $0x3dc00665 // ldr q5, [x19, #16]
+	WORD $0x3dc00a66 // ldr q6, [x19, #32]
+	WORD $0x3dc00e67 // ldr q7, [x19, #48]
+	WORD $0x3dc00288 // ldr q8, [x20]
+	WORD $0x3dc00689 // ldr q9, [x20, #16]
+	WORD $0x3dc00a8a // ldr q10, [x20, #32]
+	WORD $0x3dc00e8b // ldr q11, [x20, #48]
+	WORD $0x3dc002ac // ldr q12, [x21]
+	WORD $0x3dc006ad // ldr q13, [x21, #16]
+	WORD $0x3dc00aae // ldr q14, [x21, #32]
+	WORD $0x3dc00eaf // ldr q15, [x21, #48]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin4_16
+block4_16:
+	MOVD $16, R11
+	MOVD $0, R10
+begin4_16:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position4_16:
-	WORD $0x3dc001f4 // ldr q20, [x15]
-	WORD $0x3dc005f6 // ldr q22, [x15, #16]
-	WORD $0xbd4001d0 // ldr s16, [x14]
-	WORD $0xbd4401d1 // ldr s17, [x14, #1024]
-	WORD $0xbd4801d2 // ldr s18, [x14, #2048]
-	WORD $0xbd4c01d3 // ldr s19, [x14, #3072]
+	WORD $0x3dc00154 // ldr q20, [x10]
+	WORD $0x3dc00556 // ldr q22, [x10, #16]
+	WORD $0xbd400130 // ldr s16, [x9]
+	WORD $0xbd444131 // ldr s17, [x9, #1088]
+	WORD $0xbd488132 // ldr s18, [x9, #2176]
+	WORD $0xbd4cc133 // ldr s19, [x9, #3264]
 	WORD $0x4e217a95 // fcvtl2 v21.4s, v20.8h
 	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
 	WORD $0x4e217ad7 // fcvtl2 v23.4s, v22.8h
@@ -908,196 +1005,243 @@ position4_16:
 	WORD $0x4f9312ad // fmla v13.4s, v21.4s, v19.s[0]
 	WORD $0x4f9312ce // fmla v14.4s, v22.4s, v19.s[0]
 	WORD $0x4f9312ef // fmla v15.4s, v23.4s, v19.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position4_16
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
-	WORD $0x3d800164 // str q4, [x11]
-	WORD $0x3d800565 // str q5, [x11, #16]
-	WORD $0x3d800966 // str q6, [x11, #32]
-	WORD $0x3d800d67 // str q7, [x11, #48]
-	WORD $0x3d800188 // str q8, [x12]
-	WORD $0x3d800589 // str q9, [x12, #16]
-	WORD $0x3d80098a // str q10, [x12, #32]
-	WORD $0x3d800d8b // str q11, [x12, #48]
-	WORD $0x3d8001ac // str q12, [x13]
-	WORD $0x3d8005ad // str q13, [x13, #16]
-	WORD $0x3d8009ae // str q14, [x13, #32]
-	WORD $0x3d800daf // str q15, [x13, #48]
-	ADD $64, R10
-	ADD $64, R11
-	ADD $64, R12
-	ADD $64, R13
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position4_16
+	CBNZ R13, block4_16
+	WORD $0x3d800220 // str q0, [x17]
+	WORD $0x3d800621 // str q1, [x17, #16]
+	WORD $0x3d800a22 // str q2, [x17, #32]
+	WORD $0x3d800e23 // str q3, [x17, #48]
+	WORD $0x3d800264 // str q4, [x19]
+	WORD $0x3d800665 // str q5, [x19, #16]
+	WORD $0x3d800a66 // str q6, [x19, #32]
+	WORD $0x3d800e67 // str q7, [x19, #48]
+	WORD $0x3d800288 // str q8, [x20]
+	WORD $0x3d800689 // str q9, [x20, #16]
+	WORD $0x3d800a8a // str q10, [x20, #32]
+	WORD $0x3d800e8b // str q11, [x20, #48]
+	WORD $0x3d8002ac // str q12, [x21]
+	WORD $0x3d8006ad // str q13, [x21, #16]
+	WORD $0x3d800aae // str q14, [x21, #32]
+	WORD $0x3d800eaf // str q15, [x21, #48]
+	ADD $64, R17
+	ADD $64, R19
+	ADD $64, R20
+	ADD $64, R21
 	ADD $32, R8
-	SUB $16, R9
+	SUB $16, R16
 	B slice4_16
 slice4_Below16:
-	ADD R7, R2
-	ADD R7, R2
-	ADD R7, R2
-	ADD R7, R2
-	ADD $4096, R0
-	SUB $4, R4
+	ADD R15, R3
+	ADD R15, R3
+	ADD R15, R3
+	ADD R15, R3
+	ADD $4352, R0
+	SUB $4, R5
 	B queries4
 queriesBelow4:
 queries1:
-	CMP $1, R4
+	CMP $1, R5
 	BLT queriesBelow1
-	MOVD R2, R10
-	MOVD R1, R8
-	MOVD R5, R9
+	MOVD R3, R17
+	MOVD $0, R8
+	MOVD R6, R16
 slice1_64:
-	CMP $64, R9
+	CMP $64, R16
 	BLT slice1_Below64
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00158 // ldr q24, [x10]
-	WORD $0x3dc00559 // ldr q25, [x10, #16]
-	WORD $0x3dc0095a // ldr q26, [x10, #32]
-	WORD $0x3dc00d5b // ldr q27, [x10, #48]
-	WORD $0x3dc0115c // ldr q28, [x10, #64]
-	WORD $0x3dc0155d // ldr q29, [x10, #80]
-	WORD $0x3dc0195e // ldr q30, [x10, #96]
-	WORD $0x3dc01d5f // ldr q31, [x10, #112]
-	WORD $0x3dc02154 // ldr q20, [x10, #128]
-	WORD $0x3dc02555 // ldr q21, [x10, #144]
-	WORD $0x3dc02956 // ldr q22, [x10, #160]
-	WORD $0x3dc02d57 // ldr q23, [x10, #176]
-	WORD $0x3dc03140 // ldr q0, [x10, #192]
-	WORD $0x3dc03541 // ldr q1, [x10, #208]
-	WORD $0x3dc03942 // ldr q2, [x10, #224]
-	WORD $0x3dc03d43 // ldr q3, [x10, #240]
+	WORD $0x3dc00238 // ldr q24, [x17]
+	WORD $0x3dc00639 // ldr q25, [x17, #16]
+	WORD $0x3dc00a3a // ldr q26, [x17, #32]
+	WORD $0x3dc00e3b // ldr q27, [x17, #48]
+	WORD $0x3dc0123c // ldr q28, [x17, #64]
+	WORD $0x3dc0163d // ldr q29, [x17, #80]
+	WORD $0x3dc01a3e // ldr q30, [x17, #96]
+	WORD $0x3dc01e3f // ldr q31, [x17, #112]
+	WORD $0x3dc02234 // ldr q20, [x17, #128]
+	WORD $0x3dc02635 // ldr q21, [x17, #144]
+	WORD $0x3dc02a36 // ldr q22, [x17, #160]
+	WORD $0x3dc02e37 // ldr q23, [x17, #176]
+	WORD $0x3dc03230 // ldr q16, [x17, #192]
+	WORD $0x3dc03631 // ldr q17, [x17, #208]
+	WORD $0x3dc03a32 // ldr q18, [x17, #224]
+	WORD $0x3dc03e33 // ldr q19, [x17, #240]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin1_64
+block1_64:
+	MOVD $16, R11
+	MOVD $0, R10
+begin1_64:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position1_64:
-	WORD $0x3dc001e5 // ldr q5, [x15]
-	WORD $0xbd4001c4 // ldr s4, [x14]
-	WORD $0x3dc005e7 // ldr q7, [x15, #16]
-	WORD $0x3dc009e9 // ldr q9, [x15, #32]
+	WORD $0x3dc00141 // ldr q1, [x10]
+	WORD $0xbd400120 // ldr s0, [x9]
+	WORD $0x3dc00543 // ldr q3, [x10, #16]
+	WORD $0x3dc00945 // ldr q5, [x10, #32]
+	WORD $0x4e217822 // fcvtl2 v2.4s, v1.8h
+	WORD $0x0e217821 // fcvtl v1.4s, v1.4h
+	WORD $0x3dc00d47 // ldr q7, [x10, #48]
+	WORD $0x3dc01149 // ldr q9, [x10, #64]
+	WORD $0x3dc0154b // ldr q11, [x10, #80]
+	WORD $0x3dc0194d // ldr q13, [x10, #96]
+	WORD $0x3dc01d4f // ldr q15, [x10, #112]
+	WORD $0x4e217864 // fcvtl2 v4.4s, v3.8h
+	WORD $0x0e217863 // fcvtl v3.4s, v3.4h
+	WORD $0x4f801038 // fmla v24.4s, v1.4s, v0.s[0]
 	WORD $0x4e2178a6 // fcvtl2 v6.4s, v5.8h
 	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
-	WORD $0x3dc00deb // ldr q11, [x15, #48]
-	WORD $0x3dc011ed // ldr q13, [x15, #64]
-	WORD $0x3dc015ef // ldr q15, [x15, #80]
-	WORD $0x3dc019f1 // ldr q17, [x15, #96]
-	WORD $0x3dc01df3 // ldr q19, [x15, #112]
 	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
 	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
-	WORD $0x4f8410b8 // fmla v24.4s, v5.4s, v4.s[0]
 	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
 	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
 	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
 	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
 	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
 	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
-	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x4e2179e1 // fcvtl2 v1.4s, v15.8h
 	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
-	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
-	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
-	WORD $0x4e217a65 // fcvtl2 v5.4s, v19.8h
-	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
-	WORD $0x4f8410d9 // fmla v25.4s, v6.4s, v4.s[0]
-	WORD $0x4f8410fa // fmla v26.4s, v7.4s, v4.s[0]
-	WORD $0x4f84111b // fmla v27.4s, v8.4s, v4.s[0]
-	WORD $0x4f84113c // fmla v28.4s, v9.4s, v4.s[0]
-	WORD $0x4f84115d // fmla v29.4s, v10.4s, v4.s[0]
-	WORD $0x4f84117e // fmla v30.4s, v11.4s, v4.s[0]
-	WORD $0x4f84119f // fmla v31.4s, v12.4s, v4.s[0]
-	WORD $0x4f8411b4 // fmla v20.4s, v13.4s, v4.s[0]
-	WORD $0x4f8411d5 // fmla v21.4s, v14.4s, v4.s[0]
-	WORD $0x4f8411f6 // fmla v22.4s, v15.4s, v4.s[0]
-	WORD $0x4f841217 // fmla v23.4s, v16.4s, v4.s[0]
-	WORD $0x4f841220 // fmla v0.4s, v17.4s, v4.s[0]
-	WORD $0x4f841241 // fmla v1.4s, v18.4s, v4.s[0]
-	WORD $0x4f841262 // fmla v2.4s, v19.4s, v4.s[0]
-	WORD $0x4f8410a3 // fmla v3.4s, v5.4s, v4.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position1_64
-	WORD $0x3d800158 // str q24, [x10]
-	WORD $0x3d800559 // str q25, [x10, #16]
-	WORD $0x3d80095a // str q26, [x10, #32]
-	WORD $0x3d800d5b // str q27, [x10, #48]
-	WORD $0x3d80115c // str q28, [x10, #64]
-	WORD $0x3d80155d // str q29, [x10, #80]
-	WORD $0x3d80195e // str q30, [x10, #96]
-	WORD $0x3d801d5f // str q31, [x10, #112]
-	WORD $0x3d802154 // str q20, [x10, #128]
-	WORD $0x3d802555 // str q21, [x10, #144]
-	WORD $0x3d802956 // str q22, [x10, #160]
-	WORD $0x3d802d57 // str q23, [x10, #176]
-	WORD $0x3d803140 // str q0, [x10, #192]
-	WORD $0x3d803541 // str q1, [x10, #208]
-	WORD $0x3d803942 // str q2, [x10, #224]
-	WORD $0x3d803d43 // str q3, [x10, #240]
-	ADD $256, R10
+	WORD $0x4f801059 // fmla v25.4s, v2.4s, v0.s[0]
+	WORD $0x4f80107a // fmla v26.4s, v3.4s, v0.s[0]
+	WORD $0x4f80109b // fmla v27.4s, v4.4s, v0.s[0]
+	WORD $0x4f8010bc // fmla v28.4s, v5.4s, v0.s[0]
+	WORD $0x4f8010dd // fmla v29.4s, v6.4s, v0.s[0]
+	WORD $0x4f8010fe // fmla v30.4s, v7.4s, v0.s[0]
+	WORD $0x4f80111f // fmla v31.4s, v8.4s, v0.s[0]
+	WORD $0x4f801134 // fmla v20.4s, v9.4s, v0.s[0]
+	WORD $0x4f801155 // fmla v21.4s, v10.4s, v0.s[0]
+	WORD $0x4f801176 // fmla v22.4s, v11.4s, v0.s[0]
+	WORD $0x4f801197 // fmla v23.4s, v12.4s, v0.s[0]
+	WORD $0x4f8011b0 // fmla v16.4s, v13.4s, v0.s[0]
+	WORD $0x4f8011d1 // fmla v17.4s, v14.4s, v0.s[0]
+	WORD $0x4f8011f2 // fmla v18.4s, v15.4s, v0.s[0]
+	WORD $0x4f801033 // fmla v19.4s, v1.4s, v0.s[0]
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position1_64
+	CBNZ R13, block1_64
+	WORD $0x3d800238 // str q24, [x17]
+	WORD $0x3d800639 // str q25, [x17, #16]
+	WORD $0x3d800a3a // str q26, [x17, #32]
+	WORD $0x3d800e3b // str q27, [x17, #48]
+	WORD $0x3d80123c // str q28, [x17, #64]
+	WORD $0x3d80163d // str q29, [x17, #80]
+	WORD $0x3d801a3e // str q30, [x17, #96]
+	WORD $0x3d801e3f // str q31, [x17, #112]
+	WORD $0x3d802234 // str q20, [x17, #128]
+	WORD $0x3d802635 // str q21, [x17, #144]
+	WORD $0x3d802a36 // str q22, [x17, #160]
+	WORD $0x3d802e37 // str q23, [x17, #176]
+	WORD $0x3d803230 // str q16, [x17, #192]
+	WORD $0x3d803631 // str q17, [x17, #208]
+	WORD $0x3d803a32 // str q18, [x17, #224]
+	WORD $0x3d803e33 // str q19, [x17, #240]
+	ADD $256, R17
 	ADD $128, R8
-	SUB $64, R9
+	SUB $64, R16
 	B slice1_64
 slice1_Below64:
 slice1_16:
-	CMP $16, R9
+	CMP $16, R16
 	BLT slice1_Below16
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00146 // ldr q6, [x10]
-	WORD $0x3dc00547 // ldr q7, [x10, #16]
-	WORD $0x3dc00948 // ldr q8, [x10, #32]
-	WORD $0x3dc00d49 // ldr q9, [x10, #48]
+	WORD $0x3dc00222 // ldr q2, [x17]
+	WORD $0x3dc00623 // ldr q3, [x17, #16]
+	WORD $0x3dc00a24 // ldr q4, [x17, #32]
+	WORD $0x3dc00e25 // ldr q5, [x17, #48]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin1_16
+block1_16:
+	MOVD $16, R11
+	MOVD $0, R10
+begin1_16:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position1_16:
-	WORD $0x3dc001eb // ldr q11, [x15]
-	WORD $0x3dc005ed // ldr q13, [x15, #16]
-	WORD $0xbd4001ca // ldr s10, [x14]
-	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
-	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
-	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
-	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
-	WORD $0x4f8a1187 // fmla v7.4s, v12.4s, v10.s[0]
-	WORD $0x4f8a1166 // fmla v6.4s, v11.4s, v10.s[0]
-	WORD $0x4f8a11c9 // fmla v9.4s, v14.4s, v10.s[0]
-	WORD $0x4f8a11a8 // fmla v8.4s, v13.4s, v10.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position1_16
-	WORD $0x3d800146 // str q6, [x10]
-	WORD $0x3d800547 // str q7, [x10, #16]
-	WORD $0x3d800948 // str q8, [x10, #32]
-	WORD $0x3d800d49 // str q9, [x10, #48]
-	ADD $64, R10
+	WORD $0x3dc00147 // ldr q7, [x10]
+	WORD $0x3dc00549 // ldr q9, [x10, #16]
+	WORD $0xbd400126 // ldr s6, [x9]
+	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
+	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
+	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	WORD $0x4f861103 // fmla v3.4s, v8.4s, v6.s[0]
+	WORD $0x4f8610e2 // fmla v2.4s, v7.4s, v6.s[0]
+	WORD $0x4f861145 // fmla v5.4s, v10.4s, v6.s[0]
+	WORD $0x4f861124 // fmla v4.4s, v9.4s, v6.s[0]
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position1_16
+	CBNZ R13, block1_16
+	WORD $0x3d800222 // str q2, [x17]
+	WORD $0x3d800623 // str q3, [x17, #16]
+	WORD $0x3d800a24 // str q4, [x17, #32]
+	WORD $0x3d800e25 // str q5, [x17, #48]
+	ADD $64, R17
 	ADD $32, R8
-	SUB $16, R9
+	SUB $16, R16
 	B slice1_16
 slice1_Below16:
-	ADD R7, R2
-	ADD $1024, R0
-	SUB $1, R4
+	ADD R15, R3
+	ADD $1088, R0
+	SUB $1, R5
 	B queries1
 queriesBelow1:
 	RET
 
 // Requires: ASIMD
-TEXT ·scores_f32_neon(SB), NOSPLIT, $0-40
+TEXT ·scores_f32_neon(SB), NOSPLIT, $0-56
 	MOVD q+0(FP), R0
-	MOVD keys+8(FP), R1
-	MOVD out+16(FP), R2
-	MOVD n+24(FP), R3
-	MOVD dim+32(FP), R4
-	LSL $2, R4, R5
-queries4:
-	CMP $4, R3
-	BLT queriesBelow4
-	MOVD R0, R8
-	ADD R5, R8, R9
-	ADD R5, R9, R10
-	ADD R5, R10, R11
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD mem+8(FP), R1
+	MOVD places+16(FP), R2
+	MOVD out+24(FP), R3
+	MOVD blocks+32(FP), R4
+	MOVD n+40(FP), R5
+	MOVD dim+48(FP), R6
+	LSL $2, R6, R7
+block:
+	MOVD (R2), R8
+	ADD R1, R8, R8
+	MOVD R0, R11
+	MOVD R3, R12
+	MOVD R5, R13
+queries6:
+	CMP $6, R13
+	BLT queriesBelow6
+	MOVD R11, R14
+	ADD R7, R14, R15
+	ADD R7, R15, R16
+	ADD R7, R16, R17
+	ADD R7, R17, R19
+	ADD R7, R19, R20
+	MOVD R8, R9
+	MOVD R6, R10
 	WORD $0x4f000400 // movi v0.4s, #0
 	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
@@ -1114,196 +1258,329 @@ queries4:
 	WORD $0x4f00040d // movi v13.4s, #0
 	WORD $0x4f00040e // movi v14.4s, #0
 	WORD $0x4f00040f // movi v15.4s, #0
+	WORD $0x4f000410 // movi v16.4s, #0
+	WORD $0x4f000411 // movi v17.4s, #0
+	WORD $0x4f000412 // movi v18.4s, #0
+	WORD $0x4f000413 // movi v19.4s, #0
+	WORD $0x4f000414 // movi v20.4s, #0
+	WORD $0x4f000415 // movi v21.4s, #0
+	WORD $0x4f000416 // movi v22.4s, #0
+	WORD $0x4f000417 // movi v23.4s, #0
+dimension6:
+	WORD $0x3dc00138 // ldr q24, [x9]
+	WORD $0x3dc00539 // ldr q25, [x9, #16]
+	WORD $0x3dc0093a // ldr q26, [x9, #32]
+	WORD $0x3dc00d3b // ldr q27, [x9, #48]
+	WORD $0xbd4001dc // ldr s28, [x14]
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1321 // fmla v1.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1342 // fmla v2.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1363 // fmla v3.4s, v27.4s, v28.s[0]
+	WORD $0xbd4001fc // ldr s28, [x15]
+	WORD $0x4f9c1304 // fmla v4.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1325 // fmla v5.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1346 // fmla v6.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1367 // fmla v7.4s, v27.4s, v28.s[0]
+	WORD $0xbd40021c // ldr s28, [x16]
+	WORD $0x4f9c1308 // fmla v8.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1329 // fmla v9.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134a // fmla v10.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136b // fmla v11.4s, v27.4s, v28.s[0]
+	WORD $0xbd40023c // ldr s28, [x17]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136f // fmla v15.4s, v27.4s, v28.s[0]
+	WORD $0xbd40027c // ldr s28, [x19]
+	WORD $0x4f9c1310 // fmla v16.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1331 // fmla v17.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1352 // fmla v18.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1373 // fmla v19.4s, v27.4s, v28.s[0]
+	WORD $0xbd40029c // ldr s28, [x20]
+	WORD $0x4f9c1314 // fmla v20.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1335 // fmla v21.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1356 // fmla v22.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1377 // fmla v23.4s, v27.4s, v28.s[0]
+	ADD $64, R9
+	ADD $4, R14
+	ADD $4, R15
+	ADD $4, R16
+	ADD $4, R17
+	ADD $4, R19
+	ADD $4, R20
+	SUB $1, R10
+	CBNZ R10, dimension6
+	WORD $0x3d800180 // str q0, [x12]
+	WORD $0x3d800581 // str q1, [x12, #16]
+	WORD $0x3d800982 // str q2, [x12, #32]
+	WORD $0x3d800d83 // str q3, [x12, #48]
+	WORD $0x3d811184 // str q4, [x12, #1088]
+	WORD $0x3d811585 // str q5, [x12, #1104]
+	WORD $0x3d811986 // str q6, [x12, #1120]
+	WORD $0x3d811d87 // str q7, [x12, #1136]
+	WORD $0x3d822188 // str q8, [x12, #2176]
+	WORD $0x3d822589 // str q9, [x12, #2192]
+	WORD $0x3d82298a // str q10, [x12, #2208]
+	WORD $0x3d822d8b // str q11, [x12, #2224]
+	WORD $0x3d83318c // str q12, [x12, #3264]
+	WORD $0x3d83358d // str q13, [x12, #3280]
+	WORD $0x3d83398e // str q14, [x12, #3296]
+	WORD $0x3d833d8f // str q15, [x12, #3312]
+	WORD $0x3d844190 // str q16, [x12, #4352]
+	WORD $0x3d844591 // str q17, [x12, #4368]
+	WORD $0x3d844992 // str q18, [x12, #4384]
+	WORD $0x3d844d93 // str q19, [x12, #4400]
+	WORD $0x3d855194 // str q20, [x12, #5440]
+	WORD $0x3d855595 // str q21, [x12, #5456]
+	WORD $0x3d855996 // str q22, [x12, #5472]
+	WORD $0x3d855d97 // str q23, [x12, #5488]
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD $6528, R12
+	SUB $6, R13
+	B queries6
+queriesBelow6:
+queries4:
+	CMP $4, R13
+	BLT queriesBelow4
+	MOVD R11, R14
+	ADD R7, R14, R15
+	ADD R7, R15, R16
+	ADD R7, R16, R17
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f00041d // movi v29.4s, #0
+	WORD $0x4f00041e // movi v30.4s, #0
+	WORD $0x4f00041f // movi v31.4s, #0
+	WORD $0x4f000400 // movi v0.4s, #0
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+	WORD $0x4f000403 // movi v3.4s, #0
+	WORD $0x4f000404 // movi v4.4s, #0
+	WORD $0x4f000405 // movi v5.4s, #0
+	WORD $0x4f000406 // movi v6.4s, #0
+	WORD $0x4f000407 // movi v7.4s, #0
+	WORD $0x4f000408 // movi v8.4s, #0
+	WORD $0x4f000409 // movi v9.4s, #0
+	WORD $0x4f00040a // movi v10.4s, #0
+	WORD $0x4f00040b // movi v11.4s, #0
+	WORD $0x4f00040c // movi v12.4s, #0
 dimension4:
-	WORD $0x3dc000d0 // ldr q16, [x6]
-	WORD $0x3dc004d1 // ldr q17, [x6, #16]
-	WORD $0x3dc008d2 // ldr q18, [x6, #32]
-	WORD $0x3dc00cd3 // ldr q19, [x6, #48]
-	WORD $0xbd400114 // ldr s20, [x8]
-	WORD $0x4f941200 // fmla v0.4s, v16.4s, v20.s[0]
-	WORD $0x4f941221 // fmla v1.4s, v17.4s, v20.s[0]
-	WORD $0x4f941242 // fmla v2.4s, v18.4s, v20.s[0]
-	WORD $0x4f941263 // fmla v3.4s, v19.4s, v20.s[0]
-	WORD $0xbd400134 // ldr s20, [x9]
-	WORD $0x4f941204 // fmla v4.4s, v16.4s, v20.s[0]
-	WORD $0x4f941225 // fmla v5.4s, v17.4s, v20.s[0]
-	WORD $0x4f941246 // fmla v6.4s, v18.4s, v20.s[0]
-	WORD $0x4f941267 // fmla v7.4s, v19.4s, v20.s[0]
-	WORD $0xbd400154 // ldr s20, [x10]
-	WORD $0x4f941208 // fmla v8.4s, v16.4s, v20.s[0]
-	WORD $0x4f941229 // fmla v9.4s, v17.4s, v20.s[0]
-	WORD $0x4f94124a // fmla v10.4s, v18.4s, v20.s[0]
-	WORD $0x4f94126b // fmla v11.4s, v19.4s, v20.s[0]
-	WORD $0xbd400174 // ldr s20, [x11]
-	WORD $0x4f94120c // fmla v12.4s, v16.4s, v20.s[0]
-	WORD $0x4f94122d // fmla v13.4s, v17.4s, v20.s[0]
-	WORD $0x4f94124e // fmla v14.4s, v18.4s, v20.s[0]
-	WORD $0x4f94126f // fmla v15.4s, v19.4s, v20.s[0]
-	ADD $64, R6
-	ADD $4, R8
-	ADD $4, R9
-	ADD $4, R10
-	ADD $4, R11
-	SUB $1, R7
-	CBNZ R7, dimension4
-	WORD $0x3d800040 // str q0, [x2]
-	WORD $0x3d800441 // str q1, [x2, #16]
-	WORD $0x3d800842 // str q2, [x2, #32]
-	WORD $0x3d800c43 // str q3, [x2, #48]
-	WORD $0x3d810044 // str q4, [x2, #1024]
-	WORD $0x3d810445 // str q5, [x2, #1040]
-	WORD $0x3d810846 // str q6, [x2, #1056]
-	WORD $0x3d810c47 // str q7, [x2, #1072]
-	WORD $0x3d820048 // str q8, [x2, #2048]
-	WORD $0x3d820449 // str q9, [x2, #2064]
-	WORD $0x3d82084a // str q10, [x2, #2080]
-	WORD $0x3d820c4b // str q11, [x2, #2096]
-	WORD $0x3d83004c // str q12, [x2, #3072]
-	WORD $0x3d83044d // str q13, [x2, #3088]
-	WORD $0x3d83084e // str q14, [x2, #3104]
-	WORD $0x3d830c4f // str q15, [x2, #3120]
-	ADD R5, R0
-	ADD R5, R0
-	ADD R5, R0
-	ADD R5, R0
-	ADD $4096, R2
-	SUB $4, R3
+	WORD $0x3dc0012d // ldr q13, [x9]
+	WORD $0x3dc0052e // ldr q14, [x9, #16]
+	WORD $0x3dc0092f // ldr q15, [x9, #32]
+	WORD $0x3dc00d30 // ldr q16, [x9, #48]
+	WORD $0xbd4001d1 // ldr s17, [x14]
+	WORD $0x4f9111bd // fmla v29.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111de // fmla v30.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111ff // fmla v31.4s, v15.4s, v17.s[0]
+	WORD $0x4f911200 // fmla v0.4s, v16.4s, v17.s[0]
+	WORD $0xbd4001f1 // ldr s17, [x15]
+	WORD $0x4f9111a1 // fmla v1.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c2 // fmla v2.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111e3 // fmla v3.4s, v15.4s, v17.s[0]
+	WORD $0x4f911204 // fmla v4.4s, v16.4s, v17.s[0]
+	WORD $0xbd400211 // ldr s17, [x16]
+	WORD $0x4f9111a5 // fmla v5.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c6 // fmla v6.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111e7 // fmla v7.4s, v15.4s, v17.s[0]
+	WORD $0x4f911208 // fmla v8.4s, v16.4s, v17.s[0]
+	WORD $0xbd400231 // ldr s17, [x17]
+	WORD $0x4f9111a9 // fmla v9.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111ca // fmla v10.4s, v14.4s, v17.s[0]
+	WORD $0x4f9111eb // fmla v11.4s, v15.4s, v17.s[0]
+	WORD $0x4f91120c // fmla v12.4s, v16.4s, v17.s[0]
+	ADD $64, R9
+	ADD $4, R14
+	ADD $4, R15
+	ADD $4, R16
+	ADD $4, R17
+	SUB $1, R10
+	CBNZ R10, dimension4
+	WORD $0x3d80019d // str q29, [x12]
+	WORD $0x3d80059e // str q30, [x12, #16]
+	WORD $0x3d80099f // str q31, [x12, #32]
+	WORD $0x3d800d80 // str q0, [x12, #48]
+	WORD $0x3d811181 // str q1, [x12, #1088]
+	WORD $0x3d811582 // str q2, [x12, #1104]
+	WORD $0x3d811983 // str q3, [x12, #1120]
+	WORD $0x3d811d84 // str q4, [x12, #1136]
+	WORD $0x3d822185 // str q5, [x12, #2176]
+	WORD $0x3d822586 // str q6, [x12, #2192]
+	WORD $0x3d822987 // str q7, [x12, #2208]
+	WORD $0x3d822d88 // str q8, [x12, #2224]
+	WORD $0x3d833189 // str q9, [x12, #3264]
+	WORD $0x3d83358a // str q10, [x12, #3280]
+	WORD $0x3d83398b // str q11, [x12, #3296]
+	WORD $0x3d833d8c // str q12, [x12, #3312]
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD R7, R11
+	ADD $4352, R12
+	SUB $4, R13
 	B queries4
 queriesBelow4:
 queries2:
-	CMP $2, R3
+	CMP $2, R13
 	BLT queriesBelow2
-	MOVD R0, R8
-	ADD R5, R8, R9
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD R11, R14
+	ADD R7, R14, R15
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f000412 // movi v18.4s, #0
+	WORD $0x4f000413 // movi v19.4s, #0
+	WORD $0x4f000414 // movi v20.4s, #0
 	WORD $0x4f000415 // movi v21.4s, #0
 	WORD $0x4f000416 // movi v22.4s, #0
 	WORD $0x4f000417 // movi v23.4s, #0
 	WORD $0x4f000418 // movi v24.4s, #0
 	WORD $0x4f000419 // movi v25.4s, #0
-	WORD $0x4f00041a // movi v26.4s, #0
-	WORD $0x4f00041b // movi v27.4s, #0
-	WORD $0x4f00041c // movi v28.4s, #0
 dimension2:
-	WORD $0x3dc000dd // ldr q29, [x6]
-	WORD $0x3dc004de // ldr q30, [x6, #16]
-	WORD $0x3dc008df // ldr q31, [x6, #32]
-	WORD $0x3dc00cc0 // ldr q0, [x6, #48]
-	WORD $0xbd400101 // ldr s1, [x8]
-	WORD $0x4f8113b5 // fmla v21.4s, v29.4s, v1.s[0]
-	WORD $0x4f8113d6 // fmla v22.4s, v30.4s, v1.s[0]
-	WORD $0x4f8113f7 // fmla v23.4s, v31.4s, v1.s[0]
-	WORD $0x4f811018 // fmla v24.4s, v0.4s, v1.s[0]
-	WORD $0xbd400121 // ldr s1, [x9]
-	WORD $0x4f8113b9 // fmla v25.4s, v29.4s, v1.s[0]
-	WORD $0x4f8113da // fmla v26.4s, v30.4s, v1.s[0]
-	WORD $0x4f8113fb // fmla v27.4s, v31.4s, v1.s[0]
-	WORD $0x4f81101c // fmla v28.4s, v0.4s, v1.s[0]
-	ADD $64, R6
-	ADD $4, R8
-	ADD $4, R9
-	SUB $1, R7
-	CBNZ R7, dimension2
-	WORD $0x3d800055 // str q21, [x2]
-	WORD $0x3d800456 // str q22, [x2, #16]
-	WORD $0x3d800857 // str q23, [x2, #32]
-	WORD $0x3d800c58 // str q24, [x2, #48]
-	WORD $0x3d810059 // str q25, [x2, #1024]
-	WORD $0x3d81045a // str q26, [x2, #1040]
-	WORD $0x3d81085b // str q27, [x2, #1056]
-	WORD $0x3d810c5c // str q28, [x2, #1072]
-	ADD R5, R0
-	ADD R5, R0
-	ADD $2048, R2
-	SUB $2, R3
+	WORD $0x3dc0013a // ldr q26, [x9]
+	WORD $0x3dc0053b // ldr q27, [x9, #16]
+	WORD $0x3dc0093c // ldr q28, [x9, #32]
+	WORD $0x3dc00d3d // ldr q29, [x9, #48]
+	WORD $0xbd4001de // ldr s30, [x14]
+	WORD $0x4f9e1352 // fmla v18.4s, v26.4s, v30.s[0]
+	WORD $0x4f9e1373 // fmla v19.4s, v27.4s, v30.s[0]
+	WORD $0x4f9e1394 // fmla v20.4s, v28.4s, v30.s[0]
+	WORD $0x4f9e13b5 // fmla v21.4s, v29.4s, v30.s[0]
+	WORD $0xbd4001fe // ldr s30, [x15]
+	WORD $0x4f9e1356 // fmla v22.4s, v26.4s, v30.s[0]
+	WORD $0x4f9e1377 // fmla v23.4s, v27.4s, v30.s[0]
+	WORD $0x4f9e1398 // fmla v24.4s, v28.4s, v30.s[0]
+	WORD $0x4f9e13b9 // fmla v25.4s, v29.4s, v30.s[0]
+	ADD $64, R9
+	ADD $4, R14
+	ADD $4, R15
+	SUB $1, R10
+	CBNZ R10, dimension2
+	WORD $0x3d800192 // str q18, [x12]
+	WORD $0x3d800593 // str q19, [x12, #16]
+	WORD $0x3d800994 // str q20, [x12, #32]
+	WORD $0x3d800d95 // str q21, [x12, #48]
+	WORD $0x3d811196 // str q22, [x12, #1088]
+	WORD $0x3d811597 // str q23, [x12, #1104]
+	WORD $0x3d811998 // str q24, [x12, #1120]
+	WORD $0x3d811d99 // str q25, [x12, #1136]
+	ADD R7, R11
+	ADD R7, R11
+	ADD $2176, R12
+	SUB $2, R13
 	B queries2
 queriesBelow2:
 queries1:
-	CMP $1, R3
+	CMP $1, R13
 	BLT queriesBelow1
-	MOVD R0, R8
-	MOVD R1, R6
-	MOVD R4, R7
+	MOVD R11, R14
+	MOVD R8, R9
+	MOVD R6, R10
+	WORD $0x4f00041f // movi v31.4s, #0
+	WORD $0x4f000400 // movi v0.4s, #0
+	WORD $0x4f000401 // movi v1.4s, #0
 	WORD $0x4f000402 // movi v2.4s, #0
-	WORD $0x4f000403 // movi v3.4s, #0
-	WORD $0x4f000404 // movi v4.4s, #0
-	WORD $0x4f000405 // movi v5.4s, #0
 dimension1:
-	WORD $0x3dc000c6 // ldr q6, [x6]
-	WORD $0x3dc004c7 // ldr q7, [x6, #16]
-	WORD $0x3dc008c8 // ldr q8, [x6, #32]
-	WORD $0x3dc00cc9 // ldr q9, [x6, #48]
-	WORD $0xbd40010a // ldr s10, [x8]
-	WORD $0x4f8a10c2 // fmla v2.4s, v6.4s, v10.s[0]
-	WORD $0x4f8a10e3 // fmla v3.4s, v7.4s, v10.s[0]
-	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
-	WORD $0x4f8a1125 // fmla v5.4s, v9.4s, v10.s[0]
-	ADD $64, R6
-	ADD $4, R8
-	SUB $1, R7
-	CBNZ R7, dimension1
-	WORD $0x3d800042 // str q2, [x2]
-	WORD $0x3d800443 // str q3, [x2, #16]
-	WORD $0x3d800844 // str q4, [x2, #32]
-	WORD $0x3d800c45 // str q5, [x2, #48]
-	ADD R5, R0
-	ADD $1024, R2
-	SUB $1, R3
+	WORD $0x3dc00123 // ldr q3, [x9]
+	WORD $0x3dc00524 // ldr q4, [x9, #16]
+	WORD $0x3dc00925 // ldr q5, [x9, #32]
+	WORD $0x3dc00d26 // ldr q6, [x9, #48]
+	WORD $0xbd4001c7 // ldr s7, [x14]
+	WORD $0x4f87107f // fmla v31.4s, v3.4s, v7.s[0]
+	WORD $0x4f871080 // fmla v0.4s, v4.4s, v7.s[0]
+	WORD $0x4f8710a1 // fmla v1.4s, v5.4s, v7.s[0]
+	WORD $0x4f8710c2 // fmla v2.4s, v6.4s, v7.s[0]
+	ADD $64, R9
+	ADD $4, R14
+	SUB $1, R10
+	CBNZ R10, dimension1
+	WORD $0x3d80019f // str q31, [x12]
+	WORD $0x3d800580 // str q0, [x12, #16]
+	WORD $0x3d800981 // str q1, [x12, #32]
+	WORD $0x3d800d82 // str q2, [x12, #48]
+	ADD R7, R11
+	ADD $1088, R12
+	SUB $1, R13
 	B queries1
 queriesBelow1:
+	ADD $8, R2
+	ADD $64, R3
+	SUB $1, R4
+	CBNZ R4, block
 	RET
 
 // Requires: ASIMD
-TEXT ·weigh_f32_neon(SB), NOSPLIT, $0-48
+TEXT ·weigh_f32_neon(SB), NOSPLIT, $0-64
 	MOVD p+0(FP), R0
-	MOVD values+8(FP), R1
-	MOVD o+16(FP), R2
-	MOVD positions+24(FP), R3
-	MOVD n+32(FP), R4
-	MOVD dim+40(FP), R5
-	LSL $2, R5, R6
-	LSL $2, R5, R7
+	MOVD mem+8(FP), R1
+	MOVD places+16(FP), R2
+	MOVD o+24(FP), R3
+	MOVD positions+40(FP), R4
+	MOVD n+48(FP), R5
+	MOVD dim+56(FP), R6
+	LSL $2, R6, R7
+	LSL $2, R6, R15
 queries4:
-	CMP $4, R4
+	CMP $4, R5
 	BLT queriesBelow4
-	MOVD R2, R10
-	ADD R7, R10, R11
-	ADD R7, R11, R12
-	ADD R7, R12, R13
-	MOVD R1, R8
-	MOVD R5, R9
+	MOVD R3, R17
+	ADD R15, R17, R19
+	ADD R15, R19, R20
+	ADD R15, R20, R21
+	MOVD $0, R8
+	MOVD R6, R16
 slice4_16:
-	CMP $16, R9
+	CMP $16, R16
 	BLT slice4_Below16
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00140 // ldr q0, [x10]
-	WORD $0x3dc00541 // ldr q1, [x10, #16]
-	WORD $0x3dc00942 // ldr q2, [x10, #32]
-	WORD $0x3dc00d43 // ldr q3, [x10, #48]
-	WORD $0x3dc00164 // ldr q4, [x11]
-	WORD $0x3dc00565 // ldr q5, [x11, #16]
-	WORD $0x3dc00966 // ldr q6, [x11, #32]
-	WORD $0x3dc00d67 // ldr q7, [x11, #48]
-	WORD $0x3dc00188 // ldr q8, [x12]
-	WORD $0x3dc00589 // ldr q9, [x12, #16]
-	WORD $0x3dc0098a // ldr q10, [x12, #32]
-	WORD $0x3dc00d8b // ldr q11, [x12, #48]
-	WORD $0x3dc001ac // ldr q12, [x13]
-	WORD $0x3dc005ad // ldr q13, [x13, #16]
-	WORD $0x3dc009ae // ldr q14, [x13, #32]
-	WORD $0x3dc00daf // ldr q15, [x13, #48]
+	WORD $0x3dc00220 // ldr q0, [x17]
+	WORD $0x3dc00621 // ldr q1, [x17, #16]
+	WORD $0x3dc00a22 // ldr q2, [x17, #32]
+	WORD $0x3dc00e23 // ldr q3, [x17, #48]
+	WORD $0x3dc00264 // ldr q4, [x19]
+	WORD $0x3dc00665 // ldr q5, [x19, #16]
+	WORD $0x3dc00a66 // ldr q6, [x19, #32]
+	WORD $0x3dc00e67 // ldr q7, [x19, #48]
+	WORD $0x3dc00288 // ldr q8, [x20]
+	WORD $0x3dc00689 // ldr q9, [x20, #16]
+	WORD $0x3dc00a8a // ldr q10, [x20, #32]
+	WORD $0x3dc00e8b // ldr q11, [x20, #48]
+	WORD $0x3dc002ac // ldr q12, [x21]
+	WORD $0x3dc006ad // ldr q13, [x21, #16]
+	WORD $0x3dc00aae // ldr q14, [x21, #32]
+	WORD $0x3dc00eaf // ldr q15, [x21, #48]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin4_16
+block4_16:
+	MOVD $16, R11
+	MOVD $0, R10
+begin4_16:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position4_16:
-	WORD $0xbd4001d0 // ldr s16, [x14]
-	WORD $0xbd4401d1 // ldr s17, [x14, #1024]
-	WORD $0xbd4801d2 // ldr s18, [x14, #2048]
-	WORD $0xbd4c01d3 // ldr s19, [x14, #3072]
-	WORD $0x3dc001f4 // ldr q20, [x15]
-	WORD $0x3dc005f5 // ldr q21, [x15, #16]
-	WORD $0x3dc009f6 // ldr q22, [x15, #32]
-	WORD $0x3dc00df7 // ldr q23, [x15, #48]
+	WORD $0xbd400130 // ldr s16, [x9]
+	WORD $0xbd444131 // ldr s17, [x9, #1088]
+	WORD $0xbd488132 // ldr s18, [x9, #2176]
+	WORD $0xbd4cc133 // ldr s19, [x9, #3264]
+	WORD $0x3dc00154 // ldr q20, [x10]
+	WORD $0x3dc00555 // ldr q21, [x10, #16]
+	WORD $0x3dc00956 // ldr q22, [x10, #32]
+	WORD $0x3dc00d57 // ldr q23, [x10, #48]
 	WORD $0x4f901280 // fmla v0.4s, v20.4s, v16.s[0]
 	WORD $0x4f9012a1 // fmla v1.4s, v21.4s, v16.s[0]
 	WORD $0x4f9012c2 // fmla v2.4s, v22.4s, v16.s[0]
@@ -1320,201 +1597,246 @@ position4_16:
 	WORD $0x4f9312ad // fmla v13.4s, v21.4s, v19.s[0]
 	WORD $0x4f9312ce // fmla v14.4s, v22.4s, v19.s[0]
 	WORD $0x4f9312ef // fmla v15.4s, v23.4s, v19.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position4_16
-	WORD $0x3d800140 // str q0, [x10]
-	WORD $0x3d800541 // str q1, [x10, #16]
-	WORD $0x3d800942 // str q2, [x10, #32]
-	WORD $0x3d800d43 // str q3, [x10, #48]
-	WORD $0x3d800164 // str q4, [x11]
-	WORD $0x3d800565 // str q5, [x11, #16]
-	WORD $0x3d800966 // str q6, [x11, #32]
-	WORD $0x3d800d67 // str q7, [x11, #48]
-	WORD $0x3d800188 // str q8, [x12]
-	WORD $0x3d800589 // str q9, [x12, #16]
-	WORD $0x3d80098a // str q10, [x12, #32]
-	WORD $0x3d800d8b // str q11, [x12, #48]
-	WORD $0x3d8001ac // str q12, [x13]
-	WORD $0x3d8005ad // str q13, [x13, #16]
-	WORD $0x3d8009ae // str q14, [x13, #32]
-	WORD $0x3d800daf // str q15, [x13, #48]
-	ADD $64, R10
-	ADD $64, R11
-	ADD $64, R12
-	ADD $64, R13
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position4_16
+	CBNZ R13, block4_16
+	WORD $0x3d800220 // str q0, [x17]
+	WORD $0x3d800621 // str q1, [x17, #16]
+	WORD $0x3d800a22 // str q2, [x17, #32]
+	WORD $0x3d800e23 // str q3, [x17, #48]
+	WORD $0x3d800264 // str q4, [x19]
+	WORD $0x3d800665 // str q5, [x19, #16]
+	WORD $0x3d800a66 // str q6, [x19, #32]
+	WORD $0x3d800e67 // str q7, [x19, #48]
+	WORD $0x3d800288 // str q8, [x20]
+	WORD $0x3d800689 // str q9, [x20, #16]
+	WORD $0x3d800a8a // str q10, [x20, #32]
+	WORD $0x3d800e8b // str q11, [x20, #48]
+	WORD $0x3d8002ac // str q12, [x21]
+	WORD $0x3d8006ad // str q13, [x21, #16]
+	WORD $0x3d800aae // str q14, [x21, #32]
+	WORD $0x3d800eaf // str q15, [x21, #48]
+	ADD $64, R17
+	ADD $64, R19
+	ADD $64, R20
+	ADD $64, R21
 	ADD $64, R8
-	SUB $16, R9
+	SUB $16, R16
 	B slice4_16
 slice4_Below16:
-	ADD R7, R2
-	ADD R7, R2
-	ADD R7, R2
-	ADD R7, R2
-	ADD $4096, R0
-	SUB $4, R4
+	ADD R15, R3
+	ADD R15, R3
+	ADD R15, R3
+	ADD R15, R3
+	ADD $4352, R0
+	SUB $4, R5
 	B queries4
 queriesBelow4:
 queries1:
-	CMP $1, R4
+	CMP $1, R5
 	BLT queriesBelow1
-	MOVD R2, R10
-	MOVD R1, R8
-	MOVD R5, R9
+	MOVD R3, R17
+	MOVD $0, R8
+	MOVD R6, R16
 slice1_64:
-	CMP $64, R9
+	CMP $64, R16
 	BLT slice1_Below64
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00158 // ldr q24, [x10]
-	WORD $0x3dc00559 // ldr q25, [x10, #16]
-	WORD $0x3dc0095a // ldr q26, [x10, #32]
-	WORD $0x3dc00d5b // ldr q27, [x10, #48]
-	WORD $0x3dc0115c // ldr q28, [x10, #64]
-	WORD $0x3dc0155d // ldr q29, [x10, #80]
-	WORD $0x3dc0195e // ldr q30, [x10, #96]
-	WORD $0x3dc01d5f // ldr q31, [x10, #112]
-	WORD $0x3dc02154 // ldr q20, [x10, #128]
-	WORD $0x3dc02555 // ldr q21, [x10, #144]
-	WORD $0x3dc02956 // ldr q22, [x10, #160]
-	WORD $0x3dc02d57 // ldr q23, [x10, #176]
-	WORD $0x3dc03140 // ldr q0, [x10, #192]
-	WORD $0x3dc03541 // ldr q1, [x10, #208]
-	WORD $0x3dc03942 // ldr q2, [x10, #224]
-	WORD $0x3dc03d43 // ldr q3, [x10, #240]
+	WORD $0x3dc00238 // ldr q24, [x17]
+	WORD $0x3dc00639 // ldr q25, [x17, #16]
+	WORD $0x3dc00a3a // ldr q26, [x17, #32]
+	WORD $0x3dc00e3b // ldr q27, [x17, #48]
+	WORD $0x3dc0123c // ldr q28, [x17, #64]
+	WORD $0x3dc0163d // ldr q29, [x17, #80]
+	WORD $0x3dc01a3e // ldr q30, [x17, #96]
+	WORD $0x3dc01e3f // ldr q31, [x17, #112]
+	WORD $0x3dc02234 // ldr q20, [x17, #128]
+	WORD $0x3dc02635 // ldr q21, [x17, #144]
+	WORD $0x3dc02a36 // ldr q22, [x17, #160]
+	WORD $0x3dc02e37 // ldr q23, [x17, #176]
+	WORD $0x3dc03230 // ldr q16, [x17, #192]
+	WORD $0x3dc03631 // ldr q17, [x17, #208]
+	WORD $0x3dc03a32 // ldr q18, [x17, #224]
+	WORD $0x3dc03e33 // ldr q19, [x17, #240]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin1_64
+block1_64:
+	MOVD $16, R11
+	MOVD $0, R10
+begin1_64:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position1_64:
-	WORD $0xbd4001c4 // ldr s4, [x14]
-	WORD $0x3dc001e5 // ldr q5, [x15]
-	WORD $0x3dc005e6 // ldr q6, [x15, #16]
-	WORD $0x3dc009e7 // ldr q7, [x15, #32]
-	WORD $0x3dc00de8 // ldr q8, [x15, #48]
-	WORD $0x4f8410b8 // fmla v24.4s, v5.4s, v4.s[0]
-	WORD $0x3dc011e9 // ldr q9, [x15, #64]
-	WORD $0x3dc015ea // ldr q10, [x15, #80]
-	WORD $0x3dc019eb // ldr q11, [x15, #96]
-	WORD $0x3dc01dec // ldr q12, [x15, #112]
-	WORD $0x3dc021ed // ldr q13, [x15, #128]
-	WORD $0x3dc025ee // ldr q14, [x15, #144]
-	WORD $0x3dc029ef // ldr q15, [x15, #160]
-	WORD $0x3dc02df0 // ldr q16, [x15, #176]
-	WORD $0x3dc031f1 // ldr q17, [x15, #192]
-	WORD $0x3dc035f2 // ldr q18, [x15, #208]
-	WORD $0x3dc039f3 // ldr q19, [x15, #224]
-	WORD $0x3dc03de5 // ldr q5, [x15, #240]
-	WORD $0x4f8410d9 // fmla v25.4s, v6.4s, v4.s[0]
-	WORD $0x4f8410fa // fmla v26.4s, v7.4s, v4.s[0]
-	WORD $0x4f84111b // fmla v27.4s, v8.4s, v4.s[0]
-	WORD $0x4f84113c // fmla v28.4s, v9.4s, v4.s[0]
-	WORD $0x4f84115d // fmla v29.4s, v10.4s, v4.s[0]
-	WORD $0x4f84117e // fmla v30.4s, v11.4s, v4.s[0]
-	WORD $0x4f84119f // fmla v31.4s, v12.4s, v4.s[0]
-	WORD $0x4f8411b4 // fmla v20.4s, v13.4s, v4.s[0]
-	WORD $0x4f8411d5 // fmla v21.4s, v14.4s, v4.s[0]
-	WORD $0x4f8411f6 // fmla v22.4s, v15.4s, v4.s[0]
-	WORD $0x4f841217 // fmla v23.4s, v16.4s, v4.s[0]
-	WORD $0x4f841220 // fmla v0.4s, v17.4s, v4.s[0]
-	WORD $0x4f841241 // fmla v1.4s, v18.4s, v4.s[0]
-	WORD $0x4f841262 // fmla v2.4s, v19.4s, v4.s[0]
-	WORD $0x4f8410a3 // fmla v3.4s, v5.4s, v4.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position1_64
-	WORD $0x3d800158 // str q24, [x10]
-	WORD $0x3d800559 // str q25, [x10, #16]
-	WORD $0x3d80095a // str q26, [x10, #32]
-	WORD $0x3d800d5b // str q27, [x10, #48]
-	WORD $0x3d80115c // str q28, [x10, #64]
-	WORD $0x3d80155d // str q29, [x10, #80]
-	WORD $0x3d80195e // str q30, [x10, #96]
-	WORD $0x3d801d5f // str q31, [x10, #112]
-	WORD $0x3d802154 // str q20, [x10, #128]
-	WORD $0x3d802555 // str q21, [x10, #144]
-	WORD $0x3d802956 // str q22, [x10, #160]
-	WORD $0x3d802d57 // str q23, [x10, #176]
-	WORD $0x3d803140 // str q0, [x10, #192]
-	WORD $0x3d803541 // str q1, [x10, #208]
-	WORD $0x3d803942 // str q2, [x10, #224]
-	WORD $0x3d803d43 // str q3, [x10, #240]
-	ADD $256, R10
+	WORD $0xbd400120 // ldr s0, [x9]
+	WORD $0x3dc00141 // ldr q1, [x10]
+	WORD $0x3dc00542 // ldr q2, [x10, #16]
+	WORD $0x3dc00943 // ldr q3, [x10, #32]
+	WORD $0x3dc00d44 // ldr q4, [x10, #48]
+	WORD $0x4f801038 // fmla v24.4s, v1.4s, v0.s[0]
+	WORD $0x3dc01145 // ldr q5, [x10, #64]
+	WORD $0x3dc01546 // ldr q6, [x10, #80]
+	WORD $0x3dc01947 // ldr q7, [x10, #96]
+	WORD $0x3dc01d48 // ldr q8, [x10, #112]
+	WORD $0x3dc02149 // ldr q9, [x10, #128]
+	WORD $0x3dc0254a // ldr q10, [x10, #144]
+	WORD $0x3dc0294b // ldr q11, [x10, #160]
+	WORD $0x3dc02d4c // ldr q12, [x10, #176]
+	WORD $0x3dc0314d // ldr q13, [x10, #192]
+	WORD $0x3dc0354e // ldr q14, [x10, #208]
+	WORD $0x3dc0394f // ldr q15, [x10, #224]
+	WORD $0x3dc03d41 // ldr q1, [x10, #240]
+	WORD $0x4f801059 // fmla v25.4s, v2.4s, v0.s[0]
+	WORD $0x4f80107a // fmla v26.4s, v3.4s, v0.s[0]
+	WORD $0x4f80109b // fmla v27.4s, v4.4s, v0.s[0]
+	WORD $0x4f8010bc // fmla v28.4s, v5.4s, v0.s[0]
+	WORD $0x4f8010dd // fmla v29.4s, v6.4s, v0.s[0]
+	WORD $0x4f8010fe // fmla v30.4s, v7.4s, v0.s[0]
+	WORD $0x4f80111f // fmla v31.4s, v8.4s, v0.s[0]
+	WORD $0x4f801134 // fmla v20.4s, v9.4s, v0.s[0]
+	WORD $0x4f801155 // fmla v21.4s, v10.4s, v0.s[0]
+	WORD $0x4f801176 // fmla v22.4s, v11.4s, v0.s[0]
+	WORD $0x4f801197 // fmla v23.4s, v12.4s, v0.s[0]
+	WORD $0x4f8011b0 // fmla v16.4s, v13.4s, v0.s[0]
+	WORD $0x4f8011d1 // fmla v17.4s, v14.4s, v0.s[0]
+	WORD $0x4f8011f2 // fmla v18.4s, v15.4s, v0.s[0]
+	WORD $0x4f801033 // fmla v19.4s, v1.4s, v0.s[0]
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position1_64
+	CBNZ R13, block1_64
+	WORD $0x3d800238 // str q24, [x17]
+	WORD $0x3d800639 // str q25, [x17, #16]
+	WORD $0x3d800a3a // str q26, [x17, #32]
+	WORD $0x3d800e3b // str q27, [x17, #48]
+	WORD $0x3d80123c // str q28, [x17, #64]
+	WORD $0x3d80163d // str q29, [x17, #80]
+	WORD $0x3d801a3e // str q30, [x17, #96]
+	WORD $0x3d801e3f // str q31, [x17, #112]
+	WORD $0x3d802234 // str q20, [x17, #128]
+	WORD $0x3d802635 // str q21, [x17, #144]
+	WORD $0x3d802a36 // str q22, [x17, #160]
+	WORD $0x3d802e37 // str q23, [x17, #176]
+	WORD $0x3d803230 // str q16, [x17, #192]
+	WORD $0x3d803631 // str q17, [x17, #208]
+	WORD $0x3d803a32 // str q18, [x17, #224]
+	WORD $0x3d803e33 // str q19, [x17, #240]
+	ADD $256, R17
 	ADD $256, R8
-	SUB $64, R9
+	SUB $64, R16
 	B slice1_64
 slice1_Below64:
 slice1_16:
-	CMP $16, R9
+	CMP $16, R16
 	BLT slice1_Below16
-	MOVD R0, R14
-	MOVD R8, R15
-	MOVD R3, R16
-	WORD $0x3dc00146 // ldr q6, [x10]
-	WORD $0x3dc00547 // ldr q7, [x10, #16]
-	WORD $0x3dc00948 // ldr q8, [x10, #32]
-	WORD $0x3dc00d49 // ldr q9, [x10, #48]
+	WORD $0x3dc00222 // ldr q2, [x17]
+	WORD $0x3dc00623 // ldr q3, [x17, #16]
+	WORD $0x3dc00a24 // ldr q4, [x17, #32]
+	WORD $0x3dc00e25 // ldr q5, [x17, #48]
+	MOVD R0, R9
+	MOVD R2, R12
+	MOVD R4, R13
+	MOVD slot+32(FP), R10
+	MOVD $16, R11
+	SUB R10, R11
+	MUL R7, R10, R10
+	B begin1_16
+block1_16:
+	MOVD $16, R11
+	MOVD $0, R10
+begin1_16:
+	MOVD (R12), R14
+	ADD R1, R10
+	ADD R14, R10
+	ADD R8, R10
+	ADD $8, R12
+	CMP R11, R13
+	CSEL LT, R13, R11, R11
+	SUB R11, R13
 position1_16:
-	WORD $0xbd4001ca // ldr s10, [x14]
-	WORD $0x3dc001eb // ldr q11, [x15]
-	WORD $0x3dc005ec // ldr q12, [x15, #16]
-	WORD $0x3dc009ed // ldr q13, [x15, #32]
-	WORD $0x3dc00dee // ldr q14, [x15, #48]
-	WORD $0x4f8a1166 // fmla v6.4s, v11.4s, v10.s[0]
-	WORD $0x4f8a1187 // fmla v7.4s, v12.4s, v10.s[0]
-	WORD $0x4f8a11a8 // fmla v8.4s, v13.4s, v10.s[0]
-	WORD $0x4f8a11c9 // fmla v9.4s, v14.4s, v10.s[0]
-	ADD $4, R14
-	ADD R6, R15
-	SUB $1, R16
-	CBNZ R16, position1_16
-	WORD $0x3d800146 // str q6, [x10]
-	WORD $0x3d800547 // str q7, [x10, #16]
-	WORD $0x3d800948 // str q8, [x10, #32]
-	WORD $0x3d800d49 // str q9, [x10, #48]
-	ADD $64, R10
+	WORD $0xbd400126 // ldr s6, [x9]
+	WORD $0x3dc00147 // ldr q7, [x10]
+	WORD $0x3dc00548 // ldr q8, [x10, #16]
+	WORD $0x3dc00949 // ldr q9, [x10, #32]
+	WORD $0x3dc00d4a // ldr q10, [x10, #48]
+	WORD $0x4f8610e2 // fmla v2.4s, v7.4s, v6.s[0]
+	WORD $0x4f861103 // fmla v3.4s, v8.4s, v6.s[0]
+	WORD $0x4f861124 // fmla v4.4s, v9.4s, v6.s[0]
+	WORD $0x4f861145 // fmla v5.4s, v10.4s, v6.s[0]
+	ADD $4, R9
+	ADD R7, R10
+	SUB $1, R11
+	CBNZ R11, position1_16
+	CBNZ R13, block1_16
+	WORD $0x3d800222 // str q2, [x17]
+	WORD $0x3d800623 // str q3, [x17, #16]
+	WORD $0x3d800a24 // str q4, [x17, #32]
+	WORD $0x3d800e25 // str q5, [x17, #48]
+	ADD $64, R17
 	ADD $64, R8
-	SUB $16, R9
+	SUB $16, R16
 	B slice1_16
 slice1_Below16:
-	ADD R7, R2
-	ADD $1024, R0
-	SUB $1, R4
+	ADD R15, R3
+	ADD $1088, R0
+	SUB $1, R5
 	B queries1
 queriesBelow1:
 	RET
 
 // Requires: ASIMD
-TEXT ·soften_neon(SB), NOSPLIT, $0-44
+TEXT ·soften_neon(SB), NOSPLIT, $0-52
 	MOVD s+0(FP), R0
-	MOVD lo+8(FP), R1
-	MOVD hi+16(FP), R4
-	SUB R1, R4, R5
-	WORD $0x4e040ca1 // dup v1.4s, w5
-	AND $15, R1, R5
-	WORD $0x4e040ca0 // dup v0.4s, w5
-	MOVD $0x03020100, R5
-	WORD $0x4e040ca2 // dup v2.4s, w5
+	MOVD spans+8(FP), R1
+	MOVD maxima+16(FP), R2
+	MOVD sums+24(FP), R3
+	MOVD bad+32(FP), R4
+	MOVD n+40(FP), R5
+query:
+	MOVWU (R1), R6
+	MOVWU 4(R1), R7
+	CMP R6, R7
+	BLE empty
+	SUB R6, R7, R12
+	WORD $0x4e040d81 // dup v1.4s, w12
+	AND $15, R6, R12
+	WORD $0x4e040d80 // dup v0.4s, w12
+	MOVD $0x03020100, R12
+	WORD $0x4e040d82 // dup v2.4s, w12
 	WORD $0x4f000484 // movi v4.4s, #4
 	WORD $0x2f08a442 // ushll v2.8h, v2.8b, #0
 	WORD $0x2f10a442 // ushll v2.4s, v2.4h, #0
 	WORD $0x6ea08442 // sub v2.4s, v2.4s, v0.4s
-	BIC $15, R1, R2
-	ADD R2<<2, R0
-	FMOVS scale+24(FP), F5
-	MOVD $0x2b800000, R1
-	WORD $0x4e040c26 // dup v6.4s, w1
-	MOVD $0xff800000, R1
-	WORD $0x4e040c27 // dup v7.4s, w1
-	MOVD $0xff800000, R1
-	WORD $0x4e040c28 // dup v8.4s, w1
-	MOVD $0x7f800000, R1
-	WORD $0x4e040c29 // dup v9.4s, w1
+	BIC $15, R6, R9
+	ADD R9<<2, R0, R11
+	FMOVS scale+48(FP), F5
+	MOVD $0x2b800000, R12
+	WORD $0x4e040d86 // dup v6.4s, w12
+	MOVD $0xff800000, R12
+	WORD $0x4e040d87 // dup v7.4s, w12
+	MOVD $0xff800000, R12
+	WORD $0x4e040d88 // dup v8.4s, w12
+	MOVD $0x7f800000, R12
+	WORD $0x4e040d89 // dup v9.4s, w12
 	WORD $0x4f00040a // movi v10.4s, #0
-	MOVD R2, R3
-	MOVD R0, R1
+	MOVD R9, R10
+	MOVD R11, R12
 	WORD $0x4ea21c43 // mov v3.16b, v2.16b
 largest:
-	WORD $0x3dc0002b // ldr q11, [x1]
+	WORD $0x3dc0018b // ldr q11, [x12]
 	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
 	WORD $0x4f85916b // fmul v11.4s, v11.4s, v5.s[0]
@@ -1522,13 +1844,13 @@ largest:
 	WORD $0x6ea63dce // cmhs v14.4s, v14.4s, v6.4s
 	WORD $0x4e2e1d6b // and v11.16b, v11.16b, v14.16b
 	WORD $0x4ea0f96d // fabs v13.4s, v11.4s
-	WORD $0x3d80002b // str q11, [x1]
+	WORD $0x3d80018b // str q11, [x12]
 	WORD $0x6ea93dad // cmhs v13.4s, v13.4s, v9.4s
 	WORD $0x4e2c1dad // and v13.16b, v13.16b, v12.16b
 	WORD $0x4ead1d4a // orr v10.16b, v10.16b, v13.16b
 	WORD $0x4ea71ced // mov v13.16b, v7.16b
 	WORD $0x6eac1d6d // bit v13.16b, v11.16b, v12.16b
-	WORD $0x3dc0042b // ldr q11, [x1, #16]
+	WORD $0x3dc0058b // ldr q11, [x12, #16]
 	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
 	WORD $0x4e2df508 // fmax v8.4s, v8.4s, v13.4s
@@ -1537,13 +1859,13 @@ largest:
 	WORD $0x6ea63e10 // cmhs v16.4s, v16.4s, v6.4s
 	WORD $0x4e301d6b // and v11.16b, v11.16b, v16.16b
 	WORD $0x4ea0f96f // fabs v15.4s, v11.4s
-	WORD $0x3d80042b // str q11, [x1, #16]
+	WORD $0x3d80058b // str q11, [x12, #16]
 	WORD $0x6ea93def // cmhs v15.4s, v15.4s, v9.4s
 	WORD $0x4e2c1def // and v15.16b, v15.16b, v12.16b
 	WORD $0x4eaf1d4a // orr v10.16b, v10.16b, v15.16b
 	WORD $0x4ea71cef // mov v15.16b, v7.16b
 	WORD $0x6eac1d6f // bit v15.16b, v11.16b, v12.16b
-	WORD $0x3dc0082b // ldr q11, [x1, #32]
+	WORD $0x3dc0098b // ldr q11, [x12, #32]
 	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
 	WORD $0x4e2ff508 // fmax v8.4s, v8.4s, v15.4s
@@ -1552,13 +1874,13 @@ largest:
 	WORD $0x6ea63e52 // cmhs v18.4s, v18.4s, v6.4s
 	WORD $0x4e321d6b // and v11.16b, v11.16b, v18.16b
 	WORD $0x4ea0f971 // fabs v17.4s, v11.4s
-	WORD $0x3d80082b // str q11, [x1, #32]
+	WORD $0x3d80098b // str q11, [x12, #32]
 	WORD $0x6ea93e31 // cmhs v17.4s, v17.4s, v9.4s
 	WORD $0x4e2c1e31 // and v17.16b, v17.16b, v12.16b
 	WORD $0x4eb11d4a // orr v10.16b, v10.16b, v17.16b
 	WORD $0x4ea71cf1 // mov v17.16b, v7.16b
 	WORD $0x6eac1d71 // bit v17.16b, v11.16b, v12.16b
-	WORD $0x3dc00c2b // ldr q11, [x1, #48]
+	WORD $0x3dc00d8b // ldr q11, [x12, #48]
 	WORD $0x6ea3342c // cmhi v12.4s, v1.4s, v3.4s
 	WORD $0x4e31f508 // fmax v8.4s, v8.4s, v17.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
@@ -1567,53 +1889,56 @@ largest:
 	WORD $0x6ea63e94 // cmhs v20.4s, v20.4s, v6.4s
 	WORD $0x4e341d6b // and v11.16b, v11.16b, v20.16b
 	WORD $0x4ea0f973 // fabs v19.4s, v11.4s
-	WORD $0x3d800c2b // str q11, [x1, #48]
+	WORD $0x3d800d8b // str q11, [x12, #48]
 	WORD $0x6ea93e73 // cmhs v19.4s, v19.4s, v9.4s
 	WORD $0x4e2c1e73 // and v19.16b, v19.16b, v12.16b
 	WORD $0x4eb31d4a // orr v10.16b, v10.16b, v19.16b
 	WORD $0x4ea71cf3 // mov v19.16b, v7.16b
 	WORD $0x6eac1d73 // bit v19.16b, v11.16b, v12.16b
 	WORD $0x4e33f508 // fmax v8.4s, v8.4s, v19.4s
-	ADD $64, R1
-	ADD $16, R3
-	CMP R4, R3
+	ADD $64, R12
+	ADD $16, R10
+	CMP R7, R10
 	BLT largest
 	WORD $0x6eb0a94a // umaxv s10, v10.4s
 	WORD $0x6e30f908 // fmaxv s8, v8.4s
-	FMOVS F10, bad+40(FP)
-	FMOVS F8, maximum+32(FP)
+	FMOVS F10, R8
+	MOVWU (R4), R6
+	ORR R6, R8
+	MOVW R8, (R4)
+	FMOVS F8, (R2)
 	WORD $0x4e040508 // dup v8.4s, v8.s[0]
-	MOVD $0xc1d80000, R1
-	WORD $0x4e040c35 // dup v21.4s, w1
-	MOVD $0x42b00000, R1
-	WORD $0x4e040c36 // dup v22.4s, w1
-	MOVD $0x3fb8aa3b, R1
-	WORD $0x4e040c37 // dup v23.4s, w1
-	MOVD $0x3f317200, R1
-	WORD $0x4e040c38 // dup v24.4s, w1
-	MOVD $0x35bfbe8e, R1
-	WORD $0x4e040c39 // dup v25.4s, w1
-	MOVD $0x3f800000, R1
-	WORD $0x4e040c3a // dup v26.4s, w1
-	MOVD $0x3ab511e8, R1
-	WORD $0x4e040c3b // dup v27.4s, w1
-	MOVD $0x3c091d10, R1
-	WORD $0x4e040c3c // dup v28.4s, w1
-	MOVD $0x3d2aac79, R1
-	WORD $0x4e040c3d // dup v29.4s, w1
-	MOVD $0x3e2aaa49, R1
-	WORD $0x4e040c3e // dup v30.4s, w1
-	MOVD $0x3efffffe, R1
-	WORD $0x4e040c3f // dup v31.4s, w1
+	MOVD $0xc1d80000, R12
+	WORD $0x4e040d95 // dup v21.4s, w12
+	MOVD $0x42b00000, R12
+	WORD $0x4e040d96 // dup v22.4s, w12
+	MOVD $0x3fb8aa3b, R12
+	WORD $0x4e040d97 // dup v23.4s, w12
+	MOVD $0x3f317200, R12
+	WORD $0x4e040d98 // dup v24.4s, w12
+	MOVD $0x35bfbe8e, R12
+	WORD $0x4e040d99 // dup v25.4s, w12
+	MOVD $0x3f800000, R12
+	WORD $0x4e040d9a // dup v26.4s, w12
+	MOVD $0x3ab511e8, R12
+	WORD $0x4e040d9b // dup v27.4s, w12
+	MOVD $0x3c091d10, R12
+	WORD $0x4e040d9c // dup v28.4s, w12
+	MOVD $0x3d2aac79, R12
+	WORD $0x4e040d9d // dup v29.4s, w12
+	MOVD $0x3e2aaa49, R12
+	WORD $0x4e040d9e // dup v30.4s, w12
+	MOVD $0x3efffffe, R12
+	WORD $0x4e040d9f // dup v31.4s, w12
 	WORD $0x4f000400 // movi v0.4s, #0
 	WORD $0x4f00040e // movi v14.4s, #0
 	WORD $0x4f00040d // movi v13.4s, #0
 	WORD $0x4f000410 // movi v16.4s, #0
-	MOVD R2, R3
-	MOVD R0, R1
+	MOVD R9, R10
+	MOVD R11, R12
 	WORD $0x4ea21c43 // mov v3.16b, v2.16b
 exponentials:
-	WORD $0x3dc0002f // ldr q15, [x1]
+	WORD $0x3dc0018f // ldr q15, [x12]
 	WORD $0x4ebb1f73 // mov v19.16b, v27.16b
 	WORD $0x4ebc1f8b // mov v11.16b, v28.16b
 	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
@@ -1647,9 +1972,9 @@ exponentials:
 	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
 	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3d80002f // str q15, [x1]
+	WORD $0x3d80018f // str q15, [x12]
 	WORD $0x4e2fd400 // fadd v0.4s, v0.4s, v15.4s
-	WORD $0x3dc0042f // ldr q15, [x1, #16]
+	WORD $0x3dc0058f // ldr q15, [x12, #16]
 	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
 	WORD $0x6e35e5ec // fcmge v12.4s, v15.4s, v21.4s
 	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
@@ -1677,9 +2002,9 @@ exponentials:
 	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
 	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3d80042f // str q15, [x1, #16]
+	WORD $0x3d80058f // str q15, [x12, #16]
 	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
-	WORD $0x3dc0082f // ldr q15, [x1, #32]
+	WORD $0x3dc0098f // ldr q15, [x12, #32]
 	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
 	WORD $0x6e35e5e9 // fcmge v9.4s, v15.4s, v21.4s
 	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
@@ -1705,9 +2030,9 @@ exponentials:
 	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
 	WORD $0x6ea33432 // cmhi v18.4s, v1.4s, v3.4s
 	WORD $0x4ea48463 // add v3.4s, v3.4s, v4.4s
-	WORD $0x3d80082f // str q15, [x1, #32]
+	WORD $0x3d80098f // str q15, [x12, #32]
 	WORD $0x4e2fd5ad // fadd v13.4s, v13.4s, v15.4s
-	WORD $0x3dc00c2f // ldr q15, [x1, #48]
+	WORD $0x3dc00d8f // ldr q15, [x12, #48]
 	WORD $0x4ea8d5ef // fsub v15.4s, v15.4s, v8.4s
 	WORD $0x6e35e5f3 // fcmge v19.4s, v15.4s, v21.4s
 	WORD $0x4eb6f5ef // fmin v15.4s, v15.4s, v22.4s
@@ -1732,10 +2057,10 @@ exponentials:
 	WORD $0x4e331def // and v15.16b, v15.16b, v19.16b
 	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
 	WORD $0x4e2fd610 // fadd v16.4s, v16.4s, v15.4s
-	WORD $0x3d800c2f // str q15, [x1, #48]
-	ADD $64, R1
-	ADD $16, R3
-	CMP R4, R3
+	WORD $0x3d800d8f // str q15, [x12, #48]
+	ADD $64, R12
+	ADD $16, R10
+	CMP R7, R10
 	BLT exponentials
 	WORD $0x4e2dd400 // fadd v0.4s, v0.4s, v13.4s
 	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
@@ -1743,7 +2068,370 @@ exponentials:
 	WORD $0x6e00400e // ext v14.16b, v0.16b, v0.16b, #8
 	WORD $0x4e2ed400 // fadd v0.4s, v0.4s, v14.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
-	FMOVS F0, sum+36(FP)
+	FMOVS F0, (R3)
+next:
+	MOVD $1088, R8
+	ADD R8, R0
+	ADD $8, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	SUB $1, R5
+	CBNZ R5, query
+	RET
+empty:
+	MOVD $0xff7fffff, R8
+	MOVW R8, (R2)
+	MOVD $0, R8
+	MOVW R8, (R3)
+	B next
+	RET
+
+// Requires: ASIMD
+TEXT ·foldScales_neon(SB), NOSPLIT, $0-56
+	MOVD x+0(FP), R0
+	MOVD xSums+8(FP), R1
+	MOVD y+16(FP), R2
+	MOVD ySums+24(FP), R3
+	MOVD a+32(FP), R4
+	MOVD b+40(FP), R5
+	MOVD n+48(FP), R6
+	MOVD $0xc1d80000, R7
+	WORD $0x4e040ce0 // dup v0.4s, w7
+	MOVD $0x42b00000, R7
+	WORD $0x4e040ce1 // dup v1.4s, w7
+	MOVD $0x3fb8aa3b, R7
+	WORD $0x4e040ce2 // dup v2.4s, w7
+	MOVD $0x3f317200, R7
+	WORD $0x4e040ce3 // dup v3.4s, w7
+	MOVD $0x35bfbe8e, R7
+	WORD $0x4e040ce4 // dup v4.4s, w7
+	MOVD $0x3f800000, R7
+	WORD $0x4e040ce5 // dup v5.4s, w7
+	MOVD $0x3ab511e8, R7
+	WORD $0x4e040ce6 // dup v6.4s, w7
+	MOVD $0x3c091d10, R7
+	WORD $0x4e040ce7 // dup v7.4s, w7
+	MOVD $0x3d2aac79, R7
+	WORD $0x4e040ce8 // dup v8.4s, w7
+	MOVD $0x3e2aaa49, R7
+	WORD $0x4e040ce9 // dup v9.4s, w7
+	MOVD $0x3efffffe, R7
+	WORD $0x4e040cea // dup v10.4s, w7
+vector:
+	WORD $0x3dc0000b // ldr q11, [x0]
+	WORD $0x3dc0004c // ldr q12, [x2]
+	WORD $0x4ea61cd0 // mov v16.16b, v6.16b
+	WORD $0x4ea71cf1 // mov v17.16b, v7.16b
+	WORD $0x4ea61cd4 // mov v20.16b, v6.16b
+	WORD $0x4e2cf56d // fmax v13.4s, v11.4s, v12.4s
+	WORD $0x4ea71cf5 // mov v21.16b, v7.16b
+	WORD $0x4ea61cdd // mov v29.16b, v6.16b
+	WORD $0x4eadd56b // fsub v11.4s, v11.4s, v13.4s
+	WORD $0x4eadd58c // fsub v12.4s, v12.4s, v13.4s
+	WORD $0x3d80000d // str q13, [x0]
+	WORD $0x4ea71cfe // mov v30.16b, v7.16b
+	WORD $0x6e20e56e // fcmge v14.4s, v11.4s, v0.4s
+	WORD $0x4ea1f56b // fmin v11.4s, v11.4s, v1.4s
+	WORD $0x6e20e592 // fcmge v18.4s, v12.4s, v0.4s
+	WORD $0x4ea1f58c // fmin v12.4s, v12.4s, v1.4s
+	WORD $0x6e22dd6f // fmul v15.4s, v11.4s, v2.4s
+	WORD $0x4ea61ccd // mov v13.16b, v6.16b
+	WORD $0x6e22dd93 // fmul v19.4s, v12.4s, v2.4s
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4e218a73 // frintn v19.4s, v19.4s
+	WORD $0x4ea3cdeb // fmls v11.4s, v15.4s, v3.4s
+	WORD $0x4ea3ce6c // fmls v12.4s, v19.4s, v3.4s
+	WORD $0x4ea4cdeb // fmls v11.4s, v15.4s, v4.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4ea4ce6c // fmls v12.4s, v19.4s, v4.4s
+	WORD $0x4e21aa73 // fcvtns v19.4s, v19.4s
+	WORD $0x4e2bce11 // fmla v17.4s, v16.4s, v11.4s
+	WORD $0x4ea81d10 // mov v16.16b, v8.16b
+	WORD $0x4e2cce95 // fmla v21.4s, v20.4s, v12.4s
+	WORD $0x4ea81d14 // mov v20.16b, v8.16b
+	WORD $0x4e2bce30 // fmla v16.4s, v17.4s, v11.4s
+	WORD $0x4ea91d31 // mov v17.16b, v9.16b
+	WORD $0x4e2cceb4 // fmla v20.4s, v21.4s, v12.4s
+	WORD $0x4ea91d35 // mov v21.16b, v9.16b
+	WORD $0x4e2bce11 // fmla v17.4s, v16.4s, v11.4s
+	WORD $0x4eaa1d50 // mov v16.16b, v10.16b
+	WORD $0x4e2cce95 // fmla v21.4s, v20.4s, v12.4s
+	WORD $0x4eaa1d54 // mov v20.16b, v10.16b
+	WORD $0x4e2bce30 // fmla v16.4s, v17.4s, v11.4s
+	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
+	WORD $0x4e2cceb4 // fmla v20.4s, v21.4s, v12.4s
+	WORD $0x4ea51cb5 // mov v21.16b, v5.16b
+	WORD $0x4e2bce11 // fmla v17.4s, v16.4s, v11.4s
+	WORD $0x4ea51cb0 // mov v16.16b, v5.16b
+	WORD $0x4e2cce95 // fmla v21.4s, v20.4s, v12.4s
+	WORD $0x4ea51cb4 // mov v20.16b, v5.16b
+	WORD $0x4e2bce30 // fmla v16.4s, v17.4s, v11.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4e2cceb4 // fmla v20.4s, v21.4s, v12.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4eaf860b // add v11.4s, v16.4s, v15.4s
+	WORD $0x4ea61ccf // mov v15.16b, v6.16b
+	WORD $0x4eb3868c // add v12.4s, v20.4s, v19.4s
+	WORD $0x4e2e1d6b // and v11.16b, v11.16b, v14.16b
+	WORD $0x4ea71cf0 // mov v16.16b, v7.16b
+	WORD $0x4e321d8c // and v12.16b, v12.16b, v18.16b
+	WORD $0x3d80008b // str q11, [x4]
+	WORD $0x3d8000ac // str q12, [x5]
+	WORD $0x3dc00036 // ldr q22, [x1]
+	WORD $0x3dc00077 // ldr q23, [x3]
+	WORD $0x6e2bded6 // fmul v22.4s, v22.4s, v11.4s
+	WORD $0x4e2ccef6 // fmla v22.4s, v23.4s, v12.4s
+	WORD $0x3d800036 // str q22, [x1]
+	WORD $0x3dc00418 // ldr q24, [x0, #16]
+	WORD $0x3dc00459 // ldr q25, [x2, #16]
+	WORD $0x4ea71cf6 // mov v22.16b, v7.16b
+	WORD $0x4e39f71a // fmax v26.4s, v24.4s, v25.4s
+	WORD $0x4ebad718 // fsub v24.4s, v24.4s, v26.4s
+	WORD $0x4ebad739 // fsub v25.4s, v25.4s, v26.4s
+	WORD $0x3d80041a // str q26, [x0, #16]
+	WORD $0x4ea61cda // mov v26.16b, v6.16b
+	WORD $0x6e20e71b // fcmge v27.4s, v24.4s, v0.4s
+	WORD $0x4ea1f718 // fmin v24.4s, v24.4s, v1.4s
+	WORD $0x6e20e73f // fcmge v31.4s, v25.4s, v0.4s
+	WORD $0x4ea1f739 // fmin v25.4s, v25.4s, v1.4s
+	WORD $0x6e22df1c // fmul v28.4s, v24.4s, v2.4s
+	WORD $0x6e22df2e // fmul v14.4s, v25.4s, v2.4s
+	WORD $0x4e218b9c // frintn v28.4s, v28.4s
+	WORD $0x4e2189ce // frintn v14.4s, v14.4s
+	WORD $0x4ea3cf98 // fmls v24.4s, v28.4s, v3.4s
+	WORD $0x4ea3cdd9 // fmls v25.4s, v14.4s, v3.4s
+	WORD $0x4ea4cf98 // fmls v24.4s, v28.4s, v4.4s
+	WORD $0x4e21ab9c // fcvtns v28.4s, v28.4s
+	WORD $0x4ea4cdd9 // fmls v25.4s, v14.4s, v4.4s
+	WORD $0x4e21a9ce // fcvtns v14.4s, v14.4s
+	WORD $0x4e38cfbe // fmla v30.4s, v29.4s, v24.4s
+	WORD $0x4ea81d1d // mov v29.16b, v8.16b
+	WORD $0x4e39cdf0 // fmla v16.4s, v15.4s, v25.4s
+	WORD $0x4ea81d0f // mov v15.16b, v8.16b
+	WORD $0x4e38cfdd // fmla v29.4s, v30.4s, v24.4s
+	WORD $0x4ea91d3e // mov v30.16b, v9.16b
+	WORD $0x4e39ce0f // fmla v15.4s, v16.4s, v25.4s
+	WORD $0x4ea91d30 // mov v16.16b, v9.16b
+	WORD $0x4e38cfbe // fmla v30.4s, v29.4s, v24.4s
+	WORD $0x4eaa1d5d // mov v29.16b, v10.16b
+	WORD $0x4e39cdf0 // fmla v16.4s, v15.4s, v25.4s
+	WORD $0x4eaa1d4f // mov v15.16b, v10.16b
+	WORD $0x4e38cfdd // fmla v29.4s, v30.4s, v24.4s
+	WORD $0x4ea51cbe // mov v30.16b, v5.16b
+	WORD $0x4e39ce0f // fmla v15.4s, v16.4s, v25.4s
+	WORD $0x4ea51cb0 // mov v16.16b, v5.16b
+	WORD $0x4e38cfbe // fmla v30.4s, v29.4s, v24.4s
+	WORD $0x4ea51cbd // mov v29.16b, v5.16b
+	WORD $0x4e39cdf0 // fmla v16.4s, v15.4s, v25.4s
+	WORD $0x4ea51caf // mov v15.16b, v5.16b
+	WORD $0x4e38cfdd // fmla v29.4s, v30.4s, v24.4s
+	WORD $0x4f37579c // shl v28.4s, v28.4s, #23
+	WORD $0x4e39ce0f // fmla v15.4s, v16.4s, v25.4s
+	WORD $0x4f3755ce // shl v14.4s, v14.4s, #23
+	WORD $0x4ebc87b8 // add v24.4s, v29.4s, v28.4s
+	WORD $0x4ea61cdc // mov v28.16b, v6.16b
+	WORD $0x4eae85f9 // add v25.4s, v15.4s, v14.4s
+	WORD $0x4e3b1f18 // and v24.16b, v24.16b, v27.16b
+	WORD $0x4ea71cfd // mov v29.16b, v7.16b
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x3d800498 // str q24, [x4, #16]
+	WORD $0x3d8004b9 // str q25, [x5, #16]
+	WORD $0x3dc00431 // ldr q17, [x1, #16]
+	WORD $0x3dc00472 // ldr q18, [x3, #16]
+	WORD $0x6e38de31 // fmul v17.4s, v17.4s, v24.4s
+	WORD $0x4e39ce51 // fmla v17.4s, v18.4s, v25.4s
+	WORD $0x3d800431 // str q17, [x1, #16]
+	WORD $0x3dc00813 // ldr q19, [x0, #32]
+	WORD $0x3dc00854 // ldr q20, [x2, #32]
+	WORD $0x4ea71cf1 // mov v17.16b, v7.16b
+	WORD $0x4e34f675 // fmax v21.4s, v19.4s, v20.4s
+	WORD $0x4eb5d673 // fsub v19.4s, v19.4s, v21.4s
+	WORD $0x4eb5d694 // fsub v20.4s, v20.4s, v21.4s
+	WORD $0x3d800815 // str q21, [x0, #32]
+	WORD $0x6e20e66b // fcmge v11.4s, v19.4s, v0.4s
+	WORD $0x4ea1f673 // fmin v19.4s, v19.4s, v1.4s
+	WORD $0x6e20e697 // fcmge v23.4s, v20.4s, v0.4s
+	WORD $0x4ea1f694 // fmin v20.4s, v20.4s, v1.4s
+	WORD $0x6e22de6c // fmul v12.4s, v19.4s, v2.4s
+	WORD $0x6e22de9b // fmul v27.4s, v20.4s, v2.4s
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4e218b7b // frintn v27.4s, v27.4s
+	WORD $0x4ea3cd93 // fmls v19.4s, v12.4s, v3.4s
+	WORD $0x4ea3cf74 // fmls v20.4s, v27.4s, v3.4s
+	WORD $0x4ea4cd93 // fmls v19.4s, v12.4s, v4.4s
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4ea4cf74 // fmls v20.4s, v27.4s, v4.4s
+	WORD $0x4e21ab7b // fcvtns v27.4s, v27.4s
+	WORD $0x4e33cdb6 // fmla v22.4s, v13.4s, v19.4s
+	WORD $0x4ea81d0d // mov v13.16b, v8.16b
+	WORD $0x4e34cf9d // fmla v29.4s, v28.4s, v20.4s
+	WORD $0x4ea81d1c // mov v28.16b, v8.16b
+	WORD $0x4e33cecd // fmla v13.4s, v22.4s, v19.4s
+	WORD $0x4ea91d36 // mov v22.16b, v9.16b
+	WORD $0x4e34cfbc // fmla v28.4s, v29.4s, v20.4s
+	WORD $0x4ea91d3d // mov v29.16b, v9.16b
+	WORD $0x4e33cdb6 // fmla v22.4s, v13.4s, v19.4s
+	WORD $0x4eaa1d4d // mov v13.16b, v10.16b
+	WORD $0x4e34cf9d // fmla v29.4s, v28.4s, v20.4s
+	WORD $0x4eaa1d5c // mov v28.16b, v10.16b
+	WORD $0x4e33cecd // fmla v13.4s, v22.4s, v19.4s
+	WORD $0x4ea51cb6 // mov v22.16b, v5.16b
+	WORD $0x4e34cfbc // fmla v28.4s, v29.4s, v20.4s
+	WORD $0x4ea51cbd // mov v29.16b, v5.16b
+	WORD $0x4e33cdb6 // fmla v22.4s, v13.4s, v19.4s
+	WORD $0x4ea51cad // mov v13.16b, v5.16b
+	WORD $0x4e34cf9d // fmla v29.4s, v28.4s, v20.4s
+	WORD $0x4ea51cbc // mov v28.16b, v5.16b
+	WORD $0x4e33cecd // fmla v13.4s, v22.4s, v19.4s
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x4e34cfbc // fmla v28.4s, v29.4s, v20.4s
+	WORD $0x4f37577b // shl v27.4s, v27.4s, #23
+	WORD $0x4eac85b3 // add v19.4s, v13.4s, v12.4s
+	WORD $0x4ea61ccc // mov v12.16b, v6.16b
+	WORD $0x4ebb8794 // add v20.4s, v28.4s, v27.4s
+	WORD $0x4e2b1e73 // and v19.16b, v19.16b, v11.16b
+	WORD $0x4ea71ced // mov v13.16b, v7.16b
+	WORD $0x4e371e94 // and v20.16b, v20.16b, v23.16b
+	WORD $0x3d800893 // str q19, [x4, #32]
+	WORD $0x3d8008b4 // str q20, [x5, #32]
+	WORD $0x3dc0083e // ldr q30, [x1, #32]
+	WORD $0x3dc0087f // ldr q31, [x3, #32]
+	WORD $0x6e33dfde // fmul v30.4s, v30.4s, v19.4s
+	WORD $0x4e34cffe // fmla v30.4s, v31.4s, v20.4s
+	WORD $0x3d80083e // str q30, [x1, #32]
+	WORD $0x3dc00c0e // ldr q14, [x0, #48]
+	WORD $0x3dc00c4f // ldr q15, [x2, #48]
+	WORD $0x4e2ff5d0 // fmax v16.4s, v14.4s, v15.4s
+	WORD $0x4eb0d5ce // fsub v14.4s, v14.4s, v16.4s
+	WORD $0x4eb0d5ef // fsub v15.4s, v15.4s, v16.4s
+	WORD $0x3d800c10 // str q16, [x0, #48]
+	WORD $0x6e20e5d8 // fcmge v24.4s, v14.4s, v0.4s
+	WORD $0x4ea1f5ce // fmin v14.4s, v14.4s, v1.4s
+	WORD $0x6e20e5f2 // fcmge v18.4s, v15.4s, v0.4s
+	WORD $0x4ea1f5ef // fmin v15.4s, v15.4s, v1.4s
+	WORD $0x6e22ddd9 // fmul v25.4s, v14.4s, v2.4s
+	WORD $0x6e22ddeb // fmul v11.4s, v15.4s, v2.4s
+	WORD $0x4e218b39 // frintn v25.4s, v25.4s
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4ea3cf2e // fmls v14.4s, v25.4s, v3.4s
+	WORD $0x4ea3cd6f // fmls v15.4s, v11.4s, v3.4s
+	WORD $0x4ea4cf2e // fmls v14.4s, v25.4s, v4.4s
+	WORD $0x4e21ab39 // fcvtns v25.4s, v25.4s
+	WORD $0x4ea4cd6f // fmls v15.4s, v11.4s, v4.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4e2ecf51 // fmla v17.4s, v26.4s, v14.4s
+	WORD $0x4ea81d1a // mov v26.16b, v8.16b
+	WORD $0x4e2fcd8d // fmla v13.4s, v12.4s, v15.4s
+	WORD $0x4ea81d0c // mov v12.16b, v8.16b
+	WORD $0x4e2ece3a // fmla v26.4s, v17.4s, v14.4s
+	WORD $0x4ea91d31 // mov v17.16b, v9.16b
+	WORD $0x4e2fcdac // fmla v12.4s, v13.4s, v15.4s
+	WORD $0x4ea91d2d // mov v13.16b, v9.16b
+	WORD $0x4e2ecf51 // fmla v17.4s, v26.4s, v14.4s
+	WORD $0x4eaa1d5a // mov v26.16b, v10.16b
+	WORD $0x4e2fcd8d // fmla v13.4s, v12.4s, v15.4s
+	WORD $0x4eaa1d4c // mov v12.16b, v10.16b
+	WORD $0x4e2ece3a // fmla v26.4s, v17.4s, v14.4s
+	WORD $0x4ea51cb1 // mov v17.16b, v5.16b
+	WORD $0x4e2fcdac // fmla v12.4s, v13.4s, v15.4s
+	WORD $0x4ea51cad // mov v13.16b, v5.16b
+	WORD $0x4e2ecf51 // fmla v17.4s, v26.4s, v14.4s
+	WORD $0x4ea51cba // mov v26.16b, v5.16b
+	WORD $0x4e2fcd8d // fmla v13.4s, v12.4s, v15.4s
+	WORD $0x4ea51cac // mov v12.16b, v5.16b
+	WORD $0x4e2ece3a // fmla v26.4s, v17.4s, v14.4s
+	WORD $0x4f375739 // shl v25.4s, v25.4s, #23
+	WORD $0x4e2fcdac // fmla v12.4s, v13.4s, v15.4s
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x4eb9874e // add v14.4s, v26.4s, v25.4s
+	WORD $0x4eab858f // add v15.4s, v12.4s, v11.4s
+	WORD $0x4e381dce // and v14.16b, v14.16b, v24.16b
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x3d800c8e // str q14, [x4, #48]
+	WORD $0x3d800caf // str q15, [x5, #48]
+	WORD $0x3dc00c36 // ldr q22, [x1, #48]
+	WORD $0x3dc00c77 // ldr q23, [x3, #48]
+	WORD $0x6e2eded6 // fmul v22.4s, v22.4s, v14.4s
+	WORD $0x4e2fcef6 // fmla v22.4s, v23.4s, v15.4s
+	WORD $0x3d800c36 // str q22, [x1, #48]
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	ADD $64, R3
+	ADD $64, R4
+	ADD $64, R5
+	SUB $16, R6
+	CBNZ R6, vector
+	RET
+
+// Requires: ASIMD
+TEXT ·fold_neon(SB), NOSPLIT, $0-48
+	MOVD out+0(FP), R0
+	MOVD o+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD b+24(FP), R3
+	MOVD n+32(FP), R4
+	MOVD dim+40(FP), R5
+	MOVD $0x2b800000, R6
+	WORD $0x4e040cc2 // dup v2.4s, w6
+row:
+	WORD $0xbd400040 // ldr s0, [x2]
+	WORD $0xbd400061 // ldr s1, [x3]
+	MOVD R5, R6
+vector:
+	WORD $0x3dc00024 // ldr q4, [x1]
+	WORD $0x3dc00003 // ldr q3, [x0]
+	WORD $0x4ea0f885 // fabs v5.4s, v4.4s
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	WORD $0x6ea23ca5 // cmhs v5.4s, v5.4s, v2.4s
+	WORD $0x4e251c84 // and v4.16b, v4.16b, v5.16b
+	WORD $0x4f811083 // fmla v3.4s, v4.4s, v1.s[0]
+	WORD $0x4ea0f866 // fabs v6.4s, v3.4s
+	WORD $0x6ea23cc6 // cmhs v6.4s, v6.4s, v2.4s
+	WORD $0x4e261c63 // and v3.16b, v3.16b, v6.16b
+	WORD $0x3d800003 // str q3, [x0]
+	WORD $0x3dc00428 // ldr q8, [x1, #16]
+	WORD $0x3dc00407 // ldr q7, [x0, #16]
+	WORD $0x4ea0f909 // fabs v9.4s, v8.4s
+	WORD $0x4f8090e7 // fmul v7.4s, v7.4s, v0.s[0]
+	WORD $0x6ea23d29 // cmhs v9.4s, v9.4s, v2.4s
+	WORD $0x4e291d08 // and v8.16b, v8.16b, v9.16b
+	WORD $0x4f811107 // fmla v7.4s, v8.4s, v1.s[0]
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea23d4a // cmhs v10.4s, v10.4s, v2.4s
+	WORD $0x4e2a1ce7 // and v7.16b, v7.16b, v10.16b
+	WORD $0x3d800407 // str q7, [x0, #16]
+	WORD $0x3dc0082c // ldr q12, [x1, #32]
+	WORD $0x3dc0080b // ldr q11, [x0, #32]
+	WORD $0x4ea0f98d // fabs v13.4s, v12.4s
+	WORD $0x4f80916b // fmul v11.4s, v11.4s, v0.s[0]
+	WORD $0x6ea23dad // cmhs v13.4s, v13.4s, v2.4s
+	WORD $0x4e2d1d8c // and v12.16b, v12.16b, v13.16b
+	WORD $0x4f81118b // fmla v11.4s, v12.4s, v1.s[0]
+	WORD $0x4ea0f96e // fabs v14.4s, v11.4s
+	WORD $0x6ea23dce // cmhs v14.4s, v14.4s, v2.4s
+	WORD $0x4e2e1d6b // and v11.16b, v11.16b, v14.16b
+	WORD $0x3d80080b // str q11, [x0, #32]
+	WORD $0x3dc00c30 // ldr q16, [x1, #48]
+	WORD $0x3dc00c0f // ldr q15, [x0, #48]
+	WORD $0x4ea0fa11 // fabs v17.4s, v16.4s
+	WORD $0x4f8091ef // fmul v15.4s, v15.4s, v0.s[0]
+	WORD $0x6ea23e31 // cmhs v17.4s, v17.4s, v2.4s
+	WORD $0x4e311e10 // and v16.16b, v16.16b, v17.16b
+	WORD $0x4f81120f // fmla v15.4s, v16.4s, v1.s[0]
+	WORD $0x4ea0f9f2 // fabs v18.4s, v15.4s
+	WORD $0x6ea23e52 // cmhs v18.4s, v18.4s, v2.4s
+	WORD $0x4e321def // and v15.16b, v15.16b, v18.16b
+	WORD $0x3d800c0f // str q15, [x0, #48]
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R6
+	CBNZ R6, vector
+	ADD $4, R2
+	ADD $4, R3
+	SUB $1, R4
+	CBNZ R4, row
 	RET
 
 // Requires: ASIMD

@@ -38,14 +38,17 @@ type kernelSet struct {
 	squares func(x *float32, lanes *[16]float32, n int)
 	normMul func(dst, x, w *float32, r float32, n int)
 	toHalf  func(dst *uint16, x *float32, n int) (bad uint32)
-	fold    func(out, o *float32, a, b float32, n int)
 	divide  func(out, o *float32, sum float32, n int)
 
 	rotateHalves func(x, cos, sin *float32, n int) // pairs, a multiple of 16
 	rotatePairs  func(x, cos, sin *float32, n int) // pairs, a multiple of 8
 
-	soften func(s *float32, lo, hi int, scale float32) (maximum, sum float32, bad uint32)
-	attn   [2]attnKernels // by kernels.KVType
+	// soften takes n queries' scores, scoreStride apart, of the places lo..hi-1
+	// that their spans name. foldScales takes a multiple of 16 queries.
+	soften     func(s *float32, spans *[2]int32, maxima, sums *float32, bad *uint32, n int, scale float32)
+	foldScales func(x, xSums, y, ySums, a, b *float32, n int)
+	fold       func(out, o, a, b *float32, n, dim int)
+	attn       [2]attnKernels // by kernels.KVType
 }
 
 // Tiers lists the tiers that this build and machine have, the best first, the

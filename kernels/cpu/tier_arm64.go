@@ -46,6 +46,7 @@ func neonSet() *kernelSet {
 		normMul:      normMul_neon,
 		toHalf:       toHalf_neon,
 		fold:         fold_neon,
+		foldScales:   foldScales_neon,
 		divide:       divide_neon,
 		rotateHalves: rotateHalves_neon,
 		rotatePairs:  rotatePairs_neon,

@@ -12,7 +12,6 @@ func elementwise(i isa) {
 	add(i)
 	squares(i)
 	normMul(i)
-	fold(i)
 	divide(i)
 	floorRow(i)
 }
@@ -20,7 +19,7 @@ func elementwise(i isa) {
 func siluMul(i isa) {
 	i.text("siluMul", "func(dst, gate, up *float32, n int)", "dst = F(RN(SiLU(gate)*up)), n a multiple of 16; portable form: Device.siluRow.")
 	dst, gate, up, n := pointer("dst"), pointer("gate"), pointer("up"), pointer("n")
-	e, floor, sign := i.exponential(), i.floor(), i.constant(0x80000000)
+	e, floor, sign := i.exponential().limited(), i.floor(), i.constant(0x80000000)
 	i.overVectors(n, func() {
 		v, r := i.load(gate), i.vec()
 		if i.wide {
@@ -82,19 +81,6 @@ func normMul(i isa) {
 		floor(v)
 		VMOVUPS(v, Mem{Base: dst})
 	}, dst, x, w)
-}
-
-func fold(i isa) {
-	i.text("fold", "func(out, o *float32, a, b float32, n int)", "out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.")
-	out, o, n := pointer("out"), pointer("o"), pointer("n")
-	a, b, floor := i.argument("a"), i.argument("b"), i.floor()
-	i.overVectors(n, func() {
-		v := i.load(out)
-		VMULPS(a, v, v)
-		VFMADD231PS(Mem{Base: o}, b, v)
-		floor(v)
-		VMOVUPS(v, Mem{Base: out})
-	}, out, o)
 }
 
 func divide(i isa) {

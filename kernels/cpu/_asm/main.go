@@ -33,11 +33,11 @@ var parts = map[string]func(){
 		pause()
 		quantise512()
 		elementwise(avx512)
-		attention512()
+		attention(avx512)
 		rotate(avx512)
 		quantise2()
 		elementwise(avx2)
-		attention2()
+		attention(avx2)
 		rotate(avx2)
 	},
 }

@@ -6,7 +6,6 @@ func neonElementwise(a *arm) {
 	neonAdd(a)
 	neonSquares(a)
 	neonNormMul(a)
-	neonFold(a)
 	neonDivide(a)
 	neonFloor(a)
 }
@@ -113,19 +112,6 @@ func neonNormMul(a *arm) {
 		a.do(strQ(v, dst, at))
 		a.give(v, u)
 	}, dst, x, w)
-}
-
-func neonFold(a *arm) {
-	a.begin("fold_neon", "(out *float32, o *float32, a float32, b float32, n int)", "out = F(FMA(o, b, RN(out*a))), n a multiple of 16; portable form: Device.fold.")
-	out, o, n := a.load("out"), a.load("o"), a.load("n")
-	factor, weight, least := a.float("a"), a.float("b"), a.constant(tiny)
-	a.overVectors(n, func(at int) {
-		v, u := a.vec(), a.vec()
-		a.do(ldrQ(v, out, at), ldrQ(u, o, at), fmulLane(v, v, factor, 0), fmlaLane(v, u, weight, 0))
-		a.floor(v, least)
-		a.do(strQ(v, out, at))
-		a.give(v, u)
-	}, out, o)
 }
 
 func neonDivide(a *arm) {
