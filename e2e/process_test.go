@@ -323,6 +323,12 @@ func idle(t *testing.T, ds ...*daemon) {
 // be nil, is called once three tokens have come.
 func (d *daemon) ask(t *testing.T, model string, n int, after func()) (api.Reply, error) {
 	t.Helper()
+	return d.askLike(t, model, n, func(*api.GenerateRequest) {}, after)
+}
+
+// askLike is ask for a request that set has changed.
+func (d *daemon) askLike(t *testing.T, model string, n int, set func(*api.GenerateRequest), after func()) (api.Reply, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	tokens := make([]int32, 30)
@@ -330,9 +336,9 @@ func (d *daemon) ask(t *testing.T, model string, n int, after func()) (api.Reply
 		tokens[i] = int32(40 + i*7%200)
 	}
 	seen := 0
-	return d.Generate(ctx, api.GenerateRequest{
-		Model: model, Tokens: tokens, MaxTokens: n, Temperature: new(float64), IgnoreEOS: true, StateHash: true,
-	}, func(e api.Event) error {
+	q := api.GenerateRequest{Model: model, Tokens: tokens, MaxTokens: n, Temperature: new(float64), IgnoreEOS: true, StateHash: true}
+	set(&q)
+	return d.Generate(ctx, q, func(e api.Event) error {
 		if e.Progress != nil && e.Progress.Phase != "prefill" {
 			t.Log(d.name+":", e.Progress.Text)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
 )
 
@@ -58,8 +59,27 @@ type Piece struct {
 // Cut makes a head plan every model in these pieces from now on, with KV for
 // that many positions; the plans that it has are given back.
 func Cut(r api.Running, positions int, pieces []Piece) {
-	n := r.(*Node)
 	Retire(r)
+	Recut(r, positions, pieces)
+}
+
+// Lose ends every plan of a head as if a stage had gone that is well.
+func Lose(r api.Running, reason string) {
+	n := r.(*Node)
+	for _, a := range n.plans.list() {
+		a.mu.Lock()
+		if a.path != nil {
+			a.path.Lost(&weftv1.Lost{Peer: a.spec.Stages[0].Peer, Reason: reason})
+		}
+		a.mu.Unlock()
+	}
+}
+
+// Recut is Cut for the plans that are made from now on.
+func Recut(r api.Running, positions int, pieces []Piece) {
+	n := r.(*Node)
+	n.plans.mu.Lock()
+	defer n.plans.mu.Unlock()
 	n.plans.choose = func(s scheduler.Snapshot, m scheduler.Model) (scheduler.Plan, error) {
 		var p scheduler.Plan
 		first := 0

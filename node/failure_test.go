@@ -49,10 +49,17 @@ func longReply(model string) api.GenerateRequest {
 // gives what Generate gave and how long that took after then.
 func slowly(t *testing.T, ctx context.Context, r api.Running, q api.GenerateRequest, then func()) (api.Reply, time.Duration, error) {
 	t.Helper()
+	return slowlyWith(t, ctx, r, q, then, func(api.Event) {})
+}
+
+// slowlyWith is slowly that shows every event to see.
+func slowlyWith(t *testing.T, ctx context.Context, r api.Running, q api.GenerateRequest, then func(), see func(api.Event)) (api.Reply, time.Duration, error) {
+	t.Helper()
 	var once sync.Once
 	var at time.Time
 	seen := 0
 	rep, err := r.Node().Generate(ctx, q, func(e api.Event) error {
+		see(e)
 		if seen += len(e.Tokens); seen >= 3 {
 			once.Do(func() {
 				at = time.Now()
@@ -93,90 +100,46 @@ func kindOf(err error) api.Kind {
 	return ""
 }
 
-func TestALostStageIsNamedAndTheNextPromptUsesASpare(t *testing.T) {
-	all, head, m := split(t, 3)
-	want, err := generate(t, head, greedy(m, sequence(4, 20), 16))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, victim := range []int{0, len(want.Plan.Stages) - 1} {
-		if i > 0 {
-			break // one loss leaves no spare for another
-		}
-		name := want.Plan.Stages[victim].Name
-		_, took, err := slowly(t, t.Context(), head, longReply(m), func() {
-			if err := node.Crash(running(t, all, name)); err != nil {
-				t.Error(err)
-			}
-		})
-		if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+name) {
-			t.Fatalf("a crash of %s gives %v", name, err)
-		}
-		if took > 3*time.Second {
-			t.Errorf("the crash of %s was told after %v", name, took)
-		}
-		begin := time.Now()
-		got, err := generate(t, head, greedy(m, sequence(4, 20), 16))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(bytesIn(want), bytesIn(got)); diff != "" {
-			t.Errorf("after the loss (-before +after):\n%s", diff)
-		}
-		if d := time.Since(begin); d > 10*time.Second {
-			t.Errorf("the next prompt took %v", d)
-		}
-		t.Logf("told after %v, next reply after %v", took, time.Since(begin))
-	}
-	for _, r := range all {
-		if s, k := node.Leaks(r); s != 0 || k != 0 {
-			t.Errorf("%d sessions and %d blocks are left", s, k)
-		}
-	}
-}
-
-func TestWithoutASpareTheNextPromptSaysWhatIsMissing(t *testing.T) {
+func TestWithoutASpareTheReplyEndsAndSaysWhoWasLostAndWhatIsMissing(t *testing.T) {
 	all, head, m := split(t, 2)
 	first, err := generate(t, head, greedy(m, sequence(4, 20), 4))
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := first.Plan.Stages[1].Name
-	_, _, err = slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(running(t, all, name)) })
-	if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+name) {
+	name, left := first.Plan.Stages[1].Name, first.Plan.Stages[0].Name
+	_, took, err := slowly(t, t.Context(), head, longReply(m), func() { _ = node.Crash(running(t, all, name)) })
+	if kindOf(err) != api.KindStageLost {
 		t.Fatalf("a crash of %s gives %v", name, err)
 	}
-	begin := time.Now()
-	_, err = generate(t, head, greedy(m, sequence(4, 20), 4))
-	if kindOf(err) != api.KindNoCapacity {
-		t.Fatalf("the next prompt gives %v after %v", err, time.Since(begin))
+	if took > 20*time.Second {
+		t.Errorf("it was said after %v", took)
 	}
-	left := first.Plan.Stages[0].Name
-	for _, part := range []string{"missing", left + " has", "--memory"} {
+	for _, part := range []string{"node " + name, "missing", left + " has", "--memory"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)
 		}
 	}
-	if d := time.Since(begin); d > 10*time.Second {
-		t.Errorf("it was said after %v", d)
+	_, err = generate(t, head, greedy(m, sequence(4, 20), 4))
+	if kindOf(err) != api.KindNoCapacity || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("the next prompt gives %v", err)
 	}
 }
 
-func TestAStageThatIsClosedMidReplyIsNamed(t *testing.T) {
+func TestAReplyGoesOnWhenAStageIsClosed(t *testing.T) {
 	all, head, m := split(t, 3)
-	first, err := generate(t, head, greedy(m, sequence(4, 20), 4))
+	q := greedy(m, sequence(4, 20), 100)
+	want, err := generate(t, head, q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := first.Plan.Stages[1].Name
-	victim := running(t, all, name)
+	victim := running(t, all, want.Plan.Stages[1].Name)
 	closed := make(chan error, 1)
-	_, took, err := slowly(t, t.Context(), head, longReply(m), func() { go func() { closed <- victim.Close() }() })
-	if kindOf(err) != api.KindStageLost || !strings.Contains(err.Error(), "node "+name) {
-		t.Errorf("the end of %s gives %v", name, err)
+	got, _, err := slowly(t, t.Context(), head, q, func() { go func() { closed <- victim.Close() }() })
+	if err != nil {
+		t.Fatal(err)
 	}
-	if took > 3*time.Second {
-		t.Errorf("it was told after %v", took)
+	if diff := cmp.Diff(bytesIn(want), bytesIn(got)); diff != "" {
+		t.Errorf("(-undisturbed +here):\n%s", diff)
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)

@@ -50,28 +50,9 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	live := n.replies.begin(m.entry.Name, len(prompt), n.now())
 	defer live.end()
 	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: spec.Sampling.Seed, live: live}
-	rep, err := g.over(ctx, spec, begin)
-	var lost *api.Error
-	if !errors.As(err, &lost) || lost.Kind != api.KindStageLost || !g.first.IsZero() {
-		return rep, err
+	if g.a, err = n.plans.get(ctx, m, progress); err != nil {
+		return api.Reply{}, n.replyError(ctx, err)
 	}
-	// Nothing was said yet, and the node may have been gone for long: the
-	// model is planned anew before anybody hears of it.
-	if rep, err = g.over(ctx, spec, begin); err != nil {
-		e := *api.AsError(err)
-		e.Message += " (before that: " + lost.Message + ")"
-		return rep, &e
-	}
-	return rep, nil
-}
-
-// over drives the reply over the model's plan.
-func (g *generation) over(ctx context.Context, spec session.Spec, begin time.Time) (api.Reply, error) {
-	a, err := g.n.plans.get(ctx, g.m, func(p api.Progress) { _ = g.emit(api.Event{Progress: &p}) })
-	if err != nil {
-		return api.Reply{}, g.n.replyError(ctx, err)
-	}
-	g.a = a
 	spec.Chunk, spec.Credit = g.pieces()
 	return g.run(ctx, spec, begin)
 }
@@ -113,6 +94,7 @@ type generation struct {
 
 	text    *session.Text
 	started bool // the start was told
+	moved   bool // to another plan, after a loss
 	probs   []api.Token
 	first   time.Time
 }
@@ -128,12 +110,17 @@ func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time
 	}
 	spec.Tokens = g.tokens
 	spec.Progress = func(done, total int) {
-		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "prefill", Text: "reading the prompt", Done: int64(done), Total: int64(total), Unit: "tokens"}})
+		text := "reading the prompt"
+		if g.moved {
+			text = "reading again what was said so far"
+		}
+		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "prefill", Text: text, Done: int64(done), Total: int64(total), Unit: "tokens"}})
 	}
 	spec.Queued = func() {
 		g.live.wait()
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
 	}
+	spec.Failover = g.failover
 	if tune, ok := ctx.Value(tuneKey{}).(func(*session.Spec)); ok {
 		tune(&spec)
 	}
@@ -199,7 +186,7 @@ func (g *generation) reply(out session.Outcome, begin, ready time.Time) api.Repl
 	rep := api.Reply{
 		Model: g.m.entry.Name, PromptTokens: g.prompt, Tokens: out.Tokens, Text: g.text.String(), Seed: g.seed, Cached: out.Held,
 		Plan:      api.ReplyPlan{Generation: g.a.spec.GetId().GetGeneration(), Stages: g.n.stages(g.a)},
-		StateHash: hex.EncodeToString(out.Hash), Logprobs: g.probs,
+		StateHash: hex.EncodeToString(out.Hash), Logprobs: g.probs, Failovers: out.Failovers,
 	}
 	if rep.Tokens == nil {
 		rep.Tokens = []int32{}
@@ -233,6 +220,10 @@ func (g *generation) measured(out session.Outcome, end, ready time.Time) {
 	}
 	g.a.mu.Lock()
 	defer g.a.mu.Unlock()
+	g.n.generated.Add(int64(len(out.Tokens)))
+	if out.Failovers > 0 {
+		return // times of more than one plan
+	}
 	g.a.ttft.add(millis(g.first.Sub(ready)))
 	if n := len(out.Tokens); n > 4 {
 		g.a.tpot.add(millis(end.Sub(g.first)) / float64(n-1))
@@ -291,10 +282,9 @@ func (n *Node) lostOrRefused(ctx context.Context, a *active, err error) error {
 	var lost *session.LostError
 	var refused *session.RefusedError
 	switch {
-	case errors.As(err, &lost):
-		n.suspects.report(lost.Peer, time.Now())
+	case errors.As(err, &lost): // of one plan after the other
 		n.background(func() { n.plans.drop(a) })
-		return &api.Error{Kind: api.KindStageLost, Node: lost.Peer, Message: fmt.Sprintf("node %s, which computed a part of %s, was lost during the reply: %s; ask again, and the model is planned anew", n.nodeName(lost.Peer), a.model.entry.Name, lost.Reason)}
+		return &api.Error{Kind: api.KindStageLost, Node: lost.Peer, Message: fmt.Sprintf("node %s, which computed a part of %s, was lost during the reply, and so were the plans that followed: %v; ask again when the nodes are steady", n.stageName(a, lost.Peer), a.model.entry.Name, err)}
 	case errors.As(err, &refused) && refused.Busy:
 		return &api.Error{Kind: api.KindBusy, Node: refused.Peer, Message: fmt.Sprintf("node %s is full with other replies: %s; try again later, or ask with a smaller max_tokens", n.nodeName(refused.Peer), refused.Cause)}
 	case errors.As(err, &refused):

@@ -131,8 +131,11 @@ func stageRange(st *weftv1.StageSpec) model.Range {
 
 // plan makes a plan of a snapshot.
 func (p *planner) plan(s scheduler.Snapshot, m *opened) (scheduler.Plan, error) {
-	if p.choose != nil {
-		return p.choose(s, shape(m))
+	p.mu.Lock()
+	choose := p.choose
+	p.mu.Unlock()
+	if choose != nil {
+		return choose(s, shape(m))
 	}
 	return scheduler.Make(s, shape(m))
 }

@@ -323,8 +323,12 @@ func (n *Node) Ask(ctx context.Context, to string, req *weftv1.PlanRequest, prog
 	if n.mesh == nil {
 		return nil, errors.New("this node runs alone")
 	}
+	asked := time.Now()
 	r, err := n.mesh.ask(ctx, to, req, progress)
-	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case err == nil:
+		n.suspects.clear(to, asked)
+	case !errors.Is(ctx.Err(), context.Canceled):
 		n.suspects.mark(to, time.Now())
 	}
 	return r, err

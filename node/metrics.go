@@ -30,6 +30,7 @@ func (n *Node) figures() []gauge {
 		{name: "weft_peers", help: "Other live nodes of the mesh.", kind: prometheus.GaugeValue, value: float64(len(n.members()))},
 		{name: "weft_replies", help: "Replies that this node heads now.", kind: prometheus.GaugeValue, value: float64(n.sessions.Load())},
 		{name: "weft_generated_tokens_total", help: "Tokens generated for replies of this head.", kind: prometheus.CounterValue, value: float64(n.generated.Load())},
+		{name: "weft_failovers_total", help: "Times that replies of this head went on under another plan after a loss.", kind: prometheus.CounterValue, value: float64(n.failovers.Load())},
 		{name: "weft_memory_offered_bytes", help: "Memory that stages may take.", kind: prometheus.GaugeValue, value: float64(w.OfferedBytes)},
 		{name: "weft_memory_reserved_bytes", help: "Memory that stages have reserved.", kind: prometheus.GaugeValue, value: float64(w.ReservedBytes)},
 		{name: "weft_resident_bytes", help: "Resident memory of this process.", kind: prometheus.GaugeValue, value: float64(machine.Resident())},

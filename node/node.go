@@ -59,6 +59,7 @@ type Node struct {
 
 	sessions  atomic.Int64 // replies of this head
 	generated atomic.Int64 // tokens of this head
+	failovers atomic.Int64 // replies of this head that went on under another plan
 	replies   replies
 	stopOnce  sync.Once
 	stopErr   error
@@ -103,7 +104,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
 	load := &loader{lib: n.lib, store: n.store, device: n.device}
-	n.suspects.connected = n.connected
+	n.suspects.answers = n.answers
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
 	if !n.cfg.Solo {

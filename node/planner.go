@@ -82,8 +82,6 @@ type planner struct {
 	log      *slog.Logger
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
-	// choose makes a plan of a snapshot: nil for scheduler.Make.
-	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 
 	ctx context.Context // ends with the node
 	wg  sync.WaitGroup
@@ -96,6 +94,8 @@ type planner struct {
 	generation uint64
 	dropped    time.Time // when a plan was given back last
 	closed     bool
+	// choose makes a plan of a snapshot: nil for scheduler.Make.
+	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 }
 
 // settleTime is how long records may still count what a plan had after it was
@@ -300,7 +300,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 			err = api.Errorf(api.KindNoCapacity, "%w", err)
 			made := !(cleared && p.settling()) && p.makeRoom(a)
 			cleared = cleared || made
-			if !made && !p.settling() || try == planTries-1 {
+			if !made && !p.settling() && !p.suspects.recheck() || try == planTries-1 {
 				return nil, err
 			}
 		}

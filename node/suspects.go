@@ -1,10 +1,16 @@
 package node
 
 import (
+	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/weft-mesh/weft/node/worker"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
 
 // suspectTime is how long a node that was lost is left alone: until gossip has
@@ -15,18 +21,29 @@ const suspectTime = 5 * time.Second
 // notice a death; a reply that broke, or a question without an answer, tells it
 // at once, so that the next prompt does not wait for the dead.
 type suspects struct {
-	connected func(id string) bool // nil: nobody is
+	// answers asks a node over a connection that stands; nil: nobody does. It
+	// blocks for answerTime at most.
+	answers func(id string) bool
 
 	mu sync.Mutex // guards at
 	at map[string]time.Time
 }
 
-// report notes what others say about a node. One that is connected speaks for
-// itself: it may have given a plan back and be well, and if it hangs, the next
-// question to it tells.
+// report notes what others say about a node, or what a broken stream does. A
+// node that answers a question is well: it may have given a plan back, or only
+// the way between two others is cut.
 func (s *suspects) report(id string, at time.Time) {
-	if s.connected == nil || !s.connected(id) {
+	if s.answers == nil || !s.answers(id) {
 		s.mark(id, at)
+	}
+}
+
+// clear forgets a suspicion that is older than a question which was answered.
+func (s *suspects) clear(id string, asked time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.at[id]; ok && t.Before(asked) {
+		delete(s.at, id)
 	}
 }
 
@@ -48,6 +65,25 @@ func (s *suspects) mark(id string, at time.Time) {
 	}
 }
 
+// recheck asks the suspects whether they are well, after all, when the mesh lacks
+// room without them; true when one is.
+func (s *suspects) recheck() bool {
+	if s.answers == nil {
+		return false
+	}
+	s.mu.Lock()
+	list := slices.Sorted(maps.Keys(s.at))
+	s.mu.Unlock()
+	well := false
+	for _, id := range list {
+		if asked := time.Now(); s.answers(id) {
+			s.clear(id, asked)
+			well = true
+		}
+	}
+	return well
+}
+
 // has says whether a node was lost a moment ago and has not come back since;
 // came is when it joined.
 func (s *suspects) has(id string, came time.Time) bool {
@@ -67,8 +103,11 @@ func (n *Node) lost(id string) bool {
 	return n.suspects.has(id, m.Since)
 }
 
-// connected says whether a node is connected to this one, or is it.
-func (n *Node) connected(id string) bool {
+// answerTime is how long a node may take to answer whether it is well.
+const answerTime = time.Second
+
+// answers says whether a node answers over a connection that stands; this one does.
+func (n *Node) answers(id string) bool {
 	if n.plans != nil && id == n.plans.self {
 		return true
 	}
@@ -76,6 +115,12 @@ func (n *Node) connected(id string) bool {
 	if err != nil || n.mesh == nil {
 		return false
 	}
-	_, ok := n.mesh.host.Member(pid)
-	return ok
+	ctx, cancel := context.WithTimeout(n.ctx, answerTime)
+	defer cancel()
+	s, err := n.mesh.host.OpenStranger(ctx, pid, planProtocol)
+	if err != nil {
+		return false
+	}
+	_, err = worker.AskPlan(ctx, s, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{}}}, nil)
+	return err == nil
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-func TestOnlyTheUnreachableAreSuspectedByHearsay(t *testing.T) {
+func TestOnlyThoseWhoDoNotAnswerAreSuspectedByHearsay(t *testing.T) {
 	n := &Node{plans: &planner{self: "me"}}
-	s := &suspects{connected: func(id string) bool { return id == "near" || n.connected(id) }}
+	s := &suspects{answers: func(id string) bool { return id == "near" || n.answers(id) }}
 	now := time.Now()
 	for _, id := range []string{"me", "near", "far"} {
 		s.report(id, now)
@@ -21,5 +21,13 @@ func TestOnlyTheUnreachableAreSuspectedByHearsay(t *testing.T) {
 	s.mark("near", now)
 	if !s.has("near", time.Time{}) {
 		t.Error("a node that did not answer is not suspected")
+	}
+	s.clear("near", now)
+	if !s.has("near", time.Time{}) {
+		t.Error("an answer to a question that came before the loss clears the suspicion")
+	}
+	s.clear("near", now.Add(time.Millisecond))
+	if s.has("near", time.Time{}) {
+		t.Error("a node that answered since is still suspected")
 	}
 }

@@ -71,7 +71,7 @@ type Node interface {
 
 // Progress is one line about something that takes a while.
 type Progress struct {
-	Phase string  `json:"phase"`           // "join", "plan", "fetch", "pack", "load", "probe", "hash", "download", "queue", "prefill", "ready"
+	Phase string  `json:"phase"`           // "join", "plan", "fetch", "pack", "load", "probe", "hash", "download", "queue", "prefill", "failover", "ready"
 	Text  string  `json:"text"`            // for people: "loading layers 0-14 on nas"
 	Node  string  `json:"node,omitempty"`  // whose progress it is
 	Done  int64   `json:"done,omitempty"`  // of Total
@@ -340,6 +340,7 @@ type Reply struct {
 	Plan         ReplyPlan `json:"plan"`
 	StateHash    string    `json:"state_hash,omitempty"` // of the last position's final hidden state, hex
 	Logprobs     []Token   `json:"logprobs,omitempty"`
+	Failovers    int       `json:"failovers"` // times that a stage was lost and the reply went on under another plan
 }
 
 // Timings are a reply's measured times.

@@ -276,6 +276,15 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 	switch os.Getenv("WEFT_FAKE") {
 	case "full":
 		rep.FinishReason, rep.FinishDetail = "length", "the context of 128 tokens is full"
+	case "failover":
+		lost := api.Progress{Phase: "failover", Text: "node nas was lost (its connection broke): planning tiny again, the reply goes on"}
+		if err := emit(api.Event{Progress: &lost}); err != nil {
+			return rep, err
+		}
+		rep.Text, rep.Failovers = rep.Text+" and on", 1
+		if err := emit(api.Event{Text: " and on"}); err != nil {
+			return rep, err
+		}
 	case "hang":
 		time.Sleep(300 * time.Millisecond) // the command reads what was sent before it is interrupted
 		if err := writePid("."); err != nil {

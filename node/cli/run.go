@@ -210,8 +210,12 @@ type stream struct {
 }
 
 func (s *stream) event(e api.Event) error {
-	if e.Progress != nil {
-		s.show.update(*e.Progress)
+	switch p := e.Progress; {
+	case p == nil:
+	case p.Phase == "failover":
+		s.notice(p.Text)
+	default:
+		s.show.update(*p)
 	}
 	if e.Start != nil {
 		s.got.Model, s.got.Seed, s.got.Plan.Stages = e.Start.Model, e.Start.Seed, e.Start.Stages
@@ -241,6 +245,16 @@ func (s *stream) event(e api.Event) error {
 		return s.broken
 	}
 	return nil
+}
+
+// notice says something that stays, also in the middle of a reply.
+func (s *stream) notice(text string) {
+	s.show.clear()
+	if s.c.out.tty && s.last != 0 && s.last != '\n' {
+		fmt.Fprintln(s.c.err) // the reply's line stays as it is
+		s.last = '\n'
+	}
+	fmt.Fprintln(s.c.err, "weft: "+oneLine(text))
 }
 
 // end finishes the last line.

@@ -221,3 +221,26 @@ func TestTablesShrinkToTheScreen(t *testing.T) {
 		}
 	}
 }
+
+func TestANoticeInTheMiddleOfAReplyLeavesItsLine(t *testing.T) {
+	for _, tty := range []bool{true, false} {
+		var out, errs bytes.Buffer
+		show := newProgress(&terminal{w: &errs, tty: tty})
+		s := &stream{c: &command{out: &terminal{w: &out, tty: tty}, err: &terminal{w: &errs, tty: tty}}, show: show}
+		lost := api.Progress{Phase: "failover", Text: "node nas was lost"}
+		for _, e := range []api.Event{{Text: "half a "}, {Progress: &lost}, {Text: "line"}} {
+			if err := s.event(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.end()
+		show.stop()
+		want := "weft: node nas was lost\n"
+		if tty {
+			want = "\n" + want
+		}
+		if out.String() != "half a line\n" || errs.String() != want {
+			t.Errorf("on a terminal %v: %q and %q", tty, out.String(), errs.String())
+		}
+	}
+}

@@ -48,10 +48,16 @@ type Spec struct {
 	// byte, except the hash of a reply that a stop string ends: that is of the
 	// last token drawn with it.
 	Draft func(tokens []int32, room int) []int32
-	// Progress is called while the prompt is prefilled; it may be nil.
+	// Progress is called while the prompt is prefilled, and after a loss while
+	// all known tokens are; it may be nil.
 	Progress func(done, total int)
 	// Queued is called when the reply waits for room; it may be nil.
 	Queued func()
+	// Failover is called when the path has ended under the reply: it gives
+	// another path, over which the reply goes on with the very next token, or
+	// the error that ends it. It may take its time; Drive waits. cause is what
+	// the path's Err gave. Nil ends the reply with cause.
+	Failover func(ctx context.Context, cause error) (*Path, error)
 }
 
 // Outcome is what became of a reply.
@@ -60,9 +66,11 @@ type Outcome struct {
 	Tokens []int32 // generated
 	Held   int     // prompt positions from the prefix caches
 	Hash   []byte
-	Opened time.Duration // from the start until KV was reserved
-	First  time.Duration // until the first token
-	Total  time.Duration
+	// Failovers is how often the reply went on over another path.
+	Failovers int
+	Opened    time.Duration // from the start until KV was reserved
+	First     time.Duration // until the first token
+	Total     time.Duration
 }
 
 // Driver moves one session over a path. It is used once.
@@ -79,6 +87,9 @@ type Driver struct {
 	handed  int
 	stopped bool // by the caller
 	hasRoom bool // the stages have reserved KV
+	known   int  // tokens at the last opening: all are prefilled
+	// fruitless counts paths that were lost one after the other without a token.
+	fruitless int
 }
 
 // Drive drives a reply to its end and blocks meanwhile. Cancelling ctx ends the
@@ -106,12 +117,15 @@ func Drive(ctx context.Context, p *Path, spec Spec) (Outcome, error) {
 	return d.out, err
 }
 
-func (d *Driver) run(ctx context.Context) error {
+// over drives the reply over the path until it or the path has ended.
+func (d *Driver) over(ctx context.Context) error {
 	if err := d.open(ctx); err != nil {
 		return err
 	}
 	defer d.close()
-	d.out.Opened = time.Since(d.begin)
+	if d.out.Opened == 0 {
+		d.out.Opened = time.Since(d.begin)
+	}
 	if d.spec.Started != nil {
 		d.spec.Started(d.s.Held())
 	}
@@ -185,7 +199,7 @@ func (d *Driver) opened(ev any) (bool, error) {
 	if m.Refused != "" {
 		return true, &RefusedError{Peer: m.RefusedBy, Cause: m.Refused, Busy: m.RefusedKind == weftv1.RefusedKind_REFUSED_BUSY}
 	}
-	d.hasRoom = true
+	d.hasRoom, d.known = true, len(d.s.Tokens())
 	d.s.Opened(int(m.Held))
 	return true, nil
 }
@@ -260,10 +274,9 @@ func (d *Driver) act() (bool, error) {
 		}
 	}
 	rd := d.s.Ready()
-	if err := d.send(rd); err != nil {
-		return false, err
-	}
+	lost := d.send(rd) // told below: what is committed is the caller's in any case
 	if len(rd.Committed) > 0 {
+		d.fruitless = 0
 		if d.out.First == 0 {
 			d.out.First = time.Since(d.begin)
 		}
@@ -275,8 +288,11 @@ func (d *Driver) act() (bool, error) {
 			d.out.Finish, d.stopped = FinishStop, true
 			return true, nil
 		}
-	} else if d.spec.Progress != nil && d.out.First == 0 {
-		d.spec.Progress(d.s.Prefilled(), len(d.spec.Prompt))
+	} else if n := d.s.Acked(); d.spec.Progress != nil && d.hasRoom && n < d.known {
+		d.spec.Progress(n, d.known)
+	}
+	if lost != nil {
+		return false, lost
 	}
 	if rd.Done != FinishNone {
 		d.out.Finish = rd.Done

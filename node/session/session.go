@@ -116,7 +116,8 @@ type Session struct {
 	prompt  int
 	phase   phase
 	epoch   uint32
-	held    int // prefix that the stages held
+	held    int // prefix that the stages held at the first opening
+	opened  bool
 	sent    int // positions sent in this epoch
 	acked   int // positions acknowledged
 	told    int // confirmed length that the stages were told
@@ -162,20 +163,25 @@ func (s *Session) Opened(held int) {
 		return
 	}
 	// The last known token is always computed: its logits are needed.
-	s.held = max(0, min(held, len(s.tokens)-1))
-	s.sent, s.acked, s.told = s.held, s.held, s.held
+	from := max(0, min(held, len(s.tokens)-1))
+	if !s.opened { // what a later plan holds says nothing of the prompt's cost
+		s.held, s.opened = from, true
+	}
+	s.sent, s.acked, s.told = from, from, from
 	s.phase = filling
 }
 
 // Reopen forgets what the stages hold, after a plan lost a stage: the tokens
 // known so far are prefilled again in a new epoch once Opened is called. What
-// was committed stays, and by the arithmetic contract the same tokens follow.
+// was committed stays, and by the arithmetic contract the same tokens follow. A
+// reply whose end is known needs no stages any more: Ready gives its end.
 func (s *Session) Reopen() {
+	s.flights = s.flights[:0]
 	if s.phase == ended || s.phase == ending {
 		return
 	}
 	s.epoch++
-	s.flights = s.flights[:0]
+	s.sent, s.acked, s.told = 0, 0, 0
 	s.draft = s.draft[:0]
 	s.trunc = nil
 	s.phase = opening
