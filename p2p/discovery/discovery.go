@@ -194,7 +194,9 @@ func (d *Discovery) look() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range members {
-		if addrs := d.host.KnownAddrs(m.ID); len(addrs) > 0 {
+		// What leads through others is not the member's own.
+		addrs := slices.DeleteFunc(d.host.KnownAddrs(m.ID), func(a ma.Multiaddr) bool { return !isDirect(a) })
+		if len(addrs) > 0 {
 			d.sightings[m.ID] = sighting{peer.AddrInfo{ID: m.ID, Addrs: addrs}, now}
 		}
 		if c := d.candidates[m.ID]; c != nil {

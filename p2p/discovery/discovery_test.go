@@ -149,7 +149,7 @@ func TestCandidatesAreBounded(t *testing.T) {
 			t.Errorf("%d addresses", len(c.info.Addrs))
 		}
 		for _, a := range c.info.Addrs {
-			if !isIP(a) || a.String() == "/ip4/127.0.0.1/tcp/9" {
+			if !isDirect(a) || a.String() == "/ip4/127.0.0.1/tcp/9" {
 				t.Errorf("kept %s", a)
 			}
 		}

@@ -70,12 +70,15 @@ type finder Discovery
 
 func (f *finder) HandlePeerFound(info peer.AddrInfo) {
 	info.Addrs = slices.DeleteFunc(slices.Clone(info.Addrs), func(a ma.Multiaddr) bool {
-		return manet.IsIPLoopback(a) || !isIP(a)
+		return manet.IsIPLoopback(a) || !isDirect(a)
 	})
 	(*Discovery)(f).add(info, false)
 }
 
-func isIP(a ma.Multiaddr) bool {
+// isDirect says that an address is a node's own: an IP address, and not that of
+// another node which leads there.
+func isDirect(a ma.Multiaddr) bool {
 	_, err := manet.ToIP(a)
-	return err == nil
+	_, relayed := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil && relayed != nil
 }

@@ -1,8 +1,10 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -289,7 +291,7 @@ func pause(tries int, round time.Duration) time.Duration {
 func (g *Gossip) Reach(ctx context.Context, to peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	if err := g.host.Connect(ctx, to); err != nil {
+	if err := g.host.ConnectVia(ctx, to, g.relays(to.ID)); err != nil {
 		return err
 	}
 	// The host's own event may come later than this.
@@ -302,6 +304,43 @@ func (g *Gossip) Reach(ctx context.Context, to peer.AddrInfo) error {
 		return fmt.Errorf("exchange with %s: %w", to.ID, err)
 	}
 	return nil
+}
+
+// relays returns members that may reach a node, those first that have said so
+// lately, nearest first.
+func (g *Gossip) relays(to peer.ID) []peer.ID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	type relay struct {
+		id    peer.ID
+		reach bool
+		rtt   time.Duration
+	}
+	var all []relay
+	for id, c := range g.contacts {
+		if id == to || !c.listed {
+			continue
+		}
+		r := relay{id: id, rtt: c.rtt}
+		if c.record != nil {
+			r.reach = slices.ContainsFunc(c.record.Links, func(l Link) bool { return l.Peer == to })
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b relay) int {
+		if a.reach != b.reach {
+			if a.reach {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.id, b.id))
+	})
+	out := make([]peer.ID, 0, len(all))
+	for _, r := range all {
+		out = append(out, r.id)
+	}
+	return out
 }
 
 // work runs f on a goroutine of its own as soon as a slot is free.

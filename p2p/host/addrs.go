@@ -15,14 +15,21 @@ import (
 // TCP in milliseconds and on QUIC after tens of seconds.
 const quicDelay = 500 * time.Millisecond
 
+// relayDelay is the head start of everything else over a relay.
+const relayDelay = 1500 * time.Millisecond
+
 // rankDials orders the addresses of a peer for dialing: TCP at once, QUIC
-// for what TCP does not reach.
+// for what TCP does not reach, relays for what neither reaches.
 func rankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 	tcp := slices.ContainsFunc(addrs, isTCP)
+	direct := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !relayed(a) })
 	ranked := make([]network.AddrDelay, 0, len(addrs))
 	for _, a := range addrs {
 		d := network.AddrDelay{Addr: a}
-		if tcp && !isTCP(a) {
+		switch {
+		case relayed(a) && direct:
+			d.Delay = relayDelay
+		case tcp && !isTCP(a):
 			d.Delay = quicDelay
 		}
 		ranked = append(ranked, d)
@@ -31,7 +38,11 @@ func rankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 	return ranked
 }
 
+// isTCP says that an address is one of TCP all the way.
 func isTCP(a ma.Multiaddr) bool {
+	if relayed(a) {
+		return false
+	}
 	_, err := a.ValueForProtocol(ma.P_TCP)
 	return err == nil
 }

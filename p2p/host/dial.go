@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 )
 
@@ -106,16 +108,25 @@ func (h *Host) OpenStranger(ctx context.Context, to peer.ID, id protocol.ID) (ne
 	return s, nil
 }
 
-// best prefers TCP, then the youngest connection: an old one may be stale.
+// best prefers TCP to QUIC and both to a relay, then the youngest connection:
+// an old one may be stale.
 func best(conns []network.Conn) network.Conn {
-	pick := conns[0]
-	for _, c := range conns[1:] {
-		a, b := isTCP(c.RemoteMultiaddr()), isTCP(pick.RemoteMultiaddr())
-		if a && !b || a == b && c.Stat().Opened.After(pick.Stat().Opened) {
-			pick = c
+	return slices.MaxFunc(conns, func(a, b network.Conn) int {
+		if d := connRank(a.RemoteMultiaddr()) - connRank(b.RemoteMultiaddr()); d != 0 {
+			return d
 		}
+		return a.Stat().Opened.Compare(b.Stat().Opened)
+	})
+}
+
+func connRank(a ma.Multiaddr) int {
+	switch {
+	case relayed(a):
+		return 0
+	case isTCP(a):
+		return 2
 	}
-	return pick
+	return 1
 }
 
 // openOn opens a stream on one connection and waits for the other side to

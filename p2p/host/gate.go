@@ -16,8 +16,13 @@ func (g *gate) InterceptPeerDial(p peer.ID) bool { return p != g.self }
 func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 
 // InterceptAccept refuses all while this node belongs to no mesh: there is
-// nothing that it could do for anybody.
-func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool {
+// nothing that it could do for anybody. Only members may bring others.
+func (g *gate) InterceptAccept(c network.ConnMultiaddrs) bool {
+	if via, ok := relayOf(c.RemoteMultiaddr()); ok {
+		if _, member := (*Host)(g).Member(via); !member {
+			return false
+		}
+	}
 	return g.cfg.Authority.Credential() != nil
 }
 

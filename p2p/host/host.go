@@ -20,8 +20,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -50,6 +48,8 @@ type Config struct {
 	Listen string
 	// NoQUIC leaves QUIC out; NoTCP leaves TCP out (tests of reachability).
 	NoQUIC, NoTCP bool
+	// NoRelay neither serves members as a relay nor looks for any.
+	NoRelay bool
 	// Wire, Contract and Software are told to other members.
 	Wire, Contract uint32
 	Software       string
@@ -98,6 +98,8 @@ type Host struct {
 
 	events *feed.Feed[Event]
 
+	relaying *relaying // nil with NoRelay
+
 	mu       sync.Mutex // guards all below
 	closed   bool
 	peers    map[peer.ID]*peerState
@@ -139,11 +141,17 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if err := h.lib.Network().Listen(addrs...); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", cfg.Listen, err), h.Close())
 	}
-	if got := len(h.lib.Network().ListenAddresses()); got < len(addrs) {
+	if got := len(slices.DeleteFunc(h.lib.Network().ListenAddresses(), relayed)); got < len(addrs) {
 		return nil, errors.Join(fmt.Errorf("listen on %s: only %d of %d addresses could be bound: %w; choose another with --listen HOST:PORT",
 			cfg.Listen, got, len(addrs), ErrPortInUse), h.Close())
 	}
 	h.wg.Go(h.sweepLoop)
+	if !cfg.NoRelay {
+		if h.relaying, err = h.startRelaying(h.lib); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		h.wg.Go(h.relayLoop)
+	}
 	return h, nil
 }
 
@@ -160,7 +168,7 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.DisableRelay(),
+		libp2p.EnableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.ResourceManager(limits),
@@ -170,12 +178,12 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 		libp2p.Ping(false),
 		libp2p.UserAgent("weft"),
 	}
+	var r refusals
 	if !h.cfg.NoTCP {
-		// Sharing a port with another process would split its connections.
-		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()))
+		opts = append(opts, libp2p.Transport(r.tcp))
 	}
 	if !h.cfg.NoQUIC {
-		opts = append(opts, libp2p.Transport(libp2pquic.NewTransport))
+		opts = append(opts, libp2p.Transport(r.quic))
 	}
 	lib, err := libp2p.New(opts...)
 	if err != nil {
@@ -201,7 +209,7 @@ func (h *Host) Self() (admission.Member, error) {
 // there are no others: then the mesh lives on one machine.
 func (h *Host) DialAddrs() []ma.Multiaddr {
 	// libp2p would answer from what it knew a minute ago.
-	now, err := manet.ResolveUnspecifiedAddresses(h.lib.Network().ListenAddresses(), nil)
+	now, err := manet.ResolveUnspecifiedAddresses(slices.DeleteFunc(h.lib.Network().ListenAddresses(), relayed), nil)
 	if err != nil {
 		return nil // not listening, or without any address
 	}
@@ -282,7 +290,7 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.cancel()
-	err := h.lib.Close()
+	err := errors.Join(h.relaying.close(), h.lib.Close())
 	h.wg.Wait()
 	h.events.Close()
 	return err

@@ -1,0 +1,212 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	libhost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// Two members that cannot reach each other are connected through a third that
+// reaches both (libp2p's circuit relay). Every member is a relay for members;
+// none is for strangers. A relay sees who talks to whom and how much, not what:
+// the ends encrypt as on any connection. Members that got together like this go
+// on trying to reach each other without help, at once by punching (QUIC from
+// and to the listening ports, both at the same time) and by a plain attempt
+// every upgradeEvery.
+
+const (
+	// Each node holds a place at that many members, so that others can reach it
+	// through them: all of a small mesh.
+	maxPlaces      = 16
+	placeLife      = 30 * time.Minute
+	placeTimeout   = 5 * time.Second
+	placesEvery    = 2 * time.Second
+	upgradeEvery   = 20 * time.Second
+	upgradeTimeout = 5 * time.Second
+
+	maxRelayed     = 256 // places given to others
+	maxCircuits    = 64  // of one member at once
+	relayBuffer    = 32 << 10
+	relaysPerVia   = 8
+	maxUpgradesNow = 4
+)
+
+// relayed says that an address leads through another node.
+func relayed(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
+// relayOf returns the node that an address leads through.
+func relayOf(a ma.Multiaddr) (peer.ID, bool) {
+	text, err := a.ValueForProtocol(ma.P_P2P)
+	if err != nil || !relayed(a) {
+		return "", false
+	}
+	id, err := peer.Decode(text)
+	return id, err == nil
+}
+
+// membersOnly is the host as libp2p's relay asks it: whom to serve.
+type membersOnly Host
+
+func (m *membersOnly) AllowReserve(p peer.ID, a ma.Multiaddr) bool {
+	_, ok := (*Host)(m).Member(p)
+	return ok && !relayed(a)
+}
+
+func (m *membersOnly) AllowConnect(src peer.ID, _ ma.Multiaddr, dest peer.ID) bool {
+	_, from := (*Host)(m).Member(src)
+	_, to := (*Host)(m).Member(dest)
+	return from && to
+}
+
+// relaying is what a host needs to serve and use relays.
+type relaying struct {
+	relay *relay.Relay
+	punch *holepunch.Service
+}
+
+func (h *Host) startRelaying(lib libhost.Host) (*relaying, error) {
+	r, err := relay.New(lib, relay.WithACL((*membersOnly)(h)), relay.WithInfiniteLimits(),
+		relay.WithResources(relay.Resources{
+			ReservationTTL: 2 * placeLife, MaxReservations: maxRelayed, MaxCircuits: maxCircuits, BufferSize: relayBuffer,
+			MaxReservationsPerIP: maxRelayed, MaxReservationsPerASN: maxRelayed,
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("start relay: %w", err)
+	}
+	ids, ok := lib.(interface{ IDService() identify.IDService })
+	if !ok {
+		return nil, errors.Join(errors.New("start relay: libp2p's host has no identify service"), r.Close())
+	}
+	punch, err := holepunch.NewService(lib, ids.IDService(), h.outerAddrs)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start hole punching: %w", err), r.Close())
+	}
+	return &relaying{r, punch}, nil
+}
+
+func (r *relaying) close() error {
+	if r == nil {
+		return nil
+	}
+	return errors.Join(r.punch.Close(), r.relay.Close())
+}
+
+// outerAddrs are the addresses at which another machine may reach this one.
+func (h *Host) outerAddrs() []ma.Multiaddr {
+	return slices.DeleteFunc(h.DialAddrs(), manet.IsIPLoopback)
+}
+
+// ConnectVia is Connect, and where a member is not reached directly within a
+// moment, it is tried through others at the same time: members that may reach
+// it, best first, of which up to eight are asked.
+func (h *Host) ConnectVia(ctx context.Context, to peer.AddrInfo, relays []peer.ID) error {
+	to.Addrs = slices.Clone(to.Addrs)
+	asked := 0
+	for _, r := range relays {
+		if _, ok := h.Member(r); !ok || r == to.ID || asked == relaysPerVia {
+			continue
+		}
+		a, err := ma.NewMultiaddr("/p2p/" + r.String() + "/p2p-circuit")
+		if err != nil {
+			return err
+		}
+		to.Addrs = append(to.Addrs, a)
+		asked++
+	}
+	return h.Connect(ctx, to)
+}
+
+// Relayed says whether the connection that a stream to the member takes leads
+// through another.
+func (h *Host) Relayed(id peer.ID) bool {
+	conns := h.lib.Network().ConnsToPeer(id)
+	return len(conns) > 0 && relayed(best(conns).RemoteMultiaddr())
+}
+
+// relayLoop holds places at other members and tries to do without relays.
+func (h *Host) relayLoop() {
+	tick := time.NewTicker(placesEvery)
+	defer tick.Stop()
+	places := map[peer.ID]time.Time{} // when to renew
+	tried := map[peer.ID]time.Time{}
+	slots := make(chan struct{}, maxUpgradesNow)
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-tick.C:
+			h.keepPlaces(places, now)
+			h.upgrade(tried, slots, now)
+		}
+	}
+}
+
+// keepPlaces asks members for places until there are enough.
+func (h *Host) keepPlaces(places map[peer.ID]time.Time, now time.Time) {
+	members := h.Members()
+	here := make(map[peer.ID]bool, len(members))
+	for _, m := range members {
+		here[m.ID] = !h.Relayed(m.ID)
+	}
+	for id := range places {
+		if !here[id] {
+			delete(places, id) // the relay forgets at once
+		}
+	}
+	for _, m := range members {
+		due, held := places[m.ID]
+		if !here[m.ID] || held && now.Before(due) || !held && len(places) >= maxPlaces {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(h.ctx, placeTimeout)
+		_, err := client.Reserve(ctx, h.lib, peer.AddrInfo{ID: m.ID})
+		cancel()
+		places[m.ID] = now.Add(placeLife)
+		if err != nil {
+			places[m.ID] = now.Add(upgradeEvery) // counts meanwhile, so that others are not asked for it
+			h.log.Debug("no place at a relay", "peer", m.ID.String(), "error", err)
+		}
+	}
+}
+
+// upgrade tries to reach relayed members directly.
+func (h *Host) upgrade(tried map[peer.ID]time.Time, slots chan struct{}, now time.Time) {
+	for id, at := range tried {
+		if now.Sub(at) > upgradeEvery {
+			delete(tried, id)
+		}
+	}
+	for _, m := range h.Members() {
+		if _, ok := tried[m.ID]; ok || !h.Relayed(m.ID) {
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			return
+		}
+		tried[m.ID] = now
+		h.wg.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(network.WithForceDirectDial(h.ctx, "relayed"), upgradeTimeout)
+			defer cancel()
+			err := h.Dial(ctx, peer.AddrInfo{ID: m.ID})
+			h.log.Debug("direct connection to a relayed member", "peer", m.ID.String(), "error", err)
+		})
+	}
+}
