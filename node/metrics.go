@@ -35,6 +35,13 @@ func (n *Node) figures() []gauge {
 		{name: "weft_memory_reserved_bytes", help: "Memory that stages have reserved.", kind: prometheus.GaugeValue, value: float64(w.ReservedBytes)},
 		{name: "weft_resident_bytes", help: "Resident memory of this process.", kind: prometheus.GaugeValue, value: float64(machine.Resident())},
 	}
+	if n.mesh != nil {
+		t := n.mesh.gossip.Traffic()
+		out = append(out,
+			gauge{name: "weft_gossip_sent_bytes_total", help: "Bytes of gossip packets sent.", kind: prometheus.CounterValue, value: float64(t.SentBytes)},
+			gauge{name: "weft_gossip_dropped_packets_total", help: "Gossip packets that could not be sent.", kind: prometheus.CounterValue, value: float64(t.Dropped)},
+		)
+	}
 	for _, p := range w.Plans {
 		labels := []string{"model", "stage"}
 		values := []string{p.Plan.Name, fmt.Sprint(p.Stage)}

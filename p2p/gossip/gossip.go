@@ -75,6 +75,7 @@ type Gossip struct {
 	host *host.Host
 	log  *slog.Logger
 	list *memberlist.Memberlist
+	net  *transport
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -164,6 +165,7 @@ func New(cfg Config) (*Gossip, error) {
 	notices, _ := g.notices.Watch()
 	met, unwatch := g.host.Watch()
 	tr := newTransport(g.host)
+	g.net = tr
 	var err error
 	if g.list, err = memberlist.Create(g.listConfig(tr)); err != nil {
 		unwatch()
@@ -221,6 +223,17 @@ func (g *Gossip) halt() error {
 // Watch returns a channel of the events from now on, in order, none lost, and
 // a function that ends it. The reader must keep up.
 func (g *Gossip) Watch() (<-chan Event, func()) { return g.events.Watch() }
+
+// Traffic is what this node has sent as gossip since it began.
+type Traffic struct {
+	SentBytes int64 // of packets; full exchanges, records and headers are not in it
+	Dropped   int64 // packets that were not sent: a peer is gone, or a stream is full
+}
+
+// Traffic counts since New.
+func (g *Gossip) Traffic() Traffic {
+	return Traffic{SentBytes: g.net.sent.Load(), Dropped: g.net.dropped.Load()}
+}
 
 // Members returns the other nodes that are alive, ordered by peer id.
 func (g *Gossip) Members() []Member {

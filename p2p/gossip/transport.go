@@ -47,6 +47,7 @@ type transport struct {
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	dropped atomic.Int64
+	sent    atomic.Int64 // bytes of packets
 
 	mu      sync.Mutex // guards closed and senders
 	closed  bool
@@ -262,7 +263,9 @@ func (s *sender) send(b []byte) {
 	if _, err := s.stream.Write(b); err != nil {
 		s.t.dropped.Add(1)
 		s.drop()
+		return
 	}
+	s.t.sent.Add(int64(len(b)))
 }
 
 // open opens the stream; after a failure it waits a little and throws away

@@ -1,0 +1,274 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weft-mesh/weft/scripts/netlab"
+)
+
+// crowd are many nodes that compute nothing, on the loopback of one host.
+type crowd struct {
+	host  *netlab.Host
+	nodes []*daemon
+}
+
+// TestLabManyNodes starts many nodes, kills one, and measures what the others
+// cost at rest. With WEFT_TEST_LONG there are 30, the figures must be those
+// that weft promises, and ten minutes on busy cores must not make anybody
+// believe that a live node has gone.
+func TestLabManyNodes(t *testing.T) {
+	lab := newLab(t)
+	h, err := lab.Host("crowd", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := os.Getenv("WEFT_TEST_LONG") != ""
+	n := 8
+	if long {
+		n = 30
+	}
+	c := &crowd{host: h}
+	joined := c.start(t, n)
+	t.Logf("%d nodes: all know all %v after the second was started", n, joined.Round(time.Millisecond))
+	time.Sleep(5 * time.Second) // what joining leaves to be done
+	rest := c.measure(t, 10*time.Second)
+	t.Logf("at rest, a node: %s", rest)
+	if long {
+		c.holdsOut(t, 10*time.Minute)
+	}
+	first, last := c.kill(t)
+	t.Logf("kill -9 known to the first after %v, to all after %v", first.Round(time.Millisecond), last.Round(time.Millisecond))
+	if !long {
+		return // a busy machine says nothing about times
+	}
+	if joined > 10*time.Second || last > 3*time.Second {
+		t.Errorf("joined after %v, a death known after %v; want 10 s and 3 s", joined, last)
+	}
+	if rest.rss > 50<<20 || rest.cpu > 0.01 || rest.gossip > 2000 {
+		t.Errorf("at rest a node has %s; want 50 MB, 1%% of a core and 2 kB/s", rest)
+	}
+}
+
+// start starts the nodes, all but the first at once, and returns how long it
+// took until all know all.
+func (c *crowd) start(t *testing.T, n int) time.Duration {
+	t.Helper()
+	up := func(i int, args ...string) (*daemon, error) {
+		args = append([]string{"--memory", "0", "--listen", "127.0.0.1:0"}, args...)
+		return startBy(t, c.host.Start, fmt.Sprintf("n%02d", i), home(t), args...)
+	}
+	first, err := up(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := strings.TrimSpace(mustRun(t, first.home, "invite", "--uses", strconv.Itoa(n)))
+	c.nodes = make([]*daemon, n)
+	c.nodes[0] = first
+	begin := time.Now()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for i := 1; i < n; i++ {
+		wg.Go(func() {
+			d, err := up(i, "--join", token)
+			mu.Lock()
+			defer mu.Unlock()
+			if c.nodes[i] = d; err != nil {
+				failed = err
+			}
+		})
+	}
+	wg.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	for _, d := range c.nodes {
+		c.knows(t, d, n)
+	}
+	return time.Since(begin)
+}
+
+// knows waits until a node knows exactly so many, itself included.
+func (c *crowd) knows(t *testing.T, d *daemon, n int) {
+	t.Helper()
+	eventually(t, 60*time.Second, func() error {
+		s, err := d.Status(t.Context())
+		if err == nil && s.Peers+1 != n {
+			err = fmt.Errorf("%s knows %d nodes, not %d", d.name, s.Peers+1, n)
+		}
+		return err
+	})
+}
+
+// usage is what one node of a crowd takes, on average; rss is of the largest.
+type usage struct {
+	rss    int64
+	cpu    float64 // of a core
+	wire   float64 // bytes a second on the loopback, all headers included
+	gossip float64 // bytes a second of gossip's own packets
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("%.1f MB resident at most, %.2f%% of a core, %.0f B/s of gossip, %.0f B/s with all headers", float64(u.rss)/(1<<20), 100*u.cpu, u.gossip, u.wire)
+}
+
+func (c *crowd) measure(t *testing.T, d time.Duration) usage {
+	t.Helper()
+	cpu, wire, sent := c.cpu(t), c.wire(t), c.sent(t)
+	time.Sleep(d)
+	share := 1 / d.Seconds() / float64(len(c.nodes))
+	u := usage{cpu: (c.cpu(t) - cpu).Seconds() * share, wire: float64(c.wire(t)-wire) * share, gossip: float64(c.sent(t)-sent) * share}
+	for _, d := range c.nodes {
+		s, err := d.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.rss = max(u.rss, s.RSS)
+	}
+	return u
+}
+
+// cpu is the time that all nodes have computed.
+func (c *crowd) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	ticks := 0
+	for _, d := range c.nodes {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		f := strings.Fields(rest) // from the state on: utime and stime are the 12th and 13th
+		for _, s := range f[11:13] {
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// wire is what went over the host's loopback, in bytes.
+func (c *crowd) wire(t *testing.T) int64 {
+	t.Helper()
+	cmd := c.host.Command("cat", "/proc/net/dev")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := c.host.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "lo:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no loopback")
+	return 0
+}
+
+// sent is what all nodes have sent as gossip, by their own count.
+func (c *crowd) sent(t *testing.T) int64 {
+	t.Helper()
+	total := int64(0)
+	for _, d := range c.nodes {
+		b, err := d.WriteMetrics(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(bytes.NewReader(b))
+		for lines.Scan() {
+			if v, ok := strings.CutPrefix(lines.Text(), "weft_gossip_sent_bytes_total "); ok {
+				f, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				total += int64(f)
+			}
+		}
+	}
+	return total
+}
+
+// left counts how often any node has said that another has gone.
+func (c *crowd) left() int {
+	n := 0
+	for _, d := range c.nodes {
+		n += strings.Count(d.log.String(), `msg="member left"`)
+	}
+	return n
+}
+
+// holdsOut keeps all cores busy, twice over, and demands that nobody is given
+// up meanwhile.
+func (c *crowd) holdsOut(t *testing.T, d time.Duration) {
+	t.Helper()
+	var burners []*exec.Cmd
+	for range 2 * runtime.NumCPU() {
+		cmd := c.host.Command("sh", "-c", "while :; do :; done")
+		if err := c.host.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		burners = append(burners, cmd)
+	}
+	before := c.left()
+	time.Sleep(d)
+	for _, cmd := range burners {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	n := c.left() - before
+	t.Logf("%v with all cores busy twice over: %d times a live node was thought gone", d, n)
+	if n > 0 {
+		t.Errorf("%d times a live node was thought gone", n)
+	}
+}
+
+// kill ends one node and returns when the others know.
+func (c *crowd) kill(t *testing.T) (first, last time.Duration) {
+	t.Helper()
+	victim, rest := c.nodes[len(c.nodes)-1], c.nodes[:len(c.nodes)-1]
+	c.nodes = rest
+	begin := time.Now()
+	victim.kill()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, d := range rest {
+		wg.Go(func() {
+			for time.Since(begin) < 60*time.Second {
+				if s, err := d.Status(t.Context()); err == nil && s.Peers+1 == len(rest) {
+					mu.Lock()
+					defer mu.Unlock()
+					at := time.Since(begin)
+					if first == 0 || at < first {
+						first = at
+					}
+					last = max(last, at)
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			t.Errorf("%s has not noticed within a minute", d.name)
+		})
+	}
+	wg.Wait()
+	return first, last
+}
