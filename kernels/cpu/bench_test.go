@@ -56,6 +56,25 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkNarrow multiplies a few tokens with matrices that come from memory,
+// as a batch of sessions or of drafts does: as long as reading the weights
+// takes, a token more should cost next to nothing.
+func BenchmarkNarrow(b *testing.B) {
+	for _, tier := range cpu.Tiers() {
+		for _, t := range quant.Types() {
+			for _, tokens := range []int{1, 2, 3, 4, 6, 8, 16} {
+				b.Run(fmt.Sprintf("%s/%s/tokens=%d", tier, t, tokens), func(b *testing.B) {
+					p := newProductBench(b, tier, 1, t, 2048, 2048, tokens, 24)
+					b.SetBytes(p.bytes)
+					for i := 0; b.Loop(); i++ {
+						p.d.MatMul(p.batch, p.y, p.matrices[i%len(p.matrices)], p.acts)
+					}
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkPrefill multiplies 128 tokens with one matrix.
 func BenchmarkPrefill(b *testing.B) {
 	for _, tier := range cpu.Tiers() {

@@ -111,7 +111,7 @@ func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
 	}
 }
 
-// gates are the functions of tier_amd64.go and tier_arm64.go that may name
+// gates are the functions of tier_*.go and tiles_*.go that may name
 // kernels, with the instruction set of each.
 var gates = map[string]string{
 	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512WideTiles": AVX512VNNI,

@@ -4,15 +4,35 @@
 
 package cpu
 
-// Products of 2 x 16 rows of q4_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q4_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q4_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q4_0_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_0 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_0 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_0 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_0_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -24,25 +44,55 @@ func mul_q4_0_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q4_0_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q4_0 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q4_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_0_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_0 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q4_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q4_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q4_1_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q4_1_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_1 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_1 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_1 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_1_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_1 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -54,25 +104,55 @@ func mul_q4_1_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q4_1_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q4_1 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q4_1 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_1_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_1 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q5_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q5_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q5_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q5_0_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_0 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_0 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_0 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_0_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -84,25 +164,55 @@ func mul_q5_0_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q5_0_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q5_0 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_0_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_0 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q5_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q5_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q5_1_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q5_1_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_1 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_1 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_1 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_1_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_1 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -114,10 +224,20 @@ func mul_q5_1_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q5_1_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q5_1 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_1 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_1_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_1 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
@@ -129,10 +249,35 @@ func mul_q5_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q8_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q8_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q8_0 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q8_0 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q8_0 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q8_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q8_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q8_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -144,25 +289,55 @@ func mul_q8_0_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q8_0_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q8_0 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q8_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q8_0 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q8_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q2_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q2_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q2_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q2_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q2_k with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q2_k with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q2_k with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q2_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q2_k_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q2_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q2_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -174,25 +349,55 @@ func mul_q2_k_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q2_k_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q2_k with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q2_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q2_k_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q2_k with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q2_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q2_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q3_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q3_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q3_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q3_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q3_k with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q3_k with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q3_k with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q3_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q3_k_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q3_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -204,25 +409,55 @@ func mul_q3_k_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q3_k_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q3_k with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q3_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q3_k_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q3_k with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q3_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q3_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q4_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q4_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q4_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q4_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_k with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_k with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_k with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_k_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -234,25 +469,55 @@ func mul_q4_k_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q4_k_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q4_k with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q4_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_k_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q4_k with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q5_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q5_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q5_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q5_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_k with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_k with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_k with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_k_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -264,25 +529,55 @@ func mul_q5_k_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q5_k_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q5_k with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_k_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q5_k with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q5_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q6_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of q6_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_q6_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_q6_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q6_k with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q6_k with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q6_k with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q6_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q6_k_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q6_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q6_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -294,25 +589,55 @@ func mul_q6_k_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *
 //go:noescape
 func mul_q6_k_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of q6_k with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q6_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q6_k_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of q6_k with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q6_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q6_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of iq4_nl with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of iq4_nl with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_iq4_nl_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_iq4_nl_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_nl with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_nl with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_nl with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_nl with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_nl_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_nl with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -324,25 +649,55 @@ func mul_iq4_nl_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x
 //go:noescape
 func mul_iq4_nl_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of iq4_nl with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_nl with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_nl_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_nl with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_nl with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_nl_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of iq4_xs with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of iq4_xs with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_iq4_xs_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_iq4_xs_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_xs with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_xs with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_xs with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_xs with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_xs_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_xs with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -354,25 +709,55 @@ func mul_iq4_xs_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x
 //go:noescape
 func mul_iq4_xs_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of iq4_xs with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_xs with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_xs_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of iq4_xs with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of iq4_xs with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_iq4_xs_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of mxfp4 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+// Products of 1 x 16 rows of mxfp4 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
-func mul_mxfp4_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+func mul_mxfp4_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of mxfp4 with 7 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t7_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of mxfp4 with 6 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t6_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of mxfp4 with 5 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t5_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of mxfp4 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_mxfp4_g1t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of mxfp4 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -384,10 +769,20 @@ func mul_mxfp4_g1t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_mxfp4_g1t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 1 x 16 rows of mxfp4 with 8 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t8_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of mxfp4 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_mxfp4_g1t4_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 1 x 16 rows of mxfp4 with 2 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of mxfp4 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
 //

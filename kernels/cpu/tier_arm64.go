@@ -64,83 +64,83 @@ func neonSet() *kernelSet {
 // the baseline.
 func addFloatTiles(s *kernelSet) {
 	t := s.matmul[0]
-	t[quant.F32] = tiles{{1, 4, mul_f32_g1t4_neon}, {1, 1, mul_f32_g1t1_neon}}
-	t[quant.F16] = tiles{{1, 4, mul_f16_g1t4_neon}, {1, 1, mul_f16_g1t1_neon}}
-	t[quant.BF16] = tiles{{1, 4, mul_bf16_g1t4_neon}, {1, 1, mul_bf16_g1t1_neon}}
+	t[quant.F32] = tiles{{groups: 1, tokens: 4, run: mul_f32_g1t4_neon}, {groups: 1, tokens: 1, run: mul_f32_g1t1_neon}}
+	t[quant.F16] = tiles{{groups: 1, tokens: 4, run: mul_f16_g1t4_neon}, {groups: 1, tokens: 1, run: mul_f16_g1t1_neon}}
+	t[quant.BF16] = tiles{{groups: 1, tokens: 4, run: mul_bf16_g1t4_neon}, {groups: 1, tokens: 1, run: mul_bf16_g1t1_neon}}
 }
 
 // neonTiles are the kernels for 8-bit activations.
 func neonTiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a8_neon}, {1, 1, mul_q4_0_g1t1_a8_neon}},
-		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a8_neon}, {1, 1, mul_q4_1_g1t1_a8_neon}},
-		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a8_neon}, {1, 1, mul_q5_0_g1t1_a8_neon}},
-		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a8_neon}, {1, 1, mul_q5_1_g1t1_a8_neon}},
-		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a8_neon}, {1, 1, mul_q8_0_g1t1_a8_neon}},
-		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a8_neon}, {1, 1, mul_q2_k_g1t1_a8_neon}},
-		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a8_neon}, {1, 1, mul_q3_k_g1t1_a8_neon}},
-		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a8_neon}, {1, 1, mul_q4_k_g1t1_a8_neon}},
-		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a8_neon}, {1, 1, mul_q5_k_g1t1_a8_neon}},
-		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a8_neon}, {1, 1, mul_q6_k_g1t1_a8_neon}},
-		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a8_neon}, {1, 1, mul_iq4_nl_g1t1_a8_neon}},
-		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a8_neon}, {1, 1, mul_iq4_xs_g1t1_a8_neon}},
-		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a8_neon}, {1, 1, mul_mxfp4_g1t1_a8_neon}},
+		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a8_neon}},
+		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a8_neon}},
+		quant.Q5_0:   {{groups: 1, tokens: 4, run: mul_q5_0_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a8_neon}},
+		quant.Q5_1:   {{groups: 1, tokens: 4, run: mul_q5_1_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a8_neon}},
+		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a8_neon}},
+		quant.Q2_K:   {{groups: 1, tokens: 4, run: mul_q2_k_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a8_neon}},
+		quant.Q3_K:   {{groups: 1, tokens: 4, run: mul_q3_k_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a8_neon}},
+		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a8_neon}},
+		quant.Q5_K:   {{groups: 1, tokens: 4, run: mul_q5_k_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a8_neon}},
+		quant.Q6_K:   {{groups: 1, tokens: 4, run: mul_q6_k_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a8_neon}},
+		quant.IQ4_NL: {{groups: 1, tokens: 4, run: mul_iq4_nl_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a8_neon}},
+		quant.IQ4_XS: {{groups: 1, tokens: 4, run: mul_iq4_xs_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a8_neon}},
+		quant.MXFP4:  {{groups: 1, tokens: 4, run: mul_mxfp4_g1t4_a8_neon}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a8_neon}},
 	}
 }
 
 // neonWideTiles are the kernels for 16-bit activations.
 func neonWideTiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a16_neon}, {1, 1, mul_q4_0_g1t1_a16_neon}},
-		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a16_neon}, {1, 1, mul_q4_1_g1t1_a16_neon}},
-		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a16_neon}, {1, 1, mul_q5_0_g1t1_a16_neon}},
-		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a16_neon}, {1, 1, mul_q5_1_g1t1_a16_neon}},
-		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a16_neon}, {1, 1, mul_q8_0_g1t1_a16_neon}},
-		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a16_neon}, {1, 1, mul_q2_k_g1t1_a16_neon}},
-		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a16_neon}, {1, 1, mul_q3_k_g1t1_a16_neon}},
-		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a16_neon}, {1, 1, mul_q4_k_g1t1_a16_neon}},
-		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a16_neon}, {1, 1, mul_q5_k_g1t1_a16_neon}},
-		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a16_neon}, {1, 1, mul_q6_k_g1t1_a16_neon}},
-		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a16_neon}, {1, 1, mul_iq4_nl_g1t1_a16_neon}},
-		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a16_neon}, {1, 1, mul_iq4_xs_g1t1_a16_neon}},
-		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a16_neon}, {1, 1, mul_mxfp4_g1t1_a16_neon}},
+		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a16_neon}},
+		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a16_neon}},
+		quant.Q5_0:   {{groups: 1, tokens: 4, run: mul_q5_0_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a16_neon}},
+		quant.Q5_1:   {{groups: 1, tokens: 4, run: mul_q5_1_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a16_neon}},
+		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a16_neon}},
+		quant.Q2_K:   {{groups: 1, tokens: 4, run: mul_q2_k_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a16_neon}},
+		quant.Q3_K:   {{groups: 1, tokens: 4, run: mul_q3_k_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a16_neon}},
+		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a16_neon}},
+		quant.Q5_K:   {{groups: 1, tokens: 4, run: mul_q5_k_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a16_neon}},
+		quant.Q6_K:   {{groups: 1, tokens: 4, run: mul_q6_k_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a16_neon}},
+		quant.IQ4_NL: {{groups: 1, tokens: 4, run: mul_iq4_nl_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a16_neon}},
+		quant.IQ4_XS: {{groups: 1, tokens: 4, run: mul_iq4_xs_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a16_neon}},
+		quant.MXFP4:  {{groups: 1, tokens: 4, run: mul_mxfp4_g1t4_a16_neon}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a16_neon}},
 	}
 }
 
 // neonDotTiles are the kernels for 8-bit activations.
 func neonDotTiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a8_neondot}, {1, 2, mul_q4_0_g1t2_a8_neondot}, {1, 1, mul_q4_0_g1t1_a8_neondot}},
-		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a8_neondot}, {1, 2, mul_q4_1_g1t2_a8_neondot}, {1, 1, mul_q4_1_g1t1_a8_neondot}},
-		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a8_neondot}, {1, 2, mul_q5_0_g1t2_a8_neondot}, {1, 1, mul_q5_0_g1t1_a8_neondot}},
-		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a8_neondot}, {1, 2, mul_q5_1_g1t2_a8_neondot}, {1, 1, mul_q5_1_g1t1_a8_neondot}},
-		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a8_neondot}, {1, 2, mul_q8_0_g1t2_a8_neondot}, {1, 1, mul_q8_0_g1t1_a8_neondot}},
-		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a8_neondot}, {1, 2, mul_q2_k_g1t2_a8_neondot}, {1, 1, mul_q2_k_g1t1_a8_neondot}},
-		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a8_neondot}, {1, 2, mul_q3_k_g1t2_a8_neondot}, {1, 1, mul_q3_k_g1t1_a8_neondot}},
-		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a8_neondot}, {1, 2, mul_q4_k_g1t2_a8_neondot}, {1, 1, mul_q4_k_g1t1_a8_neondot}},
-		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a8_neondot}, {1, 2, mul_q5_k_g1t2_a8_neondot}, {1, 1, mul_q5_k_g1t1_a8_neondot}},
-		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a8_neondot}, {1, 2, mul_q6_k_g1t2_a8_neondot}, {1, 1, mul_q6_k_g1t1_a8_neondot}},
-		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a8_neondot}, {1, 2, mul_iq4_nl_g1t2_a8_neondot}, {1, 1, mul_iq4_nl_g1t1_a8_neondot}},
-		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a8_neondot}, {1, 2, mul_iq4_xs_g1t2_a8_neondot}, {1, 1, mul_iq4_xs_g1t1_a8_neondot}},
-		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a8_neondot}, {1, 2, mul_mxfp4_g1t2_a8_neondot}, {1, 1, mul_mxfp4_g1t1_a8_neondot}},
+		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q4_0_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a8_neondot}},
+		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q4_1_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a8_neondot}},
+		quant.Q5_0:   {{groups: 1, tokens: 4, run: mul_q5_0_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q5_0_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a8_neondot}},
+		quant.Q5_1:   {{groups: 1, tokens: 4, run: mul_q5_1_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q5_1_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a8_neondot}},
+		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q8_0_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a8_neondot}},
+		quant.Q2_K:   {{groups: 1, tokens: 4, run: mul_q2_k_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q2_k_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a8_neondot}},
+		quant.Q3_K:   {{groups: 1, tokens: 4, run: mul_q3_k_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q3_k_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a8_neondot}},
+		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q4_k_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a8_neondot}},
+		quant.Q5_K:   {{groups: 1, tokens: 4, run: mul_q5_k_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q5_k_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a8_neondot}},
+		quant.Q6_K:   {{groups: 1, tokens: 4, run: mul_q6_k_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_q6_k_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a8_neondot}},
+		quant.IQ4_NL: {{groups: 1, tokens: 4, run: mul_iq4_nl_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_iq4_nl_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a8_neondot}},
+		quant.IQ4_XS: {{groups: 1, tokens: 4, run: mul_iq4_xs_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_iq4_xs_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a8_neondot}},
+		quant.MXFP4:  {{groups: 1, tokens: 4, run: mul_mxfp4_g1t4_a8_neondot}, {groups: 1, tokens: 2, run: mul_mxfp4_g1t2_a8_neondot}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a8_neondot}},
 	}
 }
 
 // neonDotWideTiles are the kernels for 16-bit activations.
 func neonDotWideTiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{1, 4, mul_q4_0_g1t4_a16_neondot}, {1, 1, mul_q4_0_g1t1_a16_neondot}},
-		quant.Q4_1:   {{1, 4, mul_q4_1_g1t4_a16_neondot}, {1, 1, mul_q4_1_g1t1_a16_neondot}},
-		quant.Q5_0:   {{1, 4, mul_q5_0_g1t4_a16_neondot}, {1, 1, mul_q5_0_g1t1_a16_neondot}},
-		quant.Q5_1:   {{1, 4, mul_q5_1_g1t4_a16_neondot}, {1, 1, mul_q5_1_g1t1_a16_neondot}},
-		quant.Q8_0:   {{1, 4, mul_q8_0_g1t4_a16_neondot}, {1, 1, mul_q8_0_g1t1_a16_neondot}},
-		quant.Q2_K:   {{1, 4, mul_q2_k_g1t4_a16_neondot}, {1, 1, mul_q2_k_g1t1_a16_neondot}},
-		quant.Q3_K:   {{1, 4, mul_q3_k_g1t4_a16_neondot}, {1, 1, mul_q3_k_g1t1_a16_neondot}},
-		quant.Q4_K:   {{1, 4, mul_q4_k_g1t4_a16_neondot}, {1, 1, mul_q4_k_g1t1_a16_neondot}},
-		quant.Q5_K:   {{1, 4, mul_q5_k_g1t4_a16_neondot}, {1, 1, mul_q5_k_g1t1_a16_neondot}},
-		quant.Q6_K:   {{1, 4, mul_q6_k_g1t4_a16_neondot}, {1, 1, mul_q6_k_g1t1_a16_neondot}},
-		quant.IQ4_NL: {{1, 4, mul_iq4_nl_g1t4_a16_neondot}, {1, 1, mul_iq4_nl_g1t1_a16_neondot}},
-		quant.IQ4_XS: {{1, 4, mul_iq4_xs_g1t4_a16_neondot}, {1, 1, mul_iq4_xs_g1t1_a16_neondot}},
-		quant.MXFP4:  {{1, 4, mul_mxfp4_g1t4_a16_neondot}, {1, 1, mul_mxfp4_g1t1_a16_neondot}},
+		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a16_neondot}},
+		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a16_neondot}},
+		quant.Q5_0:   {{groups: 1, tokens: 4, run: mul_q5_0_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a16_neondot}},
+		quant.Q5_1:   {{groups: 1, tokens: 4, run: mul_q5_1_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a16_neondot}},
+		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a16_neondot}},
+		quant.Q2_K:   {{groups: 1, tokens: 4, run: mul_q2_k_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a16_neondot}},
+		quant.Q3_K:   {{groups: 1, tokens: 4, run: mul_q3_k_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a16_neondot}},
+		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a16_neondot}},
+		quant.Q5_K:   {{groups: 1, tokens: 4, run: mul_q5_k_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a16_neondot}},
+		quant.Q6_K:   {{groups: 1, tokens: 4, run: mul_q6_k_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a16_neondot}},
+		quant.IQ4_NL: {{groups: 1, tokens: 4, run: mul_iq4_nl_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a16_neondot}},
+		quant.IQ4_XS: {{groups: 1, tokens: 4, run: mul_iq4_xs_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a16_neondot}},
+		quant.MXFP4:  {{groups: 1, tokens: 4, run: mul_mxfp4_g1t4_a16_neondot}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a16_neondot}},
 	}
 }

@@ -14,6 +14,7 @@ type matmulKernel func(q, s *byte, qStride, sStride int, x *byte, xStride int, y
 // tile is a kernel and the shape it covers.
 type tile struct {
 	groups, tokens int
+	least          int // tokens of a batch from which on it is used
 	run            matmulKernel
 }
 
@@ -52,7 +53,7 @@ func (t *matmulTask) tiled(first, last int) {
 // width chooses how many tokens the next column of tiles has.
 func (t *matmulTask) width(tokens, groups int) int {
 	for _, k := range t.table {
-		if k.tokens <= tokens && k.groups <= groups {
+		if k.tokens <= tokens && k.groups <= groups && k.least <= t.n {
 			return k.tokens
 		}
 	}
@@ -62,7 +63,7 @@ func (t *matmulTask) width(tokens, groups int) int {
 // pick chooses the tile of that width that covers most of the groups left.
 func (t *matmulTask) pick(width, groups int) *tile {
 	for i := range t.table {
-		if k := &t.table[i]; k.tokens == width && k.groups <= groups {
+		if k := &t.table[i]; k.tokens == width && k.groups <= groups && k.least <= t.n {
 			return k
 		}
 	}

@@ -25,13 +25,24 @@ const segmentBlocks = 8
 
 const matmulSignature = "func(q, s *byte, qStride, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)"
 
+// prefetchBytes is how far ahead of the block at work weights are asked for:
+// the block's own instructions fill the processor's window long before those
+// that would read so far. Beyond a group lies the next one, and beyond the last
+// nothing is read, as a prefetch of a page that is not there does nothing.
+const prefetchBytes = 2048
+
+// matmul512 emits a kernel for each number of tokens up to 8, so that narrow
+// batches read and unpack the weights once.
 func matmul512() {
 	for _, f := range forms {
-		for _, shape := range [][2]int{{2, 4}, {1, 4}, {1, 2}, {1, 1}} {
-			newMul(f, shape[0], shape[1], 1).emit()
+		if f.low == 8 { // nothing to unpack: sharing activations gains more
+			newMul(f, 2, 4, 1).emit()
 		}
-		for _, shape := range [][2]int{{1, 4}, {1, 1}} {
-			newMul(f, shape[0], shape[1], 2).emit()
+		for tokens := range 8 {
+			newMul(f, 1, 8-tokens, 1).emit()
+		}
+		for _, tokens := range []int{8, 4, 2, 1} {
+			newMul(f, 1, tokens, 2).emit()
 		}
 	}
 }
@@ -80,6 +91,7 @@ func (m *mul) emit() {
 	}
 	m.loadSuper()
 	Label("block")
+	m.prefetch()
 	for h := range m.halves {
 		m.dots(h)
 		m.extend(h)
@@ -97,6 +109,15 @@ func (m *mul) emit() {
 	totals.store(m.groups, m.tokens, m.chain)
 	VZEROUPPER()
 	RET()
+}
+
+// prefetch asks for the quants of a later block.
+func (m *mul) prefetch() {
+	for g := range m.groups {
+		for at := 0; at < m.quants; at += 64 {
+			PREFETCHT0(Mem{Base: m.q[g], Disp: prefetchBytes + at})
+		}
+	}
 }
 
 func (m *mul) constants() {

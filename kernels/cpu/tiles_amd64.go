@@ -1,0 +1,109 @@
+//go:build amd64 && !noasm
+
+package cpu
+
+import "github.com/weft-mesh/weft/kernels/quant"
+
+// rising lists kernels of one group of rows for 1, 2, 3 and so on tokens, the
+// widest first.
+func rising(kernels ...matmulKernel) (t tiles) {
+	for i := len(kernels) - 1; i >= 0; i-- {
+		t = append(t, tile{groups: 1, tokens: i + 1, run: kernels[i]})
+	}
+	return t
+}
+
+// doubling lists kernels of one group of rows for 1, 2, 4 and so on tokens, the
+// widest first.
+func doubling(kernels ...matmulKernel) (t tiles) {
+	for i := len(kernels) - 1; i >= 0; i-- {
+		t = append(t, tile{groups: 1, tokens: 1 << i, run: kernels[i]})
+	}
+	return t
+}
+
+// float lists kernels of float weights, whose chains are long: two groups at
+// once keep the processor busy.
+func float(g1t1, g2t1, g1t4, g2t4 matmulKernel) tiles {
+	return tiles{{groups: 2, tokens: 4, run: g2t4}, {groups: 1, tokens: 4, run: g1t4}, {groups: 2, tokens: 1, run: g2t1}, {groups: 1, tokens: 1, run: g1t1}}
+}
+
+// avx512Tiles are the kernels for 8-bit activations, and for float weights.
+func avx512Tiles() map[quant.Type]tiles {
+	t := map[quant.Type]tiles{
+		quant.Q4_0: rising(mul_q4_0_g1t1_a8_avx512vnni, mul_q4_0_g1t2_a8_avx512vnni, mul_q4_0_g1t3_a8_avx512vnni, mul_q4_0_g1t4_a8_avx512vnni,
+			mul_q4_0_g1t5_a8_avx512vnni, mul_q4_0_g1t6_a8_avx512vnni, mul_q4_0_g1t7_a8_avx512vnni, mul_q4_0_g1t8_a8_avx512vnni),
+		quant.Q4_1: rising(mul_q4_1_g1t1_a8_avx512vnni, mul_q4_1_g1t2_a8_avx512vnni, mul_q4_1_g1t3_a8_avx512vnni, mul_q4_1_g1t4_a8_avx512vnni,
+			mul_q4_1_g1t5_a8_avx512vnni, mul_q4_1_g1t6_a8_avx512vnni, mul_q4_1_g1t7_a8_avx512vnni, mul_q4_1_g1t8_a8_avx512vnni),
+		quant.Q5_0: rising(mul_q5_0_g1t1_a8_avx512vnni, mul_q5_0_g1t2_a8_avx512vnni, mul_q5_0_g1t3_a8_avx512vnni, mul_q5_0_g1t4_a8_avx512vnni,
+			mul_q5_0_g1t5_a8_avx512vnni, mul_q5_0_g1t6_a8_avx512vnni, mul_q5_0_g1t7_a8_avx512vnni, mul_q5_0_g1t8_a8_avx512vnni),
+		quant.Q5_1: rising(mul_q5_1_g1t1_a8_avx512vnni, mul_q5_1_g1t2_a8_avx512vnni, mul_q5_1_g1t3_a8_avx512vnni, mul_q5_1_g1t4_a8_avx512vnni,
+			mul_q5_1_g1t5_a8_avx512vnni, mul_q5_1_g1t6_a8_avx512vnni, mul_q5_1_g1t7_a8_avx512vnni, mul_q5_1_g1t8_a8_avx512vnni),
+		quant.Q8_0: rising(mul_q8_0_g1t1_a8_avx512vnni, mul_q8_0_g1t2_a8_avx512vnni, mul_q8_0_g1t3_a8_avx512vnni, mul_q8_0_g1t4_a8_avx512vnni,
+			mul_q8_0_g1t5_a8_avx512vnni, mul_q8_0_g1t6_a8_avx512vnni, mul_q8_0_g1t7_a8_avx512vnni, mul_q8_0_g1t8_a8_avx512vnni),
+		quant.Q2_K: rising(mul_q2_k_g1t1_a8_avx512vnni, mul_q2_k_g1t2_a8_avx512vnni, mul_q2_k_g1t3_a8_avx512vnni, mul_q2_k_g1t4_a8_avx512vnni,
+			mul_q2_k_g1t5_a8_avx512vnni, mul_q2_k_g1t6_a8_avx512vnni, mul_q2_k_g1t7_a8_avx512vnni, mul_q2_k_g1t8_a8_avx512vnni),
+		quant.Q3_K: rising(mul_q3_k_g1t1_a8_avx512vnni, mul_q3_k_g1t2_a8_avx512vnni, mul_q3_k_g1t3_a8_avx512vnni, mul_q3_k_g1t4_a8_avx512vnni,
+			mul_q3_k_g1t5_a8_avx512vnni, mul_q3_k_g1t6_a8_avx512vnni, mul_q3_k_g1t7_a8_avx512vnni, mul_q3_k_g1t8_a8_avx512vnni),
+		quant.Q4_K: rising(mul_q4_k_g1t1_a8_avx512vnni, mul_q4_k_g1t2_a8_avx512vnni, mul_q4_k_g1t3_a8_avx512vnni, mul_q4_k_g1t4_a8_avx512vnni,
+			mul_q4_k_g1t5_a8_avx512vnni, mul_q4_k_g1t6_a8_avx512vnni, mul_q4_k_g1t7_a8_avx512vnni, mul_q4_k_g1t8_a8_avx512vnni),
+		quant.Q5_K: rising(mul_q5_k_g1t1_a8_avx512vnni, mul_q5_k_g1t2_a8_avx512vnni, mul_q5_k_g1t3_a8_avx512vnni, mul_q5_k_g1t4_a8_avx512vnni,
+			mul_q5_k_g1t5_a8_avx512vnni, mul_q5_k_g1t6_a8_avx512vnni, mul_q5_k_g1t7_a8_avx512vnni, mul_q5_k_g1t8_a8_avx512vnni),
+		quant.Q6_K: rising(mul_q6_k_g1t1_a8_avx512vnni, mul_q6_k_g1t2_a8_avx512vnni, mul_q6_k_g1t3_a8_avx512vnni, mul_q6_k_g1t4_a8_avx512vnni,
+			mul_q6_k_g1t5_a8_avx512vnni, mul_q6_k_g1t6_a8_avx512vnni, mul_q6_k_g1t7_a8_avx512vnni, mul_q6_k_g1t8_a8_avx512vnni),
+		quant.IQ4_NL: rising(mul_iq4_nl_g1t1_a8_avx512vnni, mul_iq4_nl_g1t2_a8_avx512vnni, mul_iq4_nl_g1t3_a8_avx512vnni, mul_iq4_nl_g1t4_a8_avx512vnni,
+			mul_iq4_nl_g1t5_a8_avx512vnni, mul_iq4_nl_g1t6_a8_avx512vnni, mul_iq4_nl_g1t7_a8_avx512vnni, mul_iq4_nl_g1t8_a8_avx512vnni),
+		quant.IQ4_XS: rising(mul_iq4_xs_g1t1_a8_avx512vnni, mul_iq4_xs_g1t2_a8_avx512vnni, mul_iq4_xs_g1t3_a8_avx512vnni, mul_iq4_xs_g1t4_a8_avx512vnni,
+			mul_iq4_xs_g1t5_a8_avx512vnni, mul_iq4_xs_g1t6_a8_avx512vnni, mul_iq4_xs_g1t7_a8_avx512vnni, mul_iq4_xs_g1t8_a8_avx512vnni),
+		quant.MXFP4: rising(mul_mxfp4_g1t1_a8_avx512vnni, mul_mxfp4_g1t2_a8_avx512vnni, mul_mxfp4_g1t3_a8_avx512vnni, mul_mxfp4_g1t4_a8_avx512vnni,
+			mul_mxfp4_g1t5_a8_avx512vnni, mul_mxfp4_g1t6_a8_avx512vnni, mul_mxfp4_g1t7_a8_avx512vnni, mul_mxfp4_g1t8_a8_avx512vnni),
+		quant.F32:  float(mul_f32_g1t1_avx512vnni, mul_f32_g2t1_avx512vnni, mul_f32_g1t4_avx512vnni, mul_f32_g2t4_avx512vnni),
+		quant.F16:  float(mul_f16_g1t1_avx512vnni, mul_f16_g2t1_avx512vnni, mul_f16_g1t4_avx512vnni, mul_f16_g2t4_avx512vnni),
+		quant.BF16: float(mul_bf16_g1t1_avx512vnni, mul_bf16_g2t1_avx512vnni, mul_bf16_g1t4_avx512vnni, mul_bf16_g2t4_avx512vnni),
+	}
+	// Of 8-bit quants, which need no unpacking, two groups that share
+	// activations are faster once the weights come from a cache.
+	t[quant.Q8_0] = append(tiles{{groups: 2, tokens: 4, least: 17, run: mul_q8_0_g2t4_a8_avx512vnni}}, t[quant.Q8_0]...)
+	return t
+}
+
+// avx512WideTiles are the kernels for 16-bit activations.
+func avx512WideTiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0:   doubling(mul_q4_0_g1t1_a16_avx512vnni, mul_q4_0_g1t2_a16_avx512vnni, mul_q4_0_g1t4_a16_avx512vnni, mul_q4_0_g1t8_a16_avx512vnni),
+		quant.Q4_1:   doubling(mul_q4_1_g1t1_a16_avx512vnni, mul_q4_1_g1t2_a16_avx512vnni, mul_q4_1_g1t4_a16_avx512vnni, mul_q4_1_g1t8_a16_avx512vnni),
+		quant.Q5_0:   doubling(mul_q5_0_g1t1_a16_avx512vnni, mul_q5_0_g1t2_a16_avx512vnni, mul_q5_0_g1t4_a16_avx512vnni, mul_q5_0_g1t8_a16_avx512vnni),
+		quant.Q5_1:   doubling(mul_q5_1_g1t1_a16_avx512vnni, mul_q5_1_g1t2_a16_avx512vnni, mul_q5_1_g1t4_a16_avx512vnni, mul_q5_1_g1t8_a16_avx512vnni),
+		quant.Q8_0:   doubling(mul_q8_0_g1t1_a16_avx512vnni, mul_q8_0_g1t2_a16_avx512vnni, mul_q8_0_g1t4_a16_avx512vnni, mul_q8_0_g1t8_a16_avx512vnni),
+		quant.Q2_K:   doubling(mul_q2_k_g1t1_a16_avx512vnni, mul_q2_k_g1t2_a16_avx512vnni, mul_q2_k_g1t4_a16_avx512vnni, mul_q2_k_g1t8_a16_avx512vnni),
+		quant.Q3_K:   doubling(mul_q3_k_g1t1_a16_avx512vnni, mul_q3_k_g1t2_a16_avx512vnni, mul_q3_k_g1t4_a16_avx512vnni, mul_q3_k_g1t8_a16_avx512vnni),
+		quant.Q4_K:   doubling(mul_q4_k_g1t1_a16_avx512vnni, mul_q4_k_g1t2_a16_avx512vnni, mul_q4_k_g1t4_a16_avx512vnni, mul_q4_k_g1t8_a16_avx512vnni),
+		quant.Q5_K:   doubling(mul_q5_k_g1t1_a16_avx512vnni, mul_q5_k_g1t2_a16_avx512vnni, mul_q5_k_g1t4_a16_avx512vnni, mul_q5_k_g1t8_a16_avx512vnni),
+		quant.Q6_K:   doubling(mul_q6_k_g1t1_a16_avx512vnni, mul_q6_k_g1t2_a16_avx512vnni, mul_q6_k_g1t4_a16_avx512vnni, mul_q6_k_g1t8_a16_avx512vnni),
+		quant.IQ4_NL: doubling(mul_iq4_nl_g1t1_a16_avx512vnni, mul_iq4_nl_g1t2_a16_avx512vnni, mul_iq4_nl_g1t4_a16_avx512vnni, mul_iq4_nl_g1t8_a16_avx512vnni),
+		quant.IQ4_XS: doubling(mul_iq4_xs_g1t1_a16_avx512vnni, mul_iq4_xs_g1t2_a16_avx512vnni, mul_iq4_xs_g1t4_a16_avx512vnni, mul_iq4_xs_g1t8_a16_avx512vnni),
+		quant.MXFP4:  doubling(mul_mxfp4_g1t1_a16_avx512vnni, mul_mxfp4_g1t2_a16_avx512vnni, mul_mxfp4_g1t4_a16_avx512vnni, mul_mxfp4_g1t8_a16_avx512vnni),
+	}
+}
+
+// avx2Tiles are the kernels for 8-bit activations, and for float weights.
+func avx2Tiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a8_avx2}},
+		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a8_avx2}},
+		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a8_avx2}},
+		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a8_avx2}},
+		quant.Q5_0:   {{groups: 1, tokens: 2, run: mul_q5_0_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a8_avx2}},
+		quant.Q5_1:   {{groups: 1, tokens: 2, run: mul_q5_1_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a8_avx2}},
+		quant.Q5_K:   {{groups: 1, tokens: 2, run: mul_q5_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a8_avx2}},
+		quant.Q2_K:   {{groups: 1, tokens: 2, run: mul_q2_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a8_avx2}},
+		quant.Q3_K:   {{groups: 1, tokens: 2, run: mul_q3_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a8_avx2}},
+		quant.IQ4_NL: {{groups: 1, tokens: 2, run: mul_iq4_nl_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a8_avx2}},
+		quant.IQ4_XS: {{groups: 1, tokens: 2, run: mul_iq4_xs_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a8_avx2}},
+		quant.MXFP4:  {{groups: 1, tokens: 2, run: mul_mxfp4_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a8_avx2}},
+		quant.F32:    {{groups: 1, tokens: 4, run: mul_f32_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_f32_g1t1_avx2}},
+		quant.F16:    {{groups: 1, tokens: 4, run: mul_f16_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_f16_g1t1_avx2}},
+		quant.BF16:   {{groups: 1, tokens: 4, run: mul_bf16_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_bf16_g1t1_avx2}},
+		quant.Q6_K:   {{groups: 1, tokens: 2, run: mul_q6_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a8_avx2}},
+	}
+}
