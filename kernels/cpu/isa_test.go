@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -62,6 +64,7 @@ func readKernels(t *testing.T) (kernels []kernelText) {
 // which every amd64 processor has.
 var promises = map[string][]string{
 	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+"},
+	AVXVNNI:    {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVXVNNI"},
 	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
 	NEON:       {"ASIMD"},
 	NEONDot:    {"ASIMD", "ASIMDDP"},
@@ -85,7 +88,7 @@ func TestKernelsUseOnlyTheInstructionSetOfTheirName(t *testing.T) {
 				t.Errorf("%s needs %s, which its tier does not ask for", k.name, n)
 			}
 		}
-		beyond := map[string]func(line string) bool{AVX2: beyondAVX2, NEON: beyondNEON, NEONDot: beyondNEONDot}[setOf(k.name)]
+		beyond := map[string]func(line string) bool{AVX2: beyondAVX2, AVXVNNI: beyondAVXVNNI, AVX512VNNI: rawBytes, NEON: beyondNEON, NEONDot: beyondNEONDot}[setOf(k.name)]
 		for _, line := range k.lines {
 			if beyond != nil && beyond(line) {
 				t.Errorf("%s uses %q, which %s does not have", k.name, line, setOf(k.name))
@@ -95,7 +98,63 @@ func TestKernelsUseOnlyTheInstructionSetOfTheirName(t *testing.T) {
 }
 
 func beyondAVX2(line string) bool {
-	return wideRegister.MatchString(line) || wideMnemonic.MatchString(line) || strings.Contains(strings.Fields(line)[0], ".")
+	return rawBytes(line) || wideRegister.MatchString(line) || wideMnemonic.MatchString(line) || strings.Contains(strings.Fields(line)[0], ".")
+}
+
+// rawBytes reports instructions that are put down in bytes.
+func rawBytes(line string) bool {
+	return slices.Contains([]string{"BYTE", "WORD", "LONG", "QUAD"}, strings.Fields(line)[0])
+}
+
+// encodedDotProduct matches VPDPBUSD put down in bytes, as a little-endian word
+// and the last byte, with its operands as a comment.
+var encodedDotProduct = regexp.MustCompile(`^LONG \$0x(..)(..)(..)(..); BYTE \$0x(..) // VPDPBUSD Y(\d+), Y(\d+), Y(\d+)$`)
+
+// beyondAVXVNNI allows one instruction more than AVX2 has: VPDPBUSD in the form
+// VEX.256.66.0F38.W0 50 /r between registers, and only if bytes and comment say
+// the same.
+func beyondAVXVNNI(line string) bool {
+	if !rawBytes(line) {
+		return beyondAVX2(line)
+	}
+	m := encodedDotProduct.FindStringSubmatch(line)
+	if m == nil {
+		return true
+	}
+	var b [5]uint64 // in the order in which the processor reads them
+	for i, at := range []int{4, 3, 2, 1, 5} {
+		b[i], _ = strconv.ParseUint(m[at], 16, 8)
+	}
+	// Of the prefix, R and B extend the operands of the last byte, inverted; X
+	// extends nothing, and the second operand is inverted too.
+	sums := ^b[1]>>7&1<<3 | b[4]>>3&7
+	signed := ^b[1]>>5&1<<3 | b[4]&7
+	unsigned := ^b[2] >> 3 & 15
+	says := fmt.Sprintf("%d %d %d", signed, unsigned, sums)
+	return b[0] != 0xc4 || b[1]&0x5f != 0x42 || b[2]&0x87 != 0x05 || b[3] != 0x50 || b[4]>>6 != 3 || says != strings.Join(m[6:], " ")
+}
+
+func TestTheCheckOfInstructionsReadsThoseInBytes(t *testing.T) {
+	for line, beyond := range map[string]bool{
+		// Encoded by GNU as from {vex} vpdpbusd.
+		"LONG $0x5075e2c4; BYTE $0xc2 // VPDPBUSD Y2, Y1, Y0":    false,
+		"LONG $0x500542c4; BYTE $0xf5 // VPDPBUSD Y13, Y15, Y14": false,
+		"LONG $0x5035c2c4; BYTE $0xd8 // VPDPBUSD Y8, Y9, Y3":    false,
+		"LONG $0x5075e2c4; BYTE $0xc2 // VPDPBUSD Y1, Y2, Y0":    true, // other operands
+		"LONG $0x5075e2c4; BYTE $0x02 // VPDPBUSD Y2, Y1, Y0":    true, // reads memory
+		"LONG $0x5275e2c4; BYTE $0xc2 // VPDPBUSD Y2, Y1, Y0":    true, // VPDPWSSD
+		"LONG $0x50f5e2c4; BYTE $0xc2 // VPDPBUSD Y2, Y1, Y0":    true, // W1
+		"LONG $0x5075e2c4; BYTE $0xc2":                           true,
+		"VPDPBUSD Y2, Y1, Y0":                                    true,
+		"VPADDD Y2, Y1, Y0":                                      false,
+	} {
+		if beyondAVXVNNI(line) != beyond {
+			t.Errorf("%q: beyond AVX-VNNI is %t, want %t", line, !beyond, beyond)
+		}
+		if strings.Contains(line, "VPDPBUSD") && !beyondAVX2(line) {
+			t.Errorf("%q passes as AVX2", line)
+		}
+	}
 }
 
 func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
@@ -115,7 +174,8 @@ func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
 // kernels, with the instruction set of each.
 var gates = map[string]string{
 	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
-	"avx2Set": AVX2, "avx2Tiles": AVX2,
+	"avx2Set": AVX2, "avx2Tiles": AVX2, "avx2WideTiles": AVX2,
+	"vnniTiles": AVXVNNI, "vnniWideTiles": AVXVNNI,
 	"neonSet": NEON, "neonTiles": NEON, "neonWideTiles": NEON, "addFloatTiles": NEON,
 	"neonDotTiles": NEONDot, "neonDotWideTiles": NEONDot,
 }

@@ -9,20 +9,55 @@ package cpu
 //go:noescape
 func mul_q4_0_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q4_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_0_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q4_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_1_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q4_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_1 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_1_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_1 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q5_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -34,6 +69,21 @@ func mul_q5_0_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q5_0_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q5_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q5_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -44,15 +94,45 @@ func mul_q5_1_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q5_1_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q5_1 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q8_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q8_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q8_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q8_0 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q8_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q2_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q2_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -64,6 +144,21 @@ func mul_q2_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q2_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q2_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q2_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q2_k_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q3_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -74,15 +169,45 @@ func mul_q3_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q3_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q3_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q3_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q4_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q4_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q4_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q4_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of q5_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -94,6 +219,21 @@ func mul_q5_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //go:noescape
 func mul_q5_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of q5_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q5_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q6_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of q6_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -103,6 +243,21 @@ func mul_q6_k_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, 
 //
 //go:noescape
 func mul_q6_k_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q6_k with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of q6_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_nl with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -114,6 +269,21 @@ func mul_iq4_nl_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte
 //go:noescape
 func mul_iq4_nl_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of iq4_nl with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_nl with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_xs with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -124,6 +294,21 @@ func mul_iq4_xs_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte
 //go:noescape
 func mul_iq4_xs_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 16 rows of iq4_xs with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of iq4_xs with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t4_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -133,6 +318,16 @@ func mul_mxfp4_g1t2_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte,
 //
 //go:noescape
 func mul_mxfp4_g1t1_a8_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 4 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t4_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 16 rows of mxfp4 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g1t1_a16_avx2(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 16 rows of f16 with 4 tokens; blocks counts columns; portable form: matmulTask.portableFloat.
 //

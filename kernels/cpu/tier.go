@@ -10,15 +10,17 @@ import (
 
 // MaskVariable names the environment variable that hides instruction sets:
 // a list, separated by commas, of tiers that New and Tiers do not offer
-// ("avx512vnni", "avx2", "neondot", "neon"), or "portable" to hide all but portable Go. It exists
-// so that every tier can be tested on one machine, and as a way out should an
-// instruction set misbehave. It is read here and nowhere else.
+// ("avx512vnni", "avxvnni", "avx2", "neondot", "neon"), or "portable" to hide
+// all but portable Go. It exists so that every tier can be tested on one
+// machine, and as a way out should an instruction set misbehave. It is read
+// here and nowhere else.
 const MaskVariable = "WEFT_CPU"
 
 // The tiers that this package knows, from the simplest up.
 const (
 	Portable   = "portable"   // plain Go
 	AVX2       = "avx2"       // AVX2, FMA and F16C
+	AVXVNNI    = "avxvnni"    // AVX-VNNI (VPDPBUSD without AVX-512), AVX2, FMA and F16C
 	AVX512VNNI = "avx512vnni" // AVX-512 F, BW, DQ, VL and VNNI
 	NEON       = "neon"       // ASIMD, which every arm64 processor has
 	NEONDot    = "neondot"    // ASIMD with dot products (SDOT)
@@ -84,7 +86,7 @@ func chooseTier(name string) (*kernelSet, error) {
 			return s, nil
 		}
 	}
-	if !slices.Contains([]string{Portable, AVX2, AVX512VNNI, NEON, NEONDot}, name) {
+	if !slices.Contains([]string{Portable, AVX2, AVXVNNI, AVX512VNNI, NEON, NEONDot}, name) {
 		return nil, fmt.Errorf("cpu tier %q is unknown: choose one of %s", name, strings.Join(Tiers(), ", "))
 	}
 	return nil, fmt.Errorf("cpu tier %q is not available on this %s machine (not supported by processor or build, or hidden by %s): choose one of %s",

@@ -3,6 +3,8 @@
 package cpu
 
 import (
+	"maps"
+
 	"github.com/klauspost/cpuid/v2"
 
 	"github.com/weft-mesh/weft/kernels"
@@ -17,6 +19,9 @@ func machineSets() []*kernelSet {
 		sets = append(sets, avx512Set())
 	}
 	if c.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
+		if c.Supports(cpuid.AVXVNNI) {
+			sets = append(sets, vnniSet())
+		}
 		sets = append(sets, avx2Set())
 	}
 	return sets
@@ -49,10 +54,19 @@ func avx512Set() *kernelSet {
 	}
 }
 
+// vnniSet has integer products of its own; all else is AVX2's.
+func vnniSet() *kernelSet {
+	s := avx2Set()
+	s.tier = AVXVNNI
+	maps.Copy(s.matmul[0], vnniTiles())
+	maps.Copy(s.matmul[1], vnniWideTiles())
+	return s
+}
+
 func avx2Set() *kernelSet {
 	return &kernelSet{
 		tier:         AVX2,
-		matmul:       matmulTable{avx2Tiles()},
+		matmul:       matmulTable{avx2Tiles(), avx2WideTiles()},
 		quantise:     quantise_a8_avx2,
 		siluMul:      siluMul_avx2,
 		add:          add_avx2,

@@ -22,6 +22,11 @@ func doubling(kernels ...matmulKernel) (t tiles) {
 	return t
 }
 
+// oneOrFour lists kernels of one group of rows, the wider first.
+func oneOrFour(one, four matmulKernel) tiles {
+	return tiles{{groups: 1, tokens: 4, run: four}, {groups: 1, tokens: 1, run: one}}
+}
+
 // float lists kernels of float weights, whose chains are long: two groups at
 // once keep the processor busy.
 func float(g1t1, g2t1, g1t4, g2t4 matmulKernel) tiles {
@@ -89,21 +94,79 @@ func avx512WideTiles() map[quant.Type]tiles {
 // avx2Tiles are the kernels for 8-bit activations, and for float weights.
 func avx2Tiles() map[quant.Type]tiles {
 	return map[quant.Type]tiles{
-		quant.Q4_0:   {{groups: 1, tokens: 4, run: mul_q4_0_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_0_g1t1_a8_avx2}},
-		quant.Q4_1:   {{groups: 1, tokens: 4, run: mul_q4_1_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_1_g1t1_a8_avx2}},
-		quant.Q8_0:   {{groups: 1, tokens: 4, run: mul_q8_0_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q8_0_g1t1_a8_avx2}},
-		quant.Q4_K:   {{groups: 1, tokens: 4, run: mul_q4_k_g1t4_a8_avx2}, {groups: 1, tokens: 1, run: mul_q4_k_g1t1_a8_avx2}},
-		quant.Q5_0:   {{groups: 1, tokens: 2, run: mul_q5_0_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_0_g1t1_a8_avx2}},
-		quant.Q5_1:   {{groups: 1, tokens: 2, run: mul_q5_1_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_1_g1t1_a8_avx2}},
-		quant.Q5_K:   {{groups: 1, tokens: 2, run: mul_q5_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q5_k_g1t1_a8_avx2}},
-		quant.Q2_K:   {{groups: 1, tokens: 2, run: mul_q2_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q2_k_g1t1_a8_avx2}},
-		quant.Q3_K:   {{groups: 1, tokens: 2, run: mul_q3_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q3_k_g1t1_a8_avx2}},
-		quant.IQ4_NL: {{groups: 1, tokens: 2, run: mul_iq4_nl_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_iq4_nl_g1t1_a8_avx2}},
-		quant.IQ4_XS: {{groups: 1, tokens: 2, run: mul_iq4_xs_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_iq4_xs_g1t1_a8_avx2}},
-		quant.MXFP4:  {{groups: 1, tokens: 2, run: mul_mxfp4_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_mxfp4_g1t1_a8_avx2}},
-		quant.F32:    {{groups: 1, tokens: 4, run: mul_f32_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_f32_g1t1_avx2}},
-		quant.F16:    {{groups: 1, tokens: 4, run: mul_f16_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_f16_g1t1_avx2}},
-		quant.BF16:   {{groups: 1, tokens: 4, run: mul_bf16_g1t4_avx2}, {groups: 1, tokens: 1, run: mul_bf16_g1t1_avx2}},
-		quant.Q6_K:   {{groups: 1, tokens: 2, run: mul_q6_k_g1t2_a8_avx2}, {groups: 1, tokens: 1, run: mul_q6_k_g1t1_a8_avx2}},
+		quant.Q4_0:   doubling(mul_q4_0_g1t1_a8_avx2, mul_q4_0_g1t2_a8_avx2, mul_q4_0_g1t4_a8_avx2),
+		quant.Q4_1:   doubling(mul_q4_1_g1t1_a8_avx2, mul_q4_1_g1t2_a8_avx2, mul_q4_1_g1t4_a8_avx2),
+		quant.Q5_0:   doubling(mul_q5_0_g1t1_a8_avx2, mul_q5_0_g1t2_a8_avx2, mul_q5_0_g1t4_a8_avx2),
+		quant.Q5_1:   doubling(mul_q5_1_g1t1_a8_avx2, mul_q5_1_g1t2_a8_avx2, mul_q5_1_g1t4_a8_avx2),
+		quant.Q8_0:   doubling(mul_q8_0_g1t1_a8_avx2, mul_q8_0_g1t2_a8_avx2, mul_q8_0_g1t4_a8_avx2),
+		quant.Q2_K:   doubling(mul_q2_k_g1t1_a8_avx2, mul_q2_k_g1t2_a8_avx2, mul_q2_k_g1t4_a8_avx2),
+		quant.Q3_K:   doubling(mul_q3_k_g1t1_a8_avx2, mul_q3_k_g1t2_a8_avx2, mul_q3_k_g1t4_a8_avx2),
+		quant.Q4_K:   doubling(mul_q4_k_g1t1_a8_avx2, mul_q4_k_g1t2_a8_avx2, mul_q4_k_g1t4_a8_avx2),
+		quant.Q5_K:   doubling(mul_q5_k_g1t1_a8_avx2, mul_q5_k_g1t2_a8_avx2, mul_q5_k_g1t4_a8_avx2),
+		quant.Q6_K:   doubling(mul_q6_k_g1t1_a8_avx2, mul_q6_k_g1t2_a8_avx2, mul_q6_k_g1t4_a8_avx2),
+		quant.IQ4_NL: doubling(mul_iq4_nl_g1t1_a8_avx2, mul_iq4_nl_g1t2_a8_avx2, mul_iq4_nl_g1t4_a8_avx2),
+		quant.IQ4_XS: doubling(mul_iq4_xs_g1t1_a8_avx2, mul_iq4_xs_g1t2_a8_avx2, mul_iq4_xs_g1t4_a8_avx2),
+		quant.MXFP4:  doubling(mul_mxfp4_g1t1_a8_avx2, mul_mxfp4_g1t2_a8_avx2, mul_mxfp4_g1t4_a8_avx2),
+		quant.F32:    oneOrFour(mul_f32_g1t1_avx2, mul_f32_g1t4_avx2),
+		quant.F16:    oneOrFour(mul_f16_g1t1_avx2, mul_f16_g1t4_avx2),
+		quant.BF16:   oneOrFour(mul_bf16_g1t1_avx2, mul_bf16_g1t4_avx2),
+	}
+}
+
+// avx2WideTiles are the kernels for 16-bit activations.
+func avx2WideTiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0:   oneOrFour(mul_q4_0_g1t1_a16_avx2, mul_q4_0_g1t4_a16_avx2),
+		quant.Q4_1:   oneOrFour(mul_q4_1_g1t1_a16_avx2, mul_q4_1_g1t4_a16_avx2),
+		quant.Q5_0:   oneOrFour(mul_q5_0_g1t1_a16_avx2, mul_q5_0_g1t4_a16_avx2),
+		quant.Q5_1:   oneOrFour(mul_q5_1_g1t1_a16_avx2, mul_q5_1_g1t4_a16_avx2),
+		quant.Q8_0:   oneOrFour(mul_q8_0_g1t1_a16_avx2, mul_q8_0_g1t4_a16_avx2),
+		quant.Q2_K:   oneOrFour(mul_q2_k_g1t1_a16_avx2, mul_q2_k_g1t4_a16_avx2),
+		quant.Q3_K:   oneOrFour(mul_q3_k_g1t1_a16_avx2, mul_q3_k_g1t4_a16_avx2),
+		quant.Q4_K:   oneOrFour(mul_q4_k_g1t1_a16_avx2, mul_q4_k_g1t4_a16_avx2),
+		quant.Q5_K:   oneOrFour(mul_q5_k_g1t1_a16_avx2, mul_q5_k_g1t4_a16_avx2),
+		quant.Q6_K:   oneOrFour(mul_q6_k_g1t1_a16_avx2, mul_q6_k_g1t4_a16_avx2),
+		quant.IQ4_NL: oneOrFour(mul_iq4_nl_g1t1_a16_avx2, mul_iq4_nl_g1t4_a16_avx2),
+		quant.IQ4_XS: oneOrFour(mul_iq4_xs_g1t1_a16_avx2, mul_iq4_xs_g1t4_a16_avx2),
+		quant.MXFP4:  oneOrFour(mul_mxfp4_g1t1_a16_avx2, mul_mxfp4_g1t4_a16_avx2),
+	}
+}
+
+// vnniTiles are the kernels for 8-bit activations; those of float weights are
+// avx2Tiles'.
+func vnniTiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0:   doubling(mul_q4_0_g1t1_a8_avxvnni, mul_q4_0_g1t2_a8_avxvnni, mul_q4_0_g1t4_a8_avxvnni),
+		quant.Q4_1:   doubling(mul_q4_1_g1t1_a8_avxvnni, mul_q4_1_g1t2_a8_avxvnni, mul_q4_1_g1t4_a8_avxvnni),
+		quant.Q5_0:   doubling(mul_q5_0_g1t1_a8_avxvnni, mul_q5_0_g1t2_a8_avxvnni, mul_q5_0_g1t4_a8_avxvnni),
+		quant.Q5_1:   doubling(mul_q5_1_g1t1_a8_avxvnni, mul_q5_1_g1t2_a8_avxvnni, mul_q5_1_g1t4_a8_avxvnni),
+		quant.Q8_0:   doubling(mul_q8_0_g1t1_a8_avxvnni, mul_q8_0_g1t2_a8_avxvnni, mul_q8_0_g1t4_a8_avxvnni),
+		quant.Q2_K:   doubling(mul_q2_k_g1t1_a8_avxvnni, mul_q2_k_g1t2_a8_avxvnni, mul_q2_k_g1t4_a8_avxvnni),
+		quant.Q3_K:   doubling(mul_q3_k_g1t1_a8_avxvnni, mul_q3_k_g1t2_a8_avxvnni, mul_q3_k_g1t4_a8_avxvnni),
+		quant.Q4_K:   doubling(mul_q4_k_g1t1_a8_avxvnni, mul_q4_k_g1t2_a8_avxvnni, mul_q4_k_g1t4_a8_avxvnni),
+		quant.Q5_K:   doubling(mul_q5_k_g1t1_a8_avxvnni, mul_q5_k_g1t2_a8_avxvnni, mul_q5_k_g1t4_a8_avxvnni),
+		quant.Q6_K:   doubling(mul_q6_k_g1t1_a8_avxvnni, mul_q6_k_g1t2_a8_avxvnni, mul_q6_k_g1t4_a8_avxvnni),
+		quant.IQ4_NL: doubling(mul_iq4_nl_g1t1_a8_avxvnni, mul_iq4_nl_g1t2_a8_avxvnni, mul_iq4_nl_g1t4_a8_avxvnni),
+		quant.IQ4_XS: doubling(mul_iq4_xs_g1t1_a8_avxvnni, mul_iq4_xs_g1t2_a8_avxvnni, mul_iq4_xs_g1t4_a8_avxvnni),
+		quant.MXFP4:  doubling(mul_mxfp4_g1t1_a8_avxvnni, mul_mxfp4_g1t2_a8_avxvnni, mul_mxfp4_g1t4_a8_avxvnni),
+	}
+}
+
+// vnniWideTiles are the kernels for 16-bit activations.
+func vnniWideTiles() map[quant.Type]tiles {
+	return map[quant.Type]tiles{
+		quant.Q4_0:   oneOrFour(mul_q4_0_g1t1_a16_avxvnni, mul_q4_0_g1t4_a16_avxvnni),
+		quant.Q4_1:   oneOrFour(mul_q4_1_g1t1_a16_avxvnni, mul_q4_1_g1t4_a16_avxvnni),
+		quant.Q5_0:   oneOrFour(mul_q5_0_g1t1_a16_avxvnni, mul_q5_0_g1t4_a16_avxvnni),
+		quant.Q5_1:   oneOrFour(mul_q5_1_g1t1_a16_avxvnni, mul_q5_1_g1t4_a16_avxvnni),
+		quant.Q8_0:   oneOrFour(mul_q8_0_g1t1_a16_avxvnni, mul_q8_0_g1t4_a16_avxvnni),
+		quant.Q2_K:   oneOrFour(mul_q2_k_g1t1_a16_avxvnni, mul_q2_k_g1t4_a16_avxvnni),
+		quant.Q3_K:   oneOrFour(mul_q3_k_g1t1_a16_avxvnni, mul_q3_k_g1t4_a16_avxvnni),
+		quant.Q4_K:   oneOrFour(mul_q4_k_g1t1_a16_avxvnni, mul_q4_k_g1t4_a16_avxvnni),
+		quant.Q5_K:   oneOrFour(mul_q5_k_g1t1_a16_avxvnni, mul_q5_k_g1t4_a16_avxvnni),
+		quant.Q6_K:   oneOrFour(mul_q6_k_g1t1_a16_avxvnni, mul_q6_k_g1t4_a16_avxvnni),
+		quant.IQ4_NL: oneOrFour(mul_iq4_nl_g1t1_a16_avxvnni, mul_iq4_nl_g1t4_a16_avxvnni),
+		quant.IQ4_XS: oneOrFour(mul_iq4_xs_g1t1_a16_avxvnni, mul_iq4_xs_g1t4_a16_avxvnni),
+		quant.MXFP4:  oneOrFour(mul_mxfp4_g1t1_a16_avxvnni, mul_mxfp4_g1t4_a16_avxvnni),
 	}
 }

@@ -2,7 +2,7 @@
 // declare it. Run it by `go generate` in package cpu.
 //
 // Every kernel's name ends in its instruction set: _avx512vnni (AVX-512 F, BW,
-// DQ, VL, VNNI) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
+// DQ, VL, VNNI), _avxvnni (AVX-VNNI, AVX2, FMA, F16C) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
 // product, which has the shape of the others: a chain of operations per output
 // in the order of package kernels' contract, one vector lane per output.
 // Those of arm64, _neon (ASIMD) and _neondot (with SDOT), have an emitter of
@@ -26,9 +26,10 @@ var parts = map[string]func(){
 		floatMatmul512()
 	},
 	"products2": func() {
-		matmulAVX2()
+		matmul2(isaAVX2)
 		floatMatmul2()
 	},
+	"products_vnni": func() { matmul2(isaAVXVNNI) },
 	"rows": func() {
 		pause()
 		quantise512()
@@ -43,7 +44,7 @@ var parts = map[string]func(){
 }
 
 func main() {
-	part := flag.String("part", "", "which part to write: products512, products2, rows, products_neon or rows_neon")
+	part := flag.String("part", "", "which part to write: products512, products2, products_vnni, rows, products_neon or rows_neon")
 	flag.Parse()
 	if armParts[*part] != nil {
 		if err := writeArm(*part); err != nil {
@@ -60,6 +61,12 @@ func main() {
 	ConstraintExpr("amd64,!noasm")
 	emit()
 	Generate()
+	if *part == "products_vnni" {
+		if err := encodeVEX(); err != nil {
+			fmt.Fprintf(os.Stderr, "_asm: %v\n", err)
+			os.Exit(1)
+		}
+	}
 }
 
 // Bit patterns of the contract's limits.

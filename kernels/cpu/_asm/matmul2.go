@@ -9,71 +9,118 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// matmulAVX2 emits products for machines without AVX-512. A vector is 8 rows:
-// a half of what the packed layout keeps together.
-func matmulAVX2() {
+// matmul2 emits products for machines without AVX-512, with the integer
+// products of AVX2 or those of AVX-VNNI. A vector is 8 rows: a half of what the
+// packed layout keeps together.
+func matmul2(isa string) {
 	for _, f := range forms {
-		most := 4
-		if f.high > 0 || f.booked || f.low == 2 {
-			most = 2 // high bits or a codebook take the registers
-		}
-		for _, tokens := range []int{most, 1} {
-			m := &mul2{form: f, tokens: tokens}
+		for _, shape := range [][2]int{{4, 1}, {2, 1}, {1, 1}, {4, 2}, {1, 2}} {
+			m := &mul2{form: f, isa: isa, tokens: shape[0], planes: shape[1]}
 			m.emit()
 		}
 	}
 }
 
-// mul2 is an AVX2 kernel at work: 16 rows times tokens. With one token both
-// halves of the rows go together, otherwise one after the other, as 16
-// registers hold no more.
+// Instruction sets of mul2.
+const (
+	isaAVX2    = "avx2"
+	isaAVXVNNI = "avxvnni"
+)
+
+// mul2 is a kernel at work: 16 rows times tokens, with activations of one plane
+// (8 bits) or two. With up to two tokens both halves of the rows go together,
+// otherwise one after the other, as 16 registers hold no more.
 type mul2 struct {
 	form
-	tokens int
+	isa            string
+	tokens, planes int
 
-	q, s, shared   GPVirtual // shared: what 8 blocks share
-	x              tokenPointers
-	halvesNow      []int        // halves of the rows at work
-	chain, ints    []VecVirtual // by half, then token
-	lowMask, ones  VecVirtual
-	table          VecVirtual // codebook
-	highMask, sign VecVirtual
+	q, s, shared GPVirtual // shared: what 8 blocks share
+	x            tokenPointers
+	halvesNow    []int        // halves of the rows at work
+	chain, ints  []VecVirtual // by half, then token
+	table        VecVirtual   // codebook
+
+	ones, sign, lowMask, highMask Op // constants
 }
 
-func (m *mul2) emit() {
-	TEXT(fmt.Sprintf("mul_%s_g1t%d_a8_avx2", m.name, m.tokens), attr.NOSPLIT, matmulSignature)
-	Doc(fmt.Sprintf("Products of 16 rows of %s with %d tokens of 8-bit activations; portable form: matmulTask.portable.", m.name, m.tokens))
-	Pragma("noescape")
-	totals := AllocLocal(32 * 4)
-	m.constants()
-	if m.tokens == 1 {
-		m.pass(totals, 0, 1)
-	} else {
-		m.pass(totals, 0)
-		m.pass(totals, 1)
+// pass is one of the ways over a segment.
+type pass struct {
+	halves []int
+	number int
+	last   bool
+}
+
+func (m *mul2) passes() []pass {
+	if m.tokens <= 2 {
+		return []pass{{halves: []int{0, 1}, last: true}}
 	}
+	return []pass{{halves: []int{0}}, {halves: []int{1}, number: 1, last: true}}
+}
+
+func (m *mul2) vnni() bool { return m.isa == isaAVXVNNI }
+
+func (m *mul2) emit() {
+	TEXT(fmt.Sprintf("mul_%s_g1t%d_a%d_%s", m.name, m.tokens, 8*m.planes, m.isa), attr.NOSPLIT, matmulSignature)
+	Doc(fmt.Sprintf("Products of 16 rows of %s with %d tokens of %d-bit activations; portable form: matmulTask.portable.", m.name, m.tokens, 8*m.planes))
+	Pragma("noescape")
+	totals := AllocLocal(32 * 2 * m.tokens)
+	m.constants()
+	m.q, m.s, m.shared = pointer("q"), pointer("s"), GP64()
+	m.x = loadTokens("x", "xStride", m.tokens)
+	left, blocks := pointer("blocks"), GP64()
+	zero := avx2.zero()
+	for i := range 2 * m.tokens {
+		VMOVUPS(zero, totals.Offset(32*i))
+	}
+	Label("segment")
+	MOVQ(U32(segmentBlocks), blocks)
+	CMPQ(left, blocks)
+	CMOVQLT(left, blocks)
+	SUBQ(blocks, left)
+	if m.super > 0 {
+		MOVQ(m.s, m.shared)
+		ADDQ(Imm(uint64(m.super)), m.s)
+	}
+	for _, p := range m.passes() {
+		m.pass(p, blocks, totals)
+	}
+	TESTQ(left, left)
+	JNZ(LabelRef("segment"))
+	m.store(totals)
 	VZEROUPPER()
 	RET()
 }
 
+// constants keeps what the products need in registers, as far as they go.
 func (m *mul2) constants() {
-	m.ones = constant2(0x00010001)
+	spare := m.vnni() || m.tokens <= 2 || m.high == 0
+	if !m.vnni() {
+		m.ones = constant2(0x00010001, spare)
+	}
 	if m.low == 8 {
-		m.sign = constant2(0x80808080)
+		if !m.vnni() {
+			m.sign = constant2(0x80808080, true)
+		}
 		return
 	}
-	m.lowMask = constant2(uint32(1<<m.low-1) * 0x01010101)
+	m.lowMask = constant2(uint32(1<<m.low-1)*0x01010101, true)
 	if m.high > 0 {
-		m.highMask = constant2(uint32((1<<m.high-1)<<m.low) * 0x01010101)
+		m.highMask = constant2(uint32((1<<m.high-1)<<m.low)*0x01010101, spare)
 	}
 	if m.booked {
-		m.table = YMM()
-		VPXOR(memory2(0x80808080), bookVector(m.book, m.table), m.table)
+		m.table = bookVector(m.book, YMM())
+		if !m.vnni() {
+			VPXOR(memory2(0x80808080), m.table, m.table)
+		}
 	}
 }
 
-// constant2 broadcasts 32 bits to a vector.
-func constant2(bits uint32) VecVirtual {
+// constant2 gives 32 bits in each lane of a register, or of memory.
+func constant2(bits uint32, register bool) Op {
+	if !register {
+		return memory2(bits)
+	}
 	r, x, y := GP32(), XMM(), YMM()
 	MOVL(U32(bits), r)
 	VMOVD(r, x)
@@ -81,62 +128,69 @@ func constant2(bits uint32) VecVirtual {
 	return y
 }
 
-// pass computes the given halves of the rows over all columns.
-func (m *mul2) pass(totals Mem, halves ...int) {
-	m.halvesNow = halves
-	label := func(s string) string { return fmt.Sprintf("%s%d", s, halves[0]) }
-	m.q, m.s, m.shared = pointer("q"), pointer("s"), GP64()
-	m.x = loadTokens("x", "xStride", m.tokens)
-	left, count := pointer("blocks"), GP64()
-	m.chain, m.ints = nil, nil
-	for range len(halves) * m.tokens {
-		m.chain, m.ints = append(m.chain, YMM()), append(m.ints, YMM())
+// pass computes halves of the rows over the blocks of a segment, and goes back
+// to its beginning if another pass follows.
+func (m *mul2) pass(p pass, blocks GPVirtual, totals Mem) {
+	label := fmt.Sprintf("block%d", p.number)
+	m.halvesNow, m.chain, m.ints = p.halves, nil, nil
+	for range len(p.halves) * m.tokens {
+		m.chain, m.ints = append(m.chain, avx2.zero()), append(m.ints, YMM())
 	}
-	for i, v := range m.chain {
-		VPXOR(v, v, v)
-		VMOVUPS(v, totals.Offset(32*i))
+	q, s, x, count := GP64(), GP64(), GP64(), GP64()
+	if !p.last {
+		MOVQ(m.q, q)
+		MOVQ(m.s, s)
+		MOVQ(m.x.base[0], x)
 	}
-	Label(label("segment"))
-	MOVQ(U32(segmentBlocks), count)
-	CMPQ(left, count)
-	CMOVQLT(left, count)
-	SUBQ(count, left)
-	for _, v := range m.chain {
-		VPXOR(v, v, v)
-	}
-	if m.super > 0 {
-		MOVQ(m.s, m.shared)
-		ADDQ(Imm(uint64(m.super)), m.s)
-	}
-	Label(label("block"))
+	MOVQ(blocks, count)
+	Label(label)
+	m.prefetch(p)
 	for h := range m.form.halves {
 		m.dots(h)
 		m.extend(h)
 	}
 	ADDQ(U32(uint32(m.quants)), m.q)
 	ADDQ(Imm(uint64(m.scales)), m.s)
-	m.x.advance(recordBytes, m.tokens)
+	m.x.advance(recordBytes*m.planes, m.tokens)
 	DECQ(count)
-	JNZ(LabelRef(label("block")))
-	for i, v := range m.chain {
-		VADDPS(totals.Offset(32*i), v, v)
-		VMOVUPS(v, totals.Offset(32*i))
+	JNZ(LabelRef(label))
+	if !p.last {
+		MOVQ(q, m.q)
+		MOVQ(s, m.s)
+		MOVQ(x, m.x.base[0])
 	}
-	TESTQ(left, left)
-	JNZ(LabelRef(label("segment")))
-	m.store()
+	for i, half := range p.halves {
+		for t := range m.tokens {
+			v, at := m.chain[i*m.tokens+t], totals.Offset(32*(half*m.tokens+t))
+			VADDPS(at, v, v)
+			VMOVUPS(v, at)
+		}
+	}
 }
 
-// store writes the totals, which the chains hold, through the floor.
-func (m *mul2) store() {
+// prefetch asks for the quants of a later block; of two passes over a segment
+// each asks for half of the next segment.
+func (m *mul2) prefetch(p pass) {
+	first, step, ahead := 0, 64, prefetchBytes
+	if m.tokens > 2 {
+		first, step, ahead = 64*p.number, 128, segmentBlocks*m.quants
+	}
+	for at := first; at < m.quants; at += step {
+		PREFETCHT0(Mem{Base: m.q, Disp: ahead + at})
+	}
+}
+
+// store writes the totals through the floor.
+func (m *mul2) store(totals Mem) {
 	y, stride := pointer("y"), GP64()
 	if m.tokens > 1 {
 		stride = pointer("yStride")
 	}
-	f := floor2{constant2(absMask), constant2(tiny - 1)}
+	f := floor2{memory2(absMask), memory2(tiny - 1)}
 	for t := range m.tokens {
-		for i, half := range m.halvesNow {
-			v := m.chain[i*m.tokens+t]
+		for half := range 2 {
+			v := YMM()
+			VMOVUPS(totals.Offset(32*(half*m.tokens+t)), v)
 			f.apply(v)
 			VMOVUPS(v, Mem{Base: y, Disp: 32 * half})
 		}
@@ -157,119 +211,7 @@ func (f floor2) apply(v VecVirtual) {
 	VPAND(t, v, v)
 }
 
-// room is how many products of pairs fit in 16 bits: 2*127 times the largest
-// stored quant each.
-func (m *mul2) room() int {
-	if m.booked {
-		return 1
-	}
-	switch m.low + m.high {
-	case 2, 3, 4:
-		return 8
-	case 5:
-		return 4
-	case 6:
-		return 2
-	}
-	return 1
-}
-
-// dots leaves the integer sums of sub-block h in m.ints, without corrections.
-func (m *mul2) dots(h int) {
-	quads := []int{0, 4, 1, 5, 2, 6, 3, 7} // low and high nibbles of a vector together
-	if m.low == 8 {
-		quads = []int{0, 1, 2, 3, 4, 5, 6, 7}
-	}
-	if m.form.halves == 2 {
-		quads = []int{4 * h, 4*h + 1, 4*h + 2, 4*h + 3}
-	}
-	for i, half := range m.halvesNow {
-		words := make([]VecVirtual, m.tokens) // sums of 16 bits
-		for n, j := range quads {
-			first, last := n%m.room() == 0, n%m.room() == m.room()-1 || n == len(quads)-1
-			w, signs := m.quad(j, half)
-			for t := range m.tokens {
-				b := YMM()
-				VPBROADCASTD(m.x.at(t, 4*j), b)
-				if signs != nil {
-					VPSIGNB(signs, b, b)
-				}
-				VPMADDUBSW(b, w, b)
-				if first {
-					words[t] = b
-				} else {
-					VPADDW(b, words[t], words[t])
-				}
-				if last {
-					m.widen(words[t], m.ints[i*m.tokens+t], n < m.room())
-				}
-			}
-		}
-	}
-}
-
-// widen adds pairs of 16-bit sums to the integer sums.
-func (m *mul2) widen(words, ints VecVirtual, first bool) {
-	if first {
-		VPMADDWD(words, m.ones, ints)
-		return
-	}
-	VPMADDWD(words, m.ones, words)
-	VPADDD(words, ints, ints)
-}
-
-// quad gives the unsigned quants of columns 4j to 4j+3 of 8 rows. For 8-bit
-// types they are magnitudes, and signs holds the signed numbers.
-func (m *mul2) quad(j, half int) (w, signs VecVirtual) {
-	w = YMM()
-	if m.low == 8 {
-		signs = YMM()
-		VPXOR(Mem{Base: m.q, Disp: 64*j + 32*half}, m.sign, signs)
-		VPABSB(signs, w)
-		return w, signs
-	}
-	at, shift := Mem{Base: m.q, Disp: 64*(j%4) + 32*half}, 4*(j/4)
-	if m.low == 2 {
-		at.Disp, shift = 64*(j/4)+32*half, 2*(j%4)
-	}
-	if shift == 0 {
-		VPAND(at, m.lowMask, w)
-	} else {
-		VMOVDQU(at, w)
-		VPSRLW(Imm(uint64(shift)), w, w)
-		VPAND(w, m.lowMask, w)
-	}
-	if m.booked {
-		signs = YMM()
-		VPSHUFB(w, m.table, signs)
-		VPABSB(signs, w)
-		return w, signs
-	}
-	if m.high > 0 {
-		m.orHigh(w, j, half)
-	}
-	return w, nil
-}
-
-// orHigh sets the bits beyond the low plane.
-func (m *mul2) orHigh(w VecVirtual, j, half int) {
-	plane, right := 64*m.low, j-m.low // bit j to the first bit beyond
-	if m.high == 2 {
-		plane, right = 64*m.low+64*(j/4), 2*(j%4)-4 // bits 2j and 2j+1 to bits 4 and 5
-	}
-	u := YMM()
-	VMOVDQU(Mem{Base: m.q, Disp: plane + 32*half}, u)
-	if right > 0 {
-		VPSRLD(Imm(uint64(right)), u, u)
-	} else if right < 0 {
-		VPSLLD(Imm(uint64(-right)), u, u)
-	}
-	VPAND(m.highMask, u, u)
-	VPOR(u, w, w)
-}
-
-// extend corrects the integer sums and adds the sub-block's terms to the
-// chains.
+// extend adds the sub-block's terms to the chains.
 func (m *mul2) extend(h int) {
 	place := recS
 	if m.form.halves == 2 {
@@ -278,7 +220,6 @@ func (m *mul2) extend(h int) {
 	for i, half := range m.halvesNow {
 		for t := range m.tokens {
 			v := m.ints[i*m.tokens+t]
-			m.correct(v, h, t)
 			VCVTDQ2PS(v, v)
 		}
 		scale := m.scale(h, half)
@@ -301,26 +242,6 @@ func (m *mul2) extend(h int) {
 				VFMADD231PS(s, minimum, m.chain[i*m.tokens+t])
 			}
 		}
-	}
-}
-
-// correct adds what the offset of the stored quants makes up. 8-bit types and
-// codebooks are multiplied as signed numbers and need none.
-func (m *mul2) correct(v VecVirtual, h, t int) {
-	if m.offset == 0 || m.offset == 128 {
-		return
-	}
-	at, times := recSum8, m.offset/8
-	if m.form.halves == 2 {
-		at, times = recSum32+4*h, 1
-	}
-	c := YMM()
-	VPBROADCASTD(m.x.at(t, at), c)
-	if m.offset == 4 {
-		VPSRAD(Imm(3), c, c)
-	}
-	for range times {
-		VPADDD(c, v, v)
 	}
 }
 
