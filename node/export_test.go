@@ -119,3 +119,6 @@ func Crash(r api.Running) error { return r.(*Node).mesh.host.Close() }
 
 // PeerID is a node's name in the mesh.
 func PeerID(r api.Running) string { return r.(*Node).plans.self }
+
+// Alter makes a node change the weights that it sends.
+func Alter(r api.Running, f func([]byte)) { r.(*Node).provider.alter.Store(&f) }

@@ -35,6 +35,16 @@ func (a *active) idleFor(d time.Duration) bool {
 	return a.path != nil && a.path.Err() == nil && a.path.Replies() == 0 && time.Since(a.lastUsed) >= d
 }
 
+// replies are those that cross the plan's path now.
+func (a *active) replies() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.path == nil {
+		return 0
+	}
+	return a.path.Replies()
+}
+
 // rest closes the path of a plan that was idle for d: use tells those who come
 // now. It is false when the plan is in use.
 func (a *active) rest(d time.Duration) bool {

@@ -171,7 +171,7 @@ func onlyLoopback(listen []string) bool {
 // serve opens the protocols that the worker answers.
 func (m *mesh) serve() {
 	n := m.n
-	ws := worker.NewWeightsServer(worker.WeightsConfig{Provider: provider{n}, Pace: n.pace, Log: n.log})
+	ws := worker.NewWeightsServer(worker.WeightsConfig{Provider: &n.provider, Pace: n.pace, Log: n.log})
 	for id, f := range map[protocol.ID]func(s network.Stream, from string){
 		decodeProtocol:  func(s network.Stream, from string) { n.router.Serve(s, from) },
 		prefillProtocol: func(s network.Stream, from string) { n.router.Serve(s, from) },
@@ -180,19 +180,6 @@ func (m *mesh) serve() {
 	} {
 		m.host.Handle(id, func(s network.Stream) { f(s, s.Conn().RemotePeer().String()) })
 	}
-}
-
-// pace leaves half of a gigabit link to replies while there are any.
-func (n *Node) pace() float64 {
-	if n.sessions.Load() > 0 {
-		return 60e6
-	}
-	for _, p := range n.worker.Stats().Plans {
-		if p.Sessions > 0 {
-			return 60e6
-		}
-	}
-	return 0
 }
 
 // open opens a stream of a protocol to a member.

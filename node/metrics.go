@@ -42,6 +42,7 @@ func (n *Node) figures() []gauge {
 			gauge{name: "weft_gossip_dropped_packets_total", help: "Gossip packets that could not be sent.", kind: prometheus.CounterValue, value: float64(t.Dropped)},
 		)
 	}
+	out = append(out, n.weightFigures()...)
 	for _, p := range w.Plans {
 		labels := []string{"model", "stage"}
 		values := []string{p.Plan.Name, fmt.Sprint(p.Stage)}
@@ -56,6 +57,15 @@ func (n *Node) figures() []gauge {
 		add("weft_stage_busy_seconds_total", "Time that a stage has spent computing.", prometheus.CounterValue, p.Busy.Seconds())
 	}
 	return out
+}
+
+// weightFigures count the weights that crossed this node's links.
+func (n *Node) weightFigures() []gauge {
+	received := gauge{name: "weft_weights_received_bytes_total", help: "Bytes of weights that came to this node.", kind: prometheus.CounterValue, labels: []string{"from"}}
+	peers, hub := received, received
+	peers.values, peers.value = []string{"peers"}, float64(n.moved.fromPeers.Load())
+	hub.values, hub.value = []string{"hub"}, float64(n.moved.fromHub.Load())
+	return []gauge{peers, hub, {name: "weft_weights_sent_bytes_total", help: "Bytes of weights that this node gave to others.", kind: prometheus.CounterValue, value: float64(n.moved.sent.Load())}}
 }
 
 // collector turns figures into metrics at each collection.

@@ -51,6 +51,10 @@ type Node struct {
 	front  *front
 	// suspects are nodes that were lost a moment ago.
 	suspects suspects
+	// aside are nodes that sent wrong weights, moved what weights crossed the links.
+	aside    aside
+	moved    moved
+	provider provider
 
 	ctx    context.Context // ends when the node stops
 	cancel context.CancelCauseFunc
@@ -99,6 +103,10 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	if n.store, err = store.Open(n.cfg.Home, store.Options{Logger: n.log}); err != nil {
 		return err
 	}
+	n.provider.n = n
+	if n.lock != nil {
+		n.sweep()
+	}
 	if err := n.startDevice(ctx, progress); err != nil {
 		return err
 	}
@@ -127,6 +135,18 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		return err
 	}
 	return nil
+}
+
+// sweep deletes what a crash left in the store. That it cannot is no reason not
+// to start.
+func (n *Node) sweep() {
+	freed, err := n.store.Sweep()
+	if err != nil {
+		n.log.Warn("store was not swept", "error", err)
+	}
+	if freed > 0 {
+		n.log.Info("removed leftovers from the store", "bytes", freed)
+	}
 }
 
 // startDevice opens the compute device and finds out how fast it is.

@@ -33,6 +33,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 			s.Addrs = append(s.Addrs, a.String())
 		}
 		s.Peers = len(n.members())
+		s.Aside = n.aside.list(n.now())
 	}
 	for _, p := range w.Plans {
 		s.Stages = append(s.Stages, loadedStage(p))

@@ -5,19 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard/model"
-	"github.com/weft-mesh/weft/shard/store/fetch"
 	"github.com/weft-mesh/weft/shard/store/manifest"
 )
 
 // provider gives peers what the store has.
-type provider struct{ n *Node }
+type provider struct {
+	n *Node
+	// alter changes what is sent, for tests; nil sends what the store gives.
+	alter atomic.Pointer[func([]byte)]
+}
 
 // Manifest implements worker.Provider.
-func (p provider) Manifest(id [32]byte) ([]byte, error) {
+func (p *provider) Manifest(id [32]byte) ([]byte, error) {
 	m, err := p.n.store.Manifest(id)
 	if err != nil {
 		return nil, err
@@ -26,11 +31,32 @@ func (p provider) Manifest(id [32]byte) ([]byte, error) {
 }
 
 // Has implements worker.Provider.
-func (p provider) Has(tensor [32]byte) bool { return p.n.store.HasTensor(tensor) }
+func (p *provider) Has(tensor [32]byte) bool { return p.n.store.HasTensor(tensor) }
 
 // Chunk implements worker.Provider.
-func (p provider) Chunk(tensor [32]byte, index int, _ []byte) ([]byte, error) {
-	return p.n.store.ReadChunk(tensor, index)
+func (p *provider) Chunk(tensor [32]byte, index int, _ []byte) ([]byte, error) {
+	b, err := p.n.store.ReadChunk(tensor, index)
+	if err != nil {
+		return nil, err
+	}
+	if alter := p.alter.Load(); alter != nil {
+		(*alter)(b)
+	}
+	p.n.moved.sent.Add(uint64(len(b)))
+	return b, nil
+}
+
+// Origin implements worker.Provider.
+func (p *provider) Origin(model [32]byte) *weftv1.Origin {
+	o := p.n.store.Origin(model)
+	if o == nil {
+		return nil
+	}
+	out := &weftv1.Origin{Repo: o.Repo, Revision: o.Revision}
+	for _, f := range o.Files {
+		out.Files = append(out.Files, &weftv1.OriginFile{Path: f.Path, Size: f.Size, Sha256: f.SHA256})
+	}
+	return out
 }
 
 // models lists what other nodes hold, by their records.
@@ -96,59 +122,4 @@ func (m *mesh) fetchManifest(ctx context.Context, id manifest.Hash) ([]byte, err
 		return nil, errors.New("no other node is there")
 	}
 	return nil, errors.Join(errs...)
-}
-
-// source is a peer that tensors come from.
-type source struct {
-	m    *mesh
-	peer string
-	has  map[manifest.Hash]bool
-}
-
-// ID implements fetch.Source.
-func (s *source) ID() string { return s.peer }
-
-// Has implements fetch.Source.
-func (s *source) Has(t manifest.Hash) bool { return s.has[t] }
-
-// Chunk implements fetch.Source.
-func (s *source) Chunk(ctx context.Context, t manifest.Hash, index int) ([]byte, error) {
-	came := s.m.traffic.begin(s.peer)
-	b, err := s.m.weights.Chunk(ctx, s.peer, t, index, nil)
-	came(len(b))
-	return b, err
-}
-
-// fetchTensors makes the store hold tensors, from all nodes that have them.
-func (m *mesh) fetchTensors(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error {
-	var sources []fetch.Source
-	hashes := make([][32]byte, len(missing))
-	for i, t := range missing {
-		hashes[i] = t.Hash
-	}
-	for _, p := range m.holders(o.entry.Model) {
-		has, err := m.weights.Has(ctx, p.String(), hashes)
-		if err != nil {
-			m.n.log.Warn("node does not say what it holds", "peer", p, "error", err)
-			continue
-		}
-		s := &source{m: m, peer: p.String(), has: map[manifest.Hash]bool{}}
-		for i, ok := range has {
-			if ok {
-				s.has[hashes[i]] = true
-			}
-		}
-		sources = append(sources, s)
-	}
-	err := m.n.store.Fetch(ctx, missing, sources, fetch.Options{
-		Logger:   m.n.log,
-		Progress: func(s fetch.Status) { progress(s.Done, s.Total) },
-		SetAside: func(id string, err error) {
-			m.n.log.Warn("source of weights set aside", "peer", id, "node", m.n.nodeName(id), "error", err)
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("fetch the weights of %s: %w", o.entry.Ref(), err)
-	}
-	return nil
 }

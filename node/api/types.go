@@ -12,19 +12,20 @@ import (
 // Config is what `weft up`, or a run without a daemon, asks of a node. The zero
 // value of each field but Home stands for its default.
 type Config struct {
-	Home    string       // state directory; required
-	Solo    bool         // no mesh: no sockets but the API's own, no identity needed
-	Listen  []string     // mesh listen addresses, "host:port" or ":port"; default ":4710", the next free port when that is the default and taken
-	HTTP    string       // OpenAI-compatible address; default "127.0.0.1:4711", next free port when that is the default and taken; "off" for none
-	APIKeys []string     // keys that HTTP clients outside loopback must present
-	Hosts   []string     // further Host names that the HTTP surface answers to
-	Join    string       // invitation token
-	Name    string       // the node's name for people; default the host's name
-	Memory  int64        // bytes that the mesh may use for weights and KV; default 3/4 of what is available; less than 0 for none (a head without weights)
-	Threads int          // compute threads; default the physical cores
-	Tier    string       // kernel tier; default the best
-	Log     *slog.Logger // default discards
-	Version string       // the build's version
+	Home        string       // state directory; required
+	Solo        bool         // no mesh: no sockets but the API's own, no identity needed
+	Listen      []string     // mesh listen addresses, "host:port" or ":port"; default ":4710", the next free port when that is the default and taken
+	HTTP        string       // OpenAI-compatible address; default "127.0.0.1:4711", next free port when that is the default and taken; "off" for none
+	APIKeys     []string     // keys that HTTP clients outside loopback must present
+	Hosts       []string     // further Host names that the HTTP surface answers to
+	Join        string       // invitation token
+	Name        string       // the node's name for people; default the host's name
+	Memory      int64        // bytes that the mesh may use for weights and KV; default 3/4 of what is available; less than 0 for none (a head without weights)
+	WeightsRate int64        // bytes a second of weights sent to other nodes at most; 0 for no bound
+	Threads     int          // compute threads; default the physical cores
+	Tier        string       // kernel tier; default the best
+	Log         *slog.Logger // default discards
+	Version     string       // the build's version
 }
 
 // Running is a started node.
@@ -109,6 +110,15 @@ type Status struct {
 	Replies       []ReplyState  `json:"replies,omitempty"`
 	Stages        []LoadedStage `json:"stages,omitempty"`
 	Plans         []PlanState   `json:"plans,omitempty"`
+	Aside         []AsidePeer   `json:"set_aside,omitempty"` // nodes that are not asked for weights
+}
+
+// AsidePeer is a node that sent wrong weights and is not asked for any.
+type AsidePeer struct {
+	Name   string    `json:"name"`
+	PeerID string    `json:"peer_id"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
 }
 
 // LoadedStage is a layer range that this node serves.

@@ -54,6 +54,9 @@ func (c *command) showStatus(s api.Status) {
 		{"home", shortHome(s.Home)},
 		{"version", fmt.Sprintf("%s (contract %d, wire %d, pid %d)", s.Version, s.Contract, s.Wire, s.PID)},
 	}...)
+	for _, a := range s.Aside {
+		rows = append(rows, [2]string{"set aside", fmt.Sprintf("%s, since %s: sent wrong weights (%s)", a.Name, a.Since.Local().Format("15:04"), a.Reason)})
+	}
 	facts(c.out, width, rows)
 	if len(s.Plans) > 0 {
 		fmt.Fprintln(c.out)

@@ -40,9 +40,12 @@ func (s *PeerSource) ID() string { return s.peer }
 // Has says whether the peer said that it holds the tensor.
 func (s *PeerSource) Has(tensor manifest.Hash) bool { return s.has[tensor] }
 
+// Empty says that the peer holds none of the tensors it was asked about.
+func (s *PeerSource) Empty() bool { return len(s.has) == 0 }
+
 // Chunk fetches a chunk and waits for it. Its hash is the caller's to check.
 func (s *PeerSource) Chunk(ctx context.Context, tensor manifest.Hash, index int) ([]byte, error) {
-	return s.client.Chunk(ctx, s.peer, tensor, index, nil)
+	return s.client.Chunk(ctx, s.peer, tensor, index, 0, nil)
 }
 
 // FetchManifest asks peer for a model's manifest and checks that it is the one.

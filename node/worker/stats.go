@@ -65,6 +65,24 @@ func (w *Worker) Stats() Stats {
 	return out
 }
 
+// Serving says whether any stage has a session.
+func (w *Worker) Serving() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.book.plans {
+		if p.served != nil && p.served.busy() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *served) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions) > 0
+}
+
 func (s *served) stats(out *PlanStats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/weft-mesh/weft/p2p/wire"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
@@ -39,15 +37,19 @@ type Provider interface {
 	Has(tensor [32]byte) bool
 	// Chunk gives a chunk of a tensor's GGUF bytes, using dst if it has room.
 	Chunk(tensor [32]byte, index int, dst []byte) ([]byte, error)
+	// Origin says where a model can be downloaded from; nil when that is not
+	// known.
+	Origin(model [32]byte) *weftv1.Origin
 }
 
 // WeightsConfig makes a WeightsServer.
 type WeightsConfig struct {
 	Provider Provider
-	// Pace is how many bytes a second may be sent now, to all peers together; 0
-	// is without bound. The daemon gives about half the link while replies run:
-	// unpaced, weights delay them several times over. Nil: never bounded.
-	Pace func() float64
+	// Pace is how many bytes a second may be sent now, to all peers together and
+	// to this one; 0 is without bound. The daemon gives half of a link while
+	// replies run: unpaced, weights delay them several times over. It is called
+	// before every piece. Nil: never bounded.
+	Pace func(peer string) (all, each float64)
 	// MaxStreams bounds the peers that are served at once. Default 32.
 	MaxStreams int
 	// Log may be nil.
@@ -56,9 +58,9 @@ type WeightsConfig struct {
 
 // WeightsServer answers the weights protocol.
 type WeightsServer struct {
-	cfg     WeightsConfig
-	limiter *rate.Limiter
-	slots   chan struct{}
+	cfg   WeightsConfig
+	pace  *pacing
+	slots chan struct{}
 }
 
 // NewWeightsServer makes a server.
@@ -66,13 +68,10 @@ func NewWeightsServer(cfg WeightsConfig) *WeightsServer {
 	if cfg.MaxStreams <= 0 {
 		cfg.MaxStreams = 32
 	}
-	if cfg.Pace == nil {
-		cfg.Pace = func() float64 { return 0 }
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &WeightsServer{cfg: cfg, limiter: rate.NewLimiter(rate.Inf, sendPiece), slots: make(chan struct{}, cfg.MaxStreams)}
+	return &WeightsServer{cfg: cfg, pace: newPacing(cfg.Pace), slots: make(chan struct{}, cfg.MaxStreams)}
 }
 
 // Serve answers the requests of one stream until it ends. Call it from the
@@ -87,7 +86,9 @@ func (s *WeightsServer) Serve(ctx context.Context, stream wire.Stream, peer stri
 		_ = x.Close()
 		return
 	}
-	var buf []byte
+	pace, leave := s.pace.enter(peer)
+	defer leave()
+	c := &serving{server: s, x: x, peer: peer, pace: pace}
 	for {
 		var req weftv1.WeightsRequest
 		x.SetTimeout(weightsIdle)
@@ -98,7 +99,7 @@ func (s *WeightsServer) Serve(ctx context.Context, stream wire.Stream, peer stri
 			return
 		}
 		if err == nil {
-			buf, err = s.answer(ctx, x, &req, buf)
+			err = c.answer(ctx, &req)
 		}
 		if err != nil {
 			s.cfg.Log.Debug("weights stream ended", "peer", peer, "error", err)
@@ -108,83 +109,89 @@ func (s *WeightsServer) Serve(ctx context.Context, stream wire.Stream, peer stri
 	}
 }
 
-// answer sends the reply to one request; an error is about the stream. buf is
-// used for chunks and returned.
-func (s *WeightsServer) answer(ctx context.Context, x *wire.Exchange, req *weftv1.WeightsRequest, buf []byte) ([]byte, error) {
+// serving is one stream that is being answered.
+type serving struct {
+	server *WeightsServer
+	x      *wire.Exchange
+	peer   string
+	pace   *peerPace
+	buf    []byte // for chunks
+}
+
+// answer sends the reply to one request; an error is about the stream.
+func (c *serving) answer(ctx context.Context, req *weftv1.WeightsRequest) error {
+	from := c.server.cfg.Provider
 	switch b := req.Body.(type) {
 	case *weftv1.WeightsRequest_Manifest:
 		model, ok := hashOf(b.Manifest.GetModel())
 		if !ok {
-			return buf, sendError(x, "a model is named by 32 bytes")
+			return c.refuse(unnamedModel)
 		}
-		data, err := s.cfg.Provider.Manifest(model)
+		data, err := from.Manifest(model)
 		if err != nil {
-			return buf, sendError(x, reasonOf(err))
+			return c.refuse(reasonOf(err))
 		}
-		return buf, s.sendData(ctx, x, data)
+		return c.send(ctx, data, 0)
 	case *weftv1.WeightsRequest_Has:
-		return buf, s.has(x, b.Has)
+		return c.has(b.Has)
+	case *weftv1.WeightsRequest_Origin:
+		model, ok := hashOf(b.Origin.GetModel())
+		if !ok {
+			return c.refuse(unnamedModel)
+		}
+		return c.x.Send(&weftv1.WeightsReply{Origin: from.Origin(model)})
 	case *weftv1.WeightsRequest_Chunk:
 		tensor, ok := hashOf(b.Chunk.GetTensor())
 		if !ok {
-			return buf, sendError(x, "a tensor is named by 32 bytes")
+			return c.refuse("a tensor is named by 32 bytes")
 		}
-		data, err := s.cfg.Provider.Chunk(tensor, int(b.Chunk.Index), buf[:0])
+		data, err := from.Chunk(tensor, int(b.Chunk.Index), c.buf[:0])
 		if err != nil {
-			return buf, sendError(x, reasonOf(err))
+			return c.refuse(reasonOf(err))
 		}
-		return data, s.sendData(ctx, x, data)
+		c.buf = data
+		return c.send(ctx, data, float64(b.Chunk.Rate))
 	}
-	return buf, sendError(x, "this node does not know the request; update it")
+	return c.refuse("this node does not know the request; update it")
 }
 
-func (s *WeightsServer) has(x *wire.Exchange, m *weftv1.HasRequest) error {
+const unnamedModel = "a model is named by 32 bytes"
+
+func (c *serving) has(m *weftv1.HasRequest) error {
 	if len(m.Tensors) > maxHas {
-		return sendError(x, fmt.Sprintf("%d tensors in one question; at most %d", len(m.Tensors), maxHas))
+		return c.refuse(fmt.Sprintf("%d tensors in one question; at most %d", len(m.Tensors), maxHas))
 	}
 	out := make([]byte, len(m.Tensors))
 	for i, b := range m.Tensors {
-		if t, ok := hashOf(b); ok && s.cfg.Provider.Has(t) {
+		if t, ok := hashOf(b); ok && c.server.cfg.Provider.Has(t) {
 			out[i] = 1
 		}
 	}
-	return x.Send(&weftv1.WeightsReply{Has: out})
+	return c.x.Send(&weftv1.WeightsReply{Has: out})
 }
 
 func hashOf(b []byte) (h [32]byte, ok bool) {
 	return h, copy(h[:], b) == len(h) && len(b) == len(h)
 }
 
-func sendError(x *wire.Exchange, reason string) error {
-	return x.Send(&weftv1.WeightsReply{Error: reason})
+func (c *serving) refuse(reason string) error {
+	return c.x.Send(&weftv1.WeightsReply{Error: reason})
 }
 
-// sendData sends a reply with bytes behind it, at the pace of the moment.
-func (s *WeightsServer) sendData(ctx context.Context, x *wire.Exchange, data []byte) error {
-	if err := x.Send(&weftv1.WeightsReply{Size: uint64(len(data))}); err != nil {
+// send sends a reply with bytes behind it, at the pace of the moment.
+func (c *serving) send(ctx context.Context, data []byte, wish float64) error {
+	if err := c.x.Send(&weftv1.WeightsReply{Size: uint64(len(data))}); err != nil {
 		return err
 	}
 	for len(data) > 0 {
-		n := min(len(data), sendPiece)
-		if err := s.wait(ctx, n); err != nil {
+		n, err := c.server.pace.wait(ctx, c.peer, c.pace, wish, len(data))
+		if err != nil {
 			return err
 		}
-		if err := x.SendRaw(data[:n]); err != nil {
+		if err := c.x.SendRaw(data[:n]); err != nil {
 			return err
 		}
 		data = data[n:]
 	}
 	return nil
-}
-
-// wait holds a piece of n bytes back as the pace demands.
-func (s *WeightsServer) wait(ctx context.Context, n int) error {
-	pace := rate.Limit(s.cfg.Pace())
-	if pace <= 0 {
-		pace = rate.Inf
-	}
-	if pace != s.limiter.Limit() {
-		s.limiter.SetLimit(pace)
-	}
-	return s.limiter.WaitN(ctx, n)
 }

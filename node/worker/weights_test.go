@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-mesh/weft/node/worker"
 	"github.com/weft-mesh/weft/p2p/wire"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard/store/fetch"
 	"github.com/weft-mesh/weft/shard/store/manifest"
 )
@@ -38,6 +39,13 @@ func (s *shelf) Chunk(tensor [32]byte, index int, dst []byte) ([]byte, error) {
 		return nil, errors.New("no such chunk")
 	}
 	return append(dst, b[index*worker.MaxChunk:min(len(b), (index+1)*worker.MaxChunk)]...), nil
+}
+
+func (s *shelf) Origin(model [32]byte) *weftv1.Origin {
+	if s.manifest == nil || manifest.Sum(s.manifest) != model {
+		return nil
+	}
+	return &weftv1.Origin{Repo: "o/r", Revision: "main", Files: []*weftv1.OriginFile{{Path: "m.gguf", Size: 9, Sha256: "00"}}}
 }
 
 // weightsMesh is a client and the servers it can reach, by name.
@@ -100,6 +108,12 @@ func TestWeightsComeFromAPeer(t *testing.T) {
 	if err != nil || string(b) != "not really one" {
 		t.Errorf("manifest %q, %v", b, err)
 	}
+	if o, err := m.client.Origin(ctx, "p", manifest.Sum(b)); err != nil || o.GetRepo() != "o/r" || len(o.Files) != 1 {
+		t.Errorf("origin %v, %v", o, err)
+	}
+	if o, err := m.client.Origin(ctx, "p", one); err != nil || o != nil {
+		t.Errorf("an origin that nobody knows: %v, %v", o, err)
+	}
 	if _, err := m.client.FetchManifest(ctx, "p", manifest.Sum(b)); !errors.Is(err, manifest.ErrDamaged) {
 		t.Errorf("a manifest that is none: %v", err)
 	}
@@ -123,11 +137,11 @@ func TestWeightsArePacedWhileRepliesRun(t *testing.T) {
 	tensor := manifest.Hash{1}
 	provider := &shelf{tensors: map[[32]byte][]byte{tensor: make([]byte, 400_000)}}
 	var pace float64
-	s := worker.NewWeightsServer(worker.WeightsConfig{Provider: provider, Pace: func() float64 { return pace }})
+	s := worker.NewWeightsServer(worker.WeightsConfig{Provider: provider, Pace: func(string) (float64, float64) { return 0, pace }})
 	m := newWeightsMesh(t, map[string]*worker.WeightsServer{"p": s})
 	fetch := func() time.Duration {
 		start := time.Now()
-		if _, err := m.client.Chunk(t.Context(), "p", tensor, 0, nil); err != nil {
+		if _, err := m.client.Chunk(t.Context(), "p", tensor, 0, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		return time.Since(start)
@@ -136,6 +150,14 @@ func TestWeightsArePacedWhileRepliesRun(t *testing.T) {
 	pace = 1e6
 	if paced := fetch(); paced < 250*time.Millisecond || free > paced {
 		t.Errorf("400 kB took %s at 1 MB/s, %s without a bound", paced, free)
+	}
+	pace = 0
+	start := time.Now()
+	if _, err := m.client.Chunk(t.Context(), "p", tensor, 0, 1e6, nil); err != nil {
+		t.Fatal(err)
+	}
+	if paced := time.Since(start); paced < 250*time.Millisecond {
+		t.Errorf("400 kB took %s at the 1 MB/s that were asked for", paced)
 	}
 }
 
@@ -163,7 +185,7 @@ func TestAPeerThatAnnouncesTooMuchIsNotBelieved(t *testing.T) {
 		return near, nil
 	})
 	defer client.Close()
-	if _, err := client.Chunk(t.Context(), "p", [32]byte{}, 0, nil); !errors.Is(err, worker.ErrWeights) || !strings.Contains(err.Error(), "announces") {
+	if _, err := client.Chunk(t.Context(), "p", [32]byte{}, 0, 0, nil); !errors.Is(err, worker.ErrWeights) || !strings.Contains(err.Error(), "announces") {
 		t.Errorf("chunk: %v", err)
 	}
 	if _, err := client.Manifest(t.Context(), "p", [32]byte{}); !errors.Is(err, worker.ErrWeights) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/weft-mesh/weft/p2p/wire"
@@ -71,11 +72,13 @@ func (c *WeightsClient) Has(ctx context.Context, peer string, tensors [][32]byte
 	return out, nil
 }
 
-// Chunk fetches chunk index of a tensor into dst's room, or new room.
-func (c *WeightsClient) Chunk(ctx context.Context, peer string, tensor [32]byte, index int, dst []byte) ([]byte, error) {
+// Chunk fetches chunk index of a tensor into dst's room, or new room. rate is how
+// many bytes a second the peer shall send at most, over all requests; 0 is as
+// fast as it can.
+func (c *WeightsClient) Chunk(ctx context.Context, peer string, tensor [32]byte, index int, rate uint64, dst []byte) ([]byte, error) {
 	var out []byte
 	err := c.ask(ctx, peer, &weftv1.WeightsRequest{Body: &weftv1.WeightsRequest_Chunk{
-		Chunk: &weftv1.ChunkRequest{Tensor: tensor[:], Index: uint32(index)},
+		Chunk: &weftv1.ChunkRequest{Tensor: tensor[:], Index: uint32(index), Rate: rate},
 	}}, func(x *wire.Exchange, r *weftv1.WeightsReply) (err error) {
 		out, err = receive(x, dst, r.Size, MaxChunk)
 		return err
@@ -83,7 +86,21 @@ func (c *WeightsClient) Chunk(ctx context.Context, peer string, tensor [32]byte,
 	return out, err
 }
 
-// receive reads size raw bytes, allocating as they come.
+// Origin asks where a model can be downloaded from; nil when the peer does not
+// know. What it says is to be checked.
+func (c *WeightsClient) Origin(ctx context.Context, peer string, model [32]byte) (*weftv1.Origin, error) {
+	var out *weftv1.Origin
+	err := c.ask(ctx, peer, &weftv1.WeightsRequest{Body: &weftv1.WeightsRequest_Origin{
+		Origin: &weftv1.OriginRequest{Model: model[:]},
+	}}, func(_ *wire.Exchange, r *weftv1.WeightsReply) error {
+		out = r.Origin
+		return nil
+	})
+	return out, err
+}
+
+// receive reads size raw bytes, allocating as they come. Each piece has the
+// exchange's time, so that a slow link is no failure.
 func receive(x *wire.Exchange, dst []byte, size, limit uint64) ([]byte, error) {
 	if size > limit {
 		return nil, fmt.Errorf("%w: it announces %d bytes, at most %d", ErrWeights, size, limit)
@@ -96,8 +113,10 @@ func receive(x *wire.Exchange, dst []byte, size, limit uint64) ([]byte, error) {
 			out = append(out, make([]byte, n)...)
 		}
 		out = out[:from+n]
-		if err := x.ReceiveRaw(out[from:]); err != nil {
-			return nil, err
+		for piece := range slices.Chunk(out[from:], sendPiece) {
+			if err := x.ReceiveRaw(piece); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil

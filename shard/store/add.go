@@ -16,6 +16,8 @@ import (
 type AddOptions struct {
 	Name     string        // "" makes one from the file's name
 	Profile  model.Profile // zero fields take their defaults: 8 bits, f16, min(trained, 8192)
+	Origin   *Origin       // where the files can be downloaded from; nil if that is not known
+	Pinned   bool          // MakeRoom shall never delete the weights
 	Progress Progress      // of hashing, then of packing where that belongs to the call
 }
 
@@ -103,7 +105,8 @@ func keepEntry(r *registry, i int, e *Entry) error {
 		return fmt.Errorf("%w: %s has the numeric profile %s here, %s there; remove it here with weft rm, or run both with one profile",
 			ErrClash, e.Ref(), r.Entries[i].Profile, e.Profile)
 	}
-	e.Files, e.Added = r.Entries[i].Files, r.Entries[i].Added
+	have := &r.Entries[i]
+	e.Files, e.Origin, e.Pinned, e.Added = have.Files, have.Origin, have.Pinned, have.Added
 	return nil
 }
 
@@ -114,7 +117,7 @@ func (s *Store) identify(ctx context.Context, path string, o AddOptions) (Entry,
 		return Entry{}, nil, err
 	}
 	defer func() { _ = g.Close() }()
-	e := Entry{Name: o.Name, Added: s.opt.Now().UTC()}
+	e := Entry{Name: o.Name, Origin: o.Origin, Pinned: o.Pinned, Added: s.opt.Now().UTC()}
 	if e.Name == "" {
 		e.Name = NameOf(path)
 	}
@@ -180,7 +183,10 @@ func (s *Store) enter(e *Entry, m *manifest.Manifest) error {
 				return fmt.Errorf("%w: %s is here, %s was to be added; give it another name with --name, or remove the old one with weft rm",
 					ErrClash, have.describe(), e.describe())
 			}
-			e.Added = have.Added
+			e.Added, e.Pinned = have.Added, e.Pinned || have.Pinned
+			if e.Origin == nil {
+				e.Origin = have.Origin
+			}
 		}
 		r.put(*e)
 		return nil

@@ -24,6 +24,8 @@ type Entry struct {
 	Model   manifest.Hash // identity of the model
 	Profile model.Profile
 	Files   []FileRef // the user's own files, in the order of the split; none if the store keeps the weights itself
+	Origin  *Origin   // where the files can be downloaded from; nil if that is not known
+	Pinned  bool      // MakeRoom never deletes its weights
 	Added   time.Time
 }
 

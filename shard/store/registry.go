@@ -33,6 +33,8 @@ type entryJSON struct {
 	Model   manifest.Hash `json:"model"`
 	Profile string        `json:"profile"`
 	Files   []FileRef     `json:"files,omitempty"`
+	Origin  *Origin       `json:"origin,omitempty"`
+	Pinned  bool          `json:"pinned,omitempty"`
 	Added   time.Time     `json:"added"`
 }
 
@@ -103,7 +105,7 @@ func (r *registry) entries() []Entry {
 	out := make([]Entry, 0, len(r.Entries))
 	for _, j := range r.Entries {
 		if p, err := model.ParseProfile(j.Profile); err == nil {
-			out = append(out, Entry{Name: j.Name, Model: j.Model, Profile: p, Files: j.Files, Added: j.Added})
+			out = append(out, Entry{Name: j.Name, Model: j.Model, Profile: p, Files: j.Files, Origin: j.Origin, Pinned: j.Pinned, Added: j.Added})
 		}
 	}
 	return out
@@ -115,7 +117,7 @@ func (r *registry) find(name string, id manifest.Hash) int {
 
 // put adds an entry or replaces the one of the same name and model.
 func (r *registry) put(e Entry) {
-	j := entryJSON{Name: e.Name, Model: e.Model, Profile: e.Profile.String(), Files: e.Files, Added: e.Added}
+	j := entryJSON{Name: e.Name, Model: e.Model, Profile: e.Profile.String(), Files: e.Files, Origin: e.Origin, Pinned: e.Pinned, Added: e.Added}
 	if i := r.find(e.Name, e.Model); i >= 0 {
 		r.Entries[i] = j
 		return

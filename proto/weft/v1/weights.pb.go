@@ -30,6 +30,7 @@ type WeightsRequest struct {
 	//	*WeightsRequest_Manifest
 	//	*WeightsRequest_Has
 	//	*WeightsRequest_Chunk
+	//	*WeightsRequest_Origin
 	Body          isWeightsRequest_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -99,6 +100,15 @@ func (x *WeightsRequest) GetChunk() *ChunkRequest {
 	return nil
 }
 
+func (x *WeightsRequest) GetOrigin() *OriginRequest {
+	if x != nil {
+		if x, ok := x.Body.(*WeightsRequest_Origin); ok {
+			return x.Origin
+		}
+	}
+	return nil
+}
+
 type isWeightsRequest_Body interface {
 	isWeightsRequest_Body()
 }
@@ -115,11 +125,17 @@ type WeightsRequest_Chunk struct {
 	Chunk *ChunkRequest `protobuf:"bytes,3,opt,name=chunk,proto3,oneof"`
 }
 
+type WeightsRequest_Origin struct {
+	Origin *OriginRequest `protobuf:"bytes,4,opt,name=origin,proto3,oneof"`
+}
+
 func (*WeightsRequest_Manifest) isWeightsRequest_Body() {}
 
 func (*WeightsRequest_Has) isWeightsRequest_Body() {}
 
 func (*WeightsRequest_Chunk) isWeightsRequest_Body() {}
+
+func (*WeightsRequest_Origin) isWeightsRequest_Body() {}
 
 type ManifestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -209,10 +225,13 @@ func (x *HasRequest) GetTensors() [][]byte {
 	return nil
 }
 
+// ChunkRequest asks for a chunk. rate is how many bytes a second the asker wants
+// to be sent at most, because replies cross its link; 0 is no wish.
 type ChunkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tensor        []byte                 `protobuf:"bytes,1,opt,name=tensor,proto3" json:"tensor,omitempty"`
 	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Rate          uint64                 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,19 +280,195 @@ func (x *ChunkRequest) GetIndex() uint32 {
 	return 0
 }
 
+func (x *ChunkRequest) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+// OriginRequest asks where a model can be downloaded from; the answer is an
+// Origin, empty when the node does not know.
+type OriginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Model         []byte                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginRequest) Reset() {
+	*x = OriginRequest{}
+	mi := &file_weft_v1_weights_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginRequest) ProtoMessage() {}
+
+func (x *OriginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_weights_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginRequest.ProtoReflect.Descriptor instead.
+func (*OriginRequest) Descriptor() ([]byte, []int) {
+	return file_weft_v1_weights_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OriginRequest) GetModel() []byte {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+// Origin names a model's files at a hub, in the order of the split. It says
+// nothing about where the hub is: each node asks the one that it trusts.
+type Origin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repo          string                 `protobuf:"bytes,1,opt,name=repo,proto3" json:"repo,omitempty"`         // owner/name
+	Revision      string                 `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // a commit, or a branch where none is known
+	Files         []*OriginFile          `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_weft_v1_weights_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_weights_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_weft_v1_weights_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Origin) GetRepo() string {
+	if x != nil {
+		return x.Repo
+	}
+	return ""
+}
+
+func (x *Origin) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *Origin) GetFiles() []*OriginFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+type OriginFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Sha256        string                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginFile) Reset() {
+	*x = OriginFile{}
+	mi := &file_weft_v1_weights_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginFile) ProtoMessage() {}
+
+func (x *OriginFile) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_weights_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginFile.ProtoReflect.Descriptor instead.
+func (*OriginFile) Descriptor() ([]byte, []int) {
+	return file_weft_v1_weights_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OriginFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *OriginFile) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *OriginFile) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
 // WeightsReply is followed by size raw bytes: the manifest or the chunk.
 type WeightsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	Has           []byte                 `protobuf:"bytes,3,opt,name=has,proto3" json:"has,omitempty"` // one byte a tensor: 1 held, 0 not
+	Origin        *Origin                `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WeightsReply) Reset() {
 	*x = WeightsReply{}
-	mi := &file_weft_v1_weights_proto_msgTypes[4]
+	mi := &file_weft_v1_weights_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +480,7 @@ func (x *WeightsReply) String() string {
 func (*WeightsReply) ProtoMessage() {}
 
 func (x *WeightsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_weights_proto_msgTypes[4]
+	mi := &file_weft_v1_weights_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +493,7 @@ func (x *WeightsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightsReply.ProtoReflect.Descriptor instead.
 func (*WeightsReply) Descriptor() ([]byte, []int) {
-	return file_weft_v1_weights_proto_rawDescGZIP(), []int{4}
+	return file_weft_v1_weights_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WeightsReply) GetError() string {
@@ -322,28 +517,49 @@ func (x *WeightsReply) GetHas() []byte {
 	return nil
 }
 
+func (x *WeightsReply) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
 var File_weft_v1_weights_proto protoreflect.FileDescriptor
 
 const file_weft_v1_weights_proto_rawDesc = "" +
 	"\n" +
-	"\x15weft/v1/weights.proto\x12\aweft.v1\"\xa8\x01\n" +
+	"\x15weft/v1/weights.proto\x12\aweft.v1\"\xda\x01\n" +
 	"\x0eWeightsRequest\x126\n" +
 	"\bmanifest\x18\x01 \x01(\v2\x18.weft.v1.ManifestRequestH\x00R\bmanifest\x12'\n" +
 	"\x03has\x18\x02 \x01(\v2\x13.weft.v1.HasRequestH\x00R\x03has\x12-\n" +
-	"\x05chunk\x18\x03 \x01(\v2\x15.weft.v1.ChunkRequestH\x00R\x05chunkB\x06\n" +
+	"\x05chunk\x18\x03 \x01(\v2\x15.weft.v1.ChunkRequestH\x00R\x05chunk\x120\n" +
+	"\x06origin\x18\x04 \x01(\v2\x16.weft.v1.OriginRequestH\x00R\x06originB\x06\n" +
 	"\x04body\"'\n" +
 	"\x0fManifestRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\fR\x05model\"&\n" +
 	"\n" +
 	"HasRequest\x12\x18\n" +
-	"\atensors\x18\x01 \x03(\fR\atensors\"<\n" +
+	"\atensors\x18\x01 \x03(\fR\atensors\"P\n" +
 	"\fChunkRequest\x12\x16\n" +
 	"\x06tensor\x18\x01 \x01(\fR\x06tensor\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\rR\x05index\"J\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x04R\x04rate\"%\n" +
+	"\rOriginRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\fR\x05model\"c\n" +
+	"\x06Origin\x12\x12\n" +
+	"\x04repo\x18\x01 \x01(\tR\x04repo\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x12)\n" +
+	"\x05files\x18\x03 \x03(\v2\x13.weft.v1.OriginFileR\x05files\"L\n" +
+	"\n" +
+	"OriginFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\tR\x06sha256\"s\n" +
 	"\fWeightsReply\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x10\n" +
-	"\x03has\x18\x03 \x01(\fR\x03hasB0Z.github.com/weft-mesh/weft/proto/weft/v1;weftv1b\x06proto3"
+	"\x03has\x18\x03 \x01(\fR\x03has\x12'\n" +
+	"\x06origin\x18\x04 \x01(\v2\x0f.weft.v1.OriginR\x06originB0Z.github.com/weft-mesh/weft/proto/weft/v1;weftv1b\x06proto3"
 
 var (
 	file_weft_v1_weights_proto_rawDescOnce sync.Once
@@ -357,23 +573,29 @@ func file_weft_v1_weights_proto_rawDescGZIP() []byte {
 	return file_weft_v1_weights_proto_rawDescData
 }
 
-var file_weft_v1_weights_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_weft_v1_weights_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_weft_v1_weights_proto_goTypes = []any{
 	(*WeightsRequest)(nil),  // 0: weft.v1.WeightsRequest
 	(*ManifestRequest)(nil), // 1: weft.v1.ManifestRequest
 	(*HasRequest)(nil),      // 2: weft.v1.HasRequest
 	(*ChunkRequest)(nil),    // 3: weft.v1.ChunkRequest
-	(*WeightsReply)(nil),    // 4: weft.v1.WeightsReply
+	(*OriginRequest)(nil),   // 4: weft.v1.OriginRequest
+	(*Origin)(nil),          // 5: weft.v1.Origin
+	(*OriginFile)(nil),      // 6: weft.v1.OriginFile
+	(*WeightsReply)(nil),    // 7: weft.v1.WeightsReply
 }
 var file_weft_v1_weights_proto_depIdxs = []int32{
 	1, // 0: weft.v1.WeightsRequest.manifest:type_name -> weft.v1.ManifestRequest
 	2, // 1: weft.v1.WeightsRequest.has:type_name -> weft.v1.HasRequest
 	3, // 2: weft.v1.WeightsRequest.chunk:type_name -> weft.v1.ChunkRequest
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: weft.v1.WeightsRequest.origin:type_name -> weft.v1.OriginRequest
+	6, // 4: weft.v1.Origin.files:type_name -> weft.v1.OriginFile
+	5, // 5: weft.v1.WeightsReply.origin:type_name -> weft.v1.Origin
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_weights_proto_init() }
@@ -385,6 +607,7 @@ func file_weft_v1_weights_proto_init() {
 		(*WeightsRequest_Manifest)(nil),
 		(*WeightsRequest_Has)(nil),
 		(*WeightsRequest_Chunk)(nil),
+		(*WeightsRequest_Origin)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -392,7 +615,7 @@ func file_weft_v1_weights_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_weights_proto_rawDesc), len(file_weft_v1_weights_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -67,7 +67,7 @@ func newRun(o *Options, sources []Source) *run {
 // plan lists what is to be fetched and takes up what earlier runs left.
 func (r *run) plan(ctx context.Context, tensors []*manifest.Tensor) error {
 	seen := make(map[manifest.Hash]bool)
-	var need, largest uint64
+	var need, largest, second uint64 // two tensors are packed at a time, each beside its partial file
 	for _, t := range tensors {
 		if seen[t.Hash] {
 			continue
@@ -79,7 +79,7 @@ func (r *run) plan(ctx context.Context, tensors []*manifest.Tensor) error {
 			continue
 		}
 		need += uint64(packed.SpecOf(t).Bytes())
-		largest = max(largest, t.Size)
+		largest, second = max(largest, t.Size), max(second, min(largest, t.Size))
 		j := &job{part: newPart(r.opt.FS, r.opt.Dir, t), flights: make(map[int]*flight)}
 		r.jobs = append(r.jobs, j)
 		var err error
@@ -103,7 +103,7 @@ func (r *run) plan(ctx context.Context, tensors []*manifest.Tensor) error {
 	if r.left == 0 {
 		return nil
 	}
-	return packed.CheckSpace(r.opt.FS, r.opt.Dir, need+largest)
+	return packed.CheckSpace(r.opt.FS, r.opt.Dir, need+largest+second)
 }
 
 // run fetches until every tensor is in the sink, an error, or the end of ctx.
