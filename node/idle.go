@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weft-mesh/weft/node/session"
+	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/model"
@@ -102,6 +103,30 @@ func (p *planner) makeRoom(a *active) bool {
 		}
 	}
 	return false
+}
+
+// dropIdle gives back a stage of this node that nobody uses, so that its weights
+// may leave the disk for those of another model: one without a chain, or one of a
+// plan that this node heads and that has no reply.
+func (n *Node) dropIdle(s worker.StageSpec) bool {
+	const reason = "its room on the disk is needed for another model"
+	if n.worker.DropIdle(s, reason) {
+		return true
+	}
+	for _, a := range n.plans.idle(nil) {
+		if a.model.entry.Model != s.Model && n.holdsStage(a) && a.rest(idleTime) {
+			n.plans.retire(a, reason)
+			return true
+		}
+	}
+	return false
+}
+
+// holdsStage says whether this node computes a part of a plan.
+func (n *Node) holdsStage(a *active) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.spec.GetStages(), func(st *weftv1.StageSpec) bool { return st.Peer == n.plans.self })
 }
 
 // idle lists the plans but a that nobody uses, least recently used first.

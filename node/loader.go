@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/store"
 	"github.com/weft-mesh/weft/shard/store/manifest"
+	"github.com/weft-mesh/weft/shard/store/packed"
 )
 
 // maxRows is the widest batch of a step: room for a prefill chunk beside the
@@ -28,6 +30,10 @@ type loader struct {
 	device kernels.Device
 	// fetch makes the store hold the tensors; nil without a mesh.
 	fetch func(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error
+
+	// dropIdle gives back a stage of another model that nobody uses, so that its
+	// weights may leave the disk; false when there is none. Nil: there never is.
+	dropIdle func(s worker.StageSpec) bool
 
 	// mu is held around every use of the device.
 	mu sync.Mutex
@@ -100,7 +106,11 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 	if err != nil {
 		return nil, err
 	}
-	if err := l.prepare(ctx, o, src, r, progress); err != nil {
+	err = l.prepare(ctx, o, src, r, progress)
+	for errors.Is(err, packed.ErrNoSpace) && l.dropIdle != nil && l.dropIdle(s) {
+		err = l.prepare(ctx, o, src, r, progress)
+	}
+	if err != nil {
 		_ = src.Close()
 		return nil, err
 	}

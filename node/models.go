@@ -71,6 +71,13 @@ func (n *Node) modelOf(e store.Entry) api.Model {
 	if len(e.Files) > 0 {
 		m.Source = e.Files[0].Path
 	}
+	m.Pinned = e.Pinned
+	if k, err := n.store.Kept(e); err == nil {
+		m.DiskBytes, m.InUse = int64(k.Bytes), k.InUse
+		if !k.LastUsed.IsZero() {
+			m.LastUsed = &k.LastUsed
+		}
+	}
 	for _, a := range n.plans.list() {
 		if a.model.entry.Model == e.Model && a.model.entry.Profile == e.Profile {
 			m.State = a.State()
@@ -144,7 +151,7 @@ func (n *Node) PullModel(ctx context.Context, r api.PullRequest, progress func(a
 		return api.Model{}, err
 	}
 	o := hub.FromEnv(os.Getenv)
-	o.Logger, o.SpaceFactor = n.log, 2.1
+	o.Logger, o.SpaceFactor, o.Room = n.log, 2.1, n.store.MakeRoom
 	c, err := hub.New(o)
 	if err != nil {
 		return api.Model{}, api.Errorf(api.KindInvalid, "%w", err)
@@ -153,7 +160,7 @@ func (n *Node) PullModel(ctx context.Context, r api.PullRequest, progress func(a
 	if err != nil {
 		return api.Model{}, err
 	}
-	e, err := n.store.Adopt(ctx, path, store.AddOptions{Name: r.Name, Profile: p, Progress: func(done, total uint64) {
+	e, err := n.store.Adopt(ctx, path, store.AddOptions{Name: r.Name, Profile: p, Pinned: true, Progress: func(done, total uint64) {
 		progress(api.Progress{Phase: "pack", Text: "packing " + filepath.Base(path), Done: int64(done), Total: int64(total), Unit: "bytes"})
 	}})
 	if err != nil {
@@ -212,6 +219,15 @@ func (n *Node) RemoveModel(ctx context.Context, ref string) (api.Model, error) {
 	n.lib.forget(e)
 	n.changed()
 	return m, nil
+}
+
+// PinModel implements api.Node.
+func (n *Node) PinModel(_ context.Context, r api.PinRequest) (api.Model, error) {
+	e, err := n.store.Pin(r.Model, r.Pinned)
+	if err != nil {
+		return api.Model{}, storeError(err)
+	}
+	return n.modelOf(e), nil
 }
 
 // Plan implements api.Node.

@@ -100,7 +100,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 			return err
 		}
 	}
-	if n.store, err = store.Open(n.cfg.Home, store.Options{Logger: n.log}); err != nil {
+	if n.store, err = store.Open(n.cfg.Home, store.Options{Logger: n.log, Budget: uint64(max(n.cfg.Disk, 0))}); err != nil {
 		return err
 	}
 	n.provider.n = n
@@ -111,7 +111,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		return err
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
-	load := &loader{lib: n.lib, store: n.store, device: n.device}
+	load := &loader{lib: n.lib, store: n.store, device: n.device, dropIdle: n.dropIdle}
 	n.suspects.answers = n.answers
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"

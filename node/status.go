@@ -23,6 +23,9 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		GPUs: gpusOf(f.GPUs), DiskFree: f.DiskFree, DiskTotal: f.DiskTotal, Generated: n.generated.Load(), Replies: n.replies.state(n.now()),
 	}
 	s.TokensPerS, s.PositionsPerS = n.speeds()
+	if u, err := n.store.Usage(); err == nil {
+		s.DiskUsed, s.DiskBudget = int64(u.Used), int64(u.Budget)
+	}
 	if n.mesh != nil {
 		s.PeerID = n.plans.self
 		s.Mesh = n.mesh.admission.Name() + " (" + n.mesh.admission.ID().Short() + ")"

@@ -85,6 +85,11 @@ func (c *Client) RemoveModel(ctx context.Context, ref string) (Model, error) {
 	return plain[Model](ctx, c, http.MethodPost, "rm", removeRequest{ref})
 }
 
+// PinModel implements Node.
+func (c *Client) PinModel(ctx context.Context, r PinRequest) (Model, error) {
+	return plain[Model](ctx, c, http.MethodPost, "pin", r)
+}
+
 // Invite implements Node.
 func (c *Client) Invite(ctx context.Context, r InviteRequest) (Invite, error) {
 	return plain[Invite](ctx, c, http.MethodPost, "invite", r)

@@ -53,6 +53,9 @@ func everyCall(n api.Node) map[string]func(context.Context) (any, error) {
 		"peers":  func(ctx context.Context) (any, error) { return n.Peers(ctx) },
 		"models": func(ctx context.Context) (any, error) { return n.Models(ctx) },
 		"rm":     func(ctx context.Context) (any, error) { return n.RemoveModel(ctx, "tiny@ab") },
+		"pin": func(ctx context.Context) (any, error) {
+			return n.PinModel(ctx, api.PinRequest{Model: "tiny", Pinned: true})
+		},
 		"invite": func(ctx context.Context) (any, error) {
 			return n.Invite(ctx, api.InviteRequest{Uses: 2, Expires: time.Hour, Role: "client"})
 		},

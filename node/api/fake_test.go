@@ -83,6 +83,10 @@ func (f *fakeNode) RemoveModel(_ context.Context, ref string) (api.Model, error)
 	return someModel, f.call(ref)
 }
 
+func (f *fakeNode) PinModel(_ context.Context, r api.PinRequest) (api.Model, error) {
+	return someModel, f.call(r)
+}
+
 func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {
 	progress(someStep)
 	return somePlan, f.call(r)

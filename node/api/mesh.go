@@ -20,6 +20,7 @@ func meshRoutes(n Node) routes {
 		"/weft/v1/overview": get(n.Overview),
 		"/weft/v1/invite":   post(n.Invite),
 		"/weft/v1/rm":       post(func(ctx context.Context, r removeRequest) (Model, error) { return n.RemoveModel(ctx, r.Model) }),
+		"/weft/v1/pin":      post(n.PinModel),
 		"/weft/v1/leave":    post(func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, n.Leave(ctx) }),
 		"/weft/v1/add":      work(n.AddModel),
 		"/weft/v1/pull":     work(n.PullModel),

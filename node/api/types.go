@@ -21,6 +21,7 @@ type Config struct {
 	Join        string       // invitation token
 	Name        string       // the node's name for people; default the host's name
 	Memory      int64        // bytes that the mesh may use for weights and KV; default 3/4 of what is available; less than 0 for none (a head without weights)
+	Disk        int64        // bytes on disk that weights may take; default what is there and nine tenths of what is free
 	WeightsRate int64        // bytes a second of weights sent to other nodes at most; 0 for no bound
 	Threads     int          // compute threads; default the physical cores
 	Tier        string       // kernel tier; default the best
@@ -57,6 +58,9 @@ type Node interface {
 	AddModel(ctx context.Context, r AddRequest, progress func(Progress)) (Model, error)
 	PullModel(ctx context.Context, r PullRequest, progress func(Progress)) (Model, error)
 	RemoveModel(ctx context.Context, ref string) (Model, error)
+	// PinModel keeps a model's weights on this node's disk, or lets them go when
+	// room is needed.
+	PinModel(ctx context.Context, r PinRequest) (Model, error)
 	// Plan says how a model is or would be split; with Load it also makes it ready.
 	Plan(ctx context.Context, r PlanRequest, progress func(Progress)) (Plan, error)
 	Invite(ctx context.Context, r InviteRequest) (Invite, error)
@@ -100,7 +104,9 @@ type Status struct {
 	MemOffered    int64         `json:"memory_offered_bytes"`
 	MemUsed       int64         `json:"memory_used_bytes"`
 	RSS           int64         `json:"resident_bytes"`
-	Peers         int           `json:"peers"` // others that are alive
+	DiskUsed      int64         `json:"disk_used_bytes"`   // by weights in the store
+	DiskBudget    int64         `json:"disk_budget_bytes"` // that they may take
+	Peers         int           `json:"peers"`             // others that are alive
 	Sessions      int           `json:"sessions"`
 	DiskFree      int64         `json:"disk_free_bytes"` // on the volume of the store
 	DiskTotal     int64         `json:"disk_total_bytes"`
@@ -198,22 +204,25 @@ type Peer struct {
 
 // Model is an entry of the store, or one that a peer holds.
 type Model struct {
-	Name       string    `json:"name"`
-	Hash       string    `json:"hash"` // of the manifest, hex
-	Arch       string    `json:"arch"`
-	Params     int64     `json:"parameters"`
-	Layers     int       `json:"layers"`
-	FileBytes  int64     `json:"file_bytes"`
-	DiskBytes  int64     `json:"disk_bytes"` // packed files of this node
-	Context    int       `json:"context"`    // the profile's
-	TrainedCtx int       `json:"trained_context"`
-	KV         string    `json:"kv"`          // "f16" or "f32"
-	ActBits    int       `json:"activations"` // 8 or 16
-	Source     string    `json:"source"`      // file path, "hf:...", or "peer"
-	Holders    []string  `json:"holders,omitempty"`
-	State      string    `json:"state"` // "", "planning", "ready", ...
-	Default    bool      `json:"default"`
-	Added      time.Time `json:"added"`
+	Name       string     `json:"name"`
+	Hash       string     `json:"hash"` // of the manifest, hex
+	Arch       string     `json:"arch"`
+	Params     int64      `json:"parameters"`
+	Layers     int        `json:"layers"`
+	FileBytes  int64      `json:"file_bytes"`
+	DiskBytes  int64      `json:"disk_bytes"` // packed files of this node
+	Context    int        `json:"context"`    // the profile's
+	TrainedCtx int        `json:"trained_context"`
+	KV         string     `json:"kv"`          // "f16" or "f32"
+	ActBits    int        `json:"activations"` // 8 or 16
+	Source     string     `json:"source"`      // file path, "hf:...", or "peer"
+	Holders    []string   `json:"holders,omitempty"`
+	State      string     `json:"state"` // "", "planning", "ready", ...
+	Default    bool       `json:"default"`
+	Added      time.Time  `json:"added"`
+	Pinned     bool       `json:"pinned"`              // its weights stay on this node's disk
+	InUse      bool       `json:"in_use"`              // by this node's stages, or a command
+	LastUsed   *time.Time `json:"last_used,omitempty"` // by this node's stages; nil: never
 }
 
 // AddRequest registers a GGUF file of this node under a name and a profile.
@@ -223,6 +232,12 @@ type AddRequest struct {
 	Context int    `json:"context,omitempty"`
 	KV      string `json:"kv,omitempty"`
 	ActBits int    `json:"activations,omitempty"`
+}
+
+// PinRequest names a model and says whether its weights stay.
+type PinRequest struct {
+	Model  string `json:"model"`
+	Pinned bool   `json:"pinned"`
 }
 
 // PullRequest downloads a model: "hf:owner/repo[:quant]" or an http(s) URL.

@@ -150,7 +150,7 @@ func (f *fakeNode) Status(context.Context) (api.Status, error) {
 		Mesh: "desk-mesh (4a367f2d)", Role: "admitter", HTTP: "127.0.0.1:4711", Uptime: 75 * time.Minute, PID: 42, Device: "cpu avx512vnni, 8 threads",
 		Addrs:      []string{"/ip4/192.168.1.20/tcp/4710/p2p/12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC", "/ip4/192.168.1.20/udp/4710/quic-v1"},
 		GPUs:       []api.GPU{{Name: "Some GPU 9000", Vendor: "some", VRAMTotal: 24e9, Reason: "seen, not used: weft cannot compute on GPUs yet"}},
-		MemOffered: f.cfg.Memory, MemUsed: 1.5e9, RSS: 230e6, Peers: 1, Sessions: 2, DiskFree: 120e9, DiskTotal: 500e9, TokensPerS: 41.5, PositionsPerS: 83,
+		MemOffered: f.cfg.Memory, MemUsed: 1.5e9, RSS: 230e6, DiskUsed: 5.1e9, DiskBudget: 100e9, Peers: 1, Sessions: 2, DiskFree: 120e9, DiskTotal: 500e9, TokensPerS: 41.5, PositionsPerS: 83,
 		Replies: []api.ReplyState{{Model: "tiny", PromptTokens: 12, Tokens: 40, TokensPerS: 41.5, Age: 3 * time.Second}, {Model: "tiny", PromptTokens: 700, Queued: true, Age: time.Second}},
 		Stages:  []api.LoadedStage{{Model: "a-model-with-a-rather-long-name.Q4_K_M", First: 0, Last: 15, State: "ready", Bytes: 4.7e9, KVBlocks: 4096, KVUsed: 12, Sessions: 1, StepUsec: 6200}},
 		Plans:   []api.PlanState{{Model: "a-model-with-a-rather-long-name.Q4_K_M", Generation: 3, State: "degraded: nas, which holds layers 16-31, has not answered for 12 s"}},
@@ -194,7 +194,7 @@ func (f *fakeNode) Overview(ctx context.Context) (o api.Overview, err error) {
 }
 
 func fakeModel(name string, def bool) api.Model {
-	return api.Model{Name: name, Hash: "0123456789abcdef", Arch: "qwen2", Params: 7_600_000_000, Layers: 28, FileBytes: 4_680_000_000, Context: 8192, KV: "f16", ActBits: 8, Source: "/m.gguf", State: "ready", Holders: []string{"desk", "nas"}, Default: def}
+	return api.Model{Name: name, Hash: "0123456789abcdef", Arch: "qwen2", Params: 7_600_000_000, Layers: 28, FileBytes: 4_680_000_000, DiskBytes: 5_100_000_000, Pinned: true, InUse: true, Context: 8192, KV: "f16", ActBits: 8, Source: "/m.gguf", State: "ready", Holders: []string{"desk", "nas"}, Default: def}
 }
 
 func (f *fakeNode) AddModel(_ context.Context, r api.AddRequest, progress func(api.Progress)) (api.Model, error) {
@@ -219,6 +219,10 @@ func (f *fakeNode) PullModel(ctx context.Context, r api.PullRequest, progress fu
 
 func (f *fakeNode) RemoveModel(_ context.Context, ref string) (api.Model, error) {
 	return fakeModel(ref, false), f.fail()
+}
+
+func (f *fakeNode) PinModel(_ context.Context, r api.PinRequest) (api.Model, error) {
+	return fakeModel(r.Model, false), f.fail()
 }
 
 func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {

@@ -120,7 +120,7 @@ State lives in $WEFT_HOME (` + defaultHomeForPeople() + ` unless set).`,
 	// The built-in template lets descriptions of flags run over the screen's edge.
 	cobra.AddTemplateFunc("wrapped", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(80) })
 	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").Replace(root.UsageTemplate()))
-	root.AddCommand(c.up(), c.run(), c.status(), c.peers(), c.top(), c.models(), c.pull(), c.rm(), c.add(), c.plan(), c.bench(), c.invite(), c.leave(), c.version())
+	root.AddCommand(c.up(), c.run(), c.status(), c.peers(), c.top(), c.models(), c.pull(), c.rm(), c.pin(), c.unpin(), c.add(), c.plan(), c.bench(), c.invite(), c.leave(), c.version())
 	for _, sub := range root.Commands() {
 		sub.Args = usageArgs(sub.Args)
 	}

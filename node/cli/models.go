@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,6 +69,58 @@ func (c *command) showModels(list []api.Model) {
 	if some {
 		fmt.Fprintln(c.out, "* answers when no model is named")
 	}
+	c.showKept(list)
+}
+
+// showKept lists what of the models lies packed on this machine's disk.
+func (c *command) showKept(list []api.Model) {
+	var rows [][]string
+	for _, m := range list {
+		if m.DiskBytes > 0 || m.Pinned {
+			rows = append(rows, []string{m.Name, shortHash(m.Hash), size(m.DiskBytes), keptHow(m, time.Now())})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintln(c.out)
+	table(c.out, c.out.width(), []column{
+		{title: "PACKED HERE", least: 14},
+		{title: "HASH"},
+		{title: "ON DISK", right: true},
+		{title: "KEPT"},
+	}, rows)
+}
+
+// keptHow says what holds a model's weights on this machine's disk, and when they
+// were used.
+func keptHow(m api.Model, now time.Time) string {
+	var parts []string
+	if m.Pinned {
+		parts = append(parts, "pinned")
+	}
+	switch {
+	case m.InUse:
+		parts = append(parts, "in use")
+	case m.LastUsed != nil && m.DiskBytes > 0:
+		parts = append(parts, "used "+ago(now.Sub(*m.LastUsed)))
+	case m.DiskBytes > 0 && !m.Pinned:
+		parts = append(parts, "unused")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// ago words how long something is past.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
 }
 
 func shortHash(h string) string {

@@ -48,7 +48,7 @@ func (c *command) showStatus(s api.Status) {
 	rows = append(rows, gpuRows(s.GPUs)...)
 	rows = append(rows, [][2]string{
 		{"memory", fmt.Sprintf("%s used of %s offered; the process has %s", size(s.MemUsed), size(s.MemOffered), size(s.RSS))},
-		{"disk", fmt.Sprintf("%s free of %s", size(s.DiskFree), size(s.DiskTotal))},
+		{"disk", fmt.Sprintf("%s of weights, of %s that they may take; %s free of %s", size(s.DiskUsed), size(s.DiskBudget), size(s.DiskFree), size(s.DiskTotal))},
 		{"replies", fmt.Sprintf("%d now", s.Sessions)},
 		{"up", span(s.Uptime)},
 		{"home", shortHome(s.Home)},

@@ -20,7 +20,7 @@ type upFlags struct {
 	listen, keys, hosts []string
 	http, join, name    string
 	memory, tier, level string
-	weights             string
+	disk, weights       string
 	threads             int
 	logJSON             bool
 }
@@ -45,6 +45,7 @@ The first node makes a new mesh. Another one joins it with the token that
 	fl.StringVar(&f.join, "join", "", "join a mesh with this invitation `TOKEN`")
 	fl.StringVar(&f.name, "name", "", "this node's name (default the machine's)")
 	fl.StringVar(&f.memory, "memory", "", "memory `SIZE` that the mesh may use, as in 8GB; 0 for none (default three quarters of what is free)")
+	fl.StringVar(&f.disk, "disk", "", "disk `SIZE` that weights may take, as in 100GB (default what they take and nine tenths of what is free)")
 	fl.StringVar(&f.weights, "weights-rate", "", "send at most this `SIZE` of weights a second to other nodes, as in 20MB (default no bound, and half of a link while replies cross it)")
 	fl.IntVar(&f.threads, "threads", 0, "compute threads (default the physical cores)")
 	fl.StringSliceVar(&f.keys, "api-key", nil, "`KEY` that HTTP clients must send (also WEFT_API_KEY)")
@@ -69,6 +70,13 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 		if cfg.Memory = n; n == 0 {
 			cfg.Memory = -1
 		}
+	}
+	if f.disk != "" {
+		n, ok := machine.ParseSize(f.disk)
+		if !ok || n == 0 {
+			return cfg, usageError{fmt.Errorf("--disk %q is no size; give one as in 100GB", f.disk)}
+		}
+		cfg.Disk = n
 	}
 	if f.weights != "" {
 		n, ok := machine.ParseSize(f.weights)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -310,5 +311,20 @@ func (w *Worker) Release(id *weftv1.PlanID, reason string) bool {
 		return false
 	}
 	w.release(p, reason)
+	return true
+}
+
+// DropIdle gives back the stage that no chain has used for longest, except one of
+// the model and profile that are named: its weights may leave the disk then. It
+// returns false when there is none, and waits until the stage is gone.
+func (w *Worker) DropIdle(except StageSpec, reason string) bool {
+	w.mu.Lock()
+	idle := w.book.idle(slotOf(except.Model[:], except.Profile))
+	idle = slices.DeleteFunc(idle, func(p *plan) bool { return p.state != ready })
+	w.mu.Unlock()
+	if len(idle) == 0 {
+		return false
+	}
+	w.release(idle[0], reason)
 	return true
 }

@@ -82,8 +82,7 @@ func (s *WeightsServer) Serve(ctx context.Context, stream wire.Stream, peer stri
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		_ = x.Send(&weftv1.WeightsReply{Error: "too many peers fetch from this node; ask another"})
-		_ = x.Close()
+		turnAway(x)
 		return
 	}
 	pace, leave := s.pace.enter(peer)
@@ -107,6 +106,18 @@ func (s *WeightsServer) Serve(ctx context.Context, stream wire.Stream, peer stri
 			return
 		}
 	}
+}
+
+// turnAway answers the first request of a stream that cannot be served. The
+// request is read, so that whoever still sends it gets the answer.
+func turnAway(x *wire.Exchange) {
+	var req weftv1.WeightsRequest
+	if err := x.Receive(&req); err != nil {
+		x.Abort()
+		return
+	}
+	_ = x.Send(&weftv1.WeightsReply{Error: "too many peers fetch from this node; ask another"})
+	_ = x.Close()
 }
 
 // serving is one stream that is being answered.

@@ -52,8 +52,13 @@ func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, er
 	if err := s.enter(&e, m); err != nil {
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
-	whole := &Model{store: s, entry: e, manifest: m}
-	if err := whole.prepare(ctx, m.Tensors, true, o.Progress); err != nil {
+	whole := s.openModel(e, m)
+	defer func() { _ = whole.Close() }()
+	all := make([]*manifest.Tensor, len(m.Tensors))
+	for i := range m.Tensors {
+		all[i] = &m.Tensors[i]
+	}
+	if err := whole.prepare(ctx, all, true, o.Progress); err != nil {
 		return Entry{}, fmt.Errorf("adopt %s: %w", path, err)
 	}
 	for _, f := range files { // before the entry forgets them: what a crash leaves between is mended by Sweep

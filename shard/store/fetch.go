@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"os"
 
 	"github.com/weft-mesh/weft/shard/store/fetch"
 	"github.com/weft-mesh/weft/shard/store/manifest"
+	"github.com/weft-mesh/weft/shard/store/packed"
 )
 
 // Fetch gets tensors that are not on this machine from sources, packs them and keeps them packed only. It goes on where
@@ -18,9 +21,34 @@ func (s *Store) Fetch(ctx context.Context, tensors []*manifest.Tensor, sources [
 		return context.Cause(ctx)
 	}
 	defer func() { <-s.fetching }()
+	release, err := s.reserveFetch(tensors)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	defer release()
 	o.Dir, o.Sink, o.FS = s.PartialDir(), s, s.opt.FS
 	if o.Logger == nil {
 		o.Logger = s.opt.Logger
 	}
 	return fetch.Fetch(ctx, tensors, sources, o)
+}
+
+// reserveFetch makes room for tensors that are to be fetched: their packed files, and the partial ones of the two that are
+// packed at a time, less what is here of them.
+func (s *Store) reserveFetch(tensors []*manifest.Tensor) (release func(), err error) {
+	var specs []packed.Spec
+	var largest, second uint64
+	seen := make(map[string]bool)
+	for _, t := range tensors {
+		spec := packed.SpecOf(t)
+		if name := spec.Name(); seen[name] || s.hasPacked(spec) {
+			continue
+		}
+		seen[spec.Name()] = true
+		specs = append(specs, spec)
+		if _, err := os.Stat(fetch.PartPath(s.PartialDir(), t.Hash)); err != nil {
+			largest, second = max(largest, t.Size), max(second, min(largest, t.Size))
+		}
+	}
+	return s.reserve(specs, largest+second)
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/weft-mesh/weft/kernels/quant"
+	"github.com/weft-mesh/weft/shard/store/fetch"
 	"github.com/weft-mesh/weft/shard/store/manifest"
 	"github.com/weft-mesh/weft/shard/store/packed"
 )
@@ -21,19 +24,65 @@ type Model struct {
 
 	mu     sync.Mutex // guards the fields below
 	held   map[string]*packed.File
+	wanted map[string]bool // names of files that somebody asked for; nil before anybody did: all are needed
 	closed bool
 }
 
 // ErrClosed is wrapped by the errors of a closed Model.
 var ErrClosed = errors.New("the model is closed")
 
-// Model opens an entry's model. It reads the manifest only.
+// Model opens an entry's model, whose weights MakeRoom leaves alone until Close. It reads the manifest only.
 func (s *Store) Model(e Entry) (*Model, error) {
 	m, err := s.Manifest(e.Model)
 	if err != nil {
 		return nil, fmt.Errorf("open model %s: %w", e.Ref(), err)
 	}
-	return &Model{store: s, entry: e, manifest: m, held: make(map[string]*packed.File)}, nil
+	return s.openModel(e, m), nil
+}
+
+func (s *Store) openModel(e Entry, m *manifest.Manifest) *Model {
+	s.begin(e.Model)
+	out := &Model{store: s, entry: e, manifest: m, held: make(map[string]*packed.File)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.models[out] = struct{}{}
+	return out
+}
+
+// want notes that tensors are needed until Close.
+func (m *Model) want(tensors []*manifest.Tensor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.wanted == nil {
+		m.wanted = make(map[string]bool)
+	}
+	for _, t := range tensors {
+		addNames(m.wanted, packed.SpecOf(t))
+	}
+}
+
+// addNames adds the names of the files of a tensor, packed and partial.
+func addNames(out map[string]bool, spec packed.Spec) {
+	part := filepath.Base(fetch.PartPath("", spec.Tensor))
+	out[spec.Name()], out[part], out[strings.TrimSuffix(part, ".part")+".map"] = true, true, true
+}
+
+// needs adds the names of the files that must stay.
+func (m *Model) needs(out map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	for name := range m.wanted {
+		out[name] = true
+	}
+	if m.wanted != nil {
+		return
+	}
+	for i := range m.manifest.Tensors {
+		addNames(out, packed.SpecOf(&m.manifest.Tensors[i]))
+	}
 }
 
 // Entry is what the model was opened as.
@@ -139,13 +188,9 @@ func (s *Store) packOptions(verify bool, done func(int64)) packed.Options {
 // Prepare packs those of the named tensors that are not packed yet, in parallel, so that Matrix answers at once. Vectors
 // of a user's file need no packing. It checks first that the disk has room, and that all weights are on this machine.
 func (m *Model) Prepare(ctx context.Context, names []string, progress Progress) error {
-	tensors := make([]manifest.Tensor, 0, len(names))
-	for _, name := range names {
-		t, err := m.tensor(name)
-		if err != nil {
-			return err
-		}
-		tensors = append(tensors, *t)
+	tensors, err := m.tensors(names)
+	if err != nil {
+		return err
 	}
 	if err := m.prepare(ctx, tensors, false, progress); err != nil {
 		return fmt.Errorf("prepare model %s: %w", m.entry.Ref(), err)
@@ -153,14 +198,28 @@ func (m *Model) Prepare(ctx context.Context, names []string, progress Progress) 
 	return nil
 }
 
+// tensors are those that are named. From now on they are needed.
+func (m *Model) tensors(names []string) ([]*manifest.Tensor, error) {
+	out := make([]*manifest.Tensor, 0, len(names))
+	for _, name := range names {
+		t, err := m.tensor(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	m.want(out)
+	return out, nil
+}
+
 // prepare packs tensors. With whole, also those that a user's file could give as they are, and what was packed is
 // compared with its source.
-func (m *Model) prepare(ctx context.Context, tensors []manifest.Tensor, whole bool, progress Progress) error {
+func (m *Model) prepare(ctx context.Context, tensors []*manifest.Tensor, whole bool, progress Progress) error {
 	var pending []*manifest.Tensor
-	var size, need uint64
+	var specs []packed.Spec
+	var size uint64
 	seen := make(map[string]bool)
-	for i := range tensors {
-		t := &tensors[i]
+	for _, t := range tensors {
 		spec := packed.SpecOf(t)
 		name := spec.Name()
 		if seen[name] || m.store.hasPacked(spec) {
@@ -175,15 +234,17 @@ func (m *Model) prepare(ctx context.Context, tensors []manifest.Tensor, whole bo
 		if whole || !spec.Raw {
 			pending = append(pending, t)
 			size += t.Size
-			need += uint64(spec.Bytes())
+			specs = append(specs, spec)
 		}
 	}
 	if len(pending) == 0 {
 		return nil
 	}
-	if err := packed.CheckSpace(m.store.opt.FS, m.store.packed, need); err != nil {
+	release, err := m.store.reserve(specs, 0)
+	if err != nil {
 		return err
 	}
+	defer release()
 	meter := newMeter(size, progress, m.store.opt.Now)
 	if err := m.store.ensureAll(ctx, pending, m.store.packOptions(whole, meter.add)); err != nil {
 		return err
@@ -223,12 +284,12 @@ func (s *Store) ensureAll(ctx context.Context, tensors []*manifest.Tensor, o pac
 
 // Missing gives those of the named tensors whose weights are not on this machine: what a fetch must get.
 func (m *Model) Missing(names []string) ([]*manifest.Tensor, error) {
+	all, err := m.tensors(names)
+	if err != nil {
+		return nil, err
+	}
 	var out []*manifest.Tensor
-	for _, name := range names {
-		t, err := m.tensor(name)
-		if err != nil {
-			return nil, err
-		}
+	for _, t := range all {
 		if !m.store.Has(t) {
 			out = append(out, t)
 		}
@@ -255,11 +316,23 @@ func (m *Model) advise(name string, how func(*packed.File)) {
 	}
 }
 
+// closeModel ends a model's use.
+func (s *Store) closeModel(m *Model) {
+	s.mu.Lock()
+	delete(s.models, m)
+	s.mu.Unlock()
+	s.end(m.entry.Model)
+}
+
 // Close gives all mapped memory back. What Matrix returned must not be read any more. A second Close does nothing.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
 	m.closed = true
+	m.store.closeModel(m)
 	var err error
 	for _, f := range m.held {
 		err = errors.Join(err, m.store.release(f.Spec()))

@@ -75,6 +75,23 @@ func (s *Store) read() (*registry, error) {
 
 // change reads the registry, lets fn change it, and writes it back, while no other process does so.
 func (s *Store) change(fn func(*registry) error) error {
+	return s.locked(func(r *registry) error {
+		if err := fn(r); err != nil {
+			return err
+		}
+		b, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return fmt.Errorf("write the list of models: %w", err)
+		}
+		if err := packed.ReplaceFile(s.opt.FS, s.registryPath(), append(b, '\n')); err != nil {
+			return fmt.Errorf("write the list of models: %w", err)
+		}
+		return nil
+	})
+}
+
+// locked reads the registry and calls fn while no other process changes it.
+func (s *Store) locked(fn func(*registry) error) error {
 	lock, err := os.OpenFile(filepath.Join(s.dir, "models.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock the list of models: %w", err)
@@ -87,17 +104,7 @@ func (s *Store) change(fn func(*registry) error) error {
 	if err != nil {
 		return err
 	}
-	if err := fn(r); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the list of models: %w", err)
-	}
-	if err := packed.ReplaceFile(s.opt.FS, s.registryPath(), append(b, '\n')); err != nil {
-		return fmt.Errorf("write the list of models: %w", err)
-	}
-	return nil
+	return fn(r)
 }
 
 // entries are the registry's entries. One whose profile cannot be read is left out.

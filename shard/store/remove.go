@@ -133,6 +133,7 @@ func (s *Store) collect(debris func(os.FileInfo) bool) (int64, error) {
 			{s.packed, func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
 			{s.PartialDir(), func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
 			{s.manifestDir(), func(name string) bool { return models[name] }},
+			{s.useDir(), func(name string) bool { return models[name] || strings.HasSuffix(name, lockSuffix) }},
 			{s.dir, func(string) bool { return true }},
 		} {
 			n, err := deleteIf(d.path, func(f os.FileInfo) bool {

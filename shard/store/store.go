@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Logger  *slog.Logger     // nil logs nothing
 	Workers int              // threads that hash and pack; 0 is GOMAXPROCS
+	Budget  uint64           // bytes on disk at most; 0 is what is there and nine tenths of what is free
 	FS      packed.FS        // where tensors are written; nil is the disk. For tests that run out of it
 	Now     func() time.Time // nil is time.Now
 }
@@ -49,8 +50,13 @@ type Store struct {
 	fetching chan struct{} // holds one token while a fetch runs
 	slots    chan struct{} // one for each slab that is being packed; as many as Workers
 
+	making   sync.Mutex // held while room is made; guards reserved
+	reserved map[*reservation]struct{}
+
 	// mu guards the fields below.
 	mu        sync.Mutex
+	uses      map[manifest.Hash]*use               // models that this process has open
+	models    map[*Model]struct{}                  // all open ones
 	manifests map[manifest.Hash]*manifest.Manifest // loaded ones
 	places    map[manifest.Hash][]place            // of each tensor hash, the tensors of loaded manifests that have it
 	mapped    map[string]*mapping                  // open packed files by name
@@ -73,12 +79,15 @@ func Open(home string, opt Options) (*Store, error) {
 	dir := filepath.Join(home, "models")
 	s := &Store{
 		opt: opt, dir: dir, packed: filepath.Join(dir, "packed"), slots: make(chan struct{}, opt.Workers), fetching: make(chan struct{}, 1),
+		reserved:  make(map[*reservation]struct{}),
+		uses:      make(map[manifest.Hash]*use),
+		models:    make(map[*Model]struct{}),
 		manifests: make(map[manifest.Hash]*manifest.Manifest),
 		places:    make(map[manifest.Hash][]place),
 		mapped:    make(map[string]*mapping),
 		packing:   make(map[string]*packJob),
 	}
-	for _, d := range []string{s.packed, s.manifestDir(), s.PartialDir(), s.DownloadDir()} {
+	for _, d := range []string{s.packed, s.manifestDir(), s.PartialDir(), s.DownloadDir(), s.useDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open the store of %s: %w; choose another home with WEFT_HOME", home, err)
 		}

@@ -31,9 +31,10 @@ type Options struct {
 	// SpaceFactor is how much room is demanded before a download begins, as a multiple of its bytes; 0 is 1. Whoever packs
 	// a model before deleting its file needs about 2.1.
 	SpaceFactor float64
-	FS          packed.FS         // nil is the disk
-	Transport   http.RoundTripper // nil is http.DefaultTransport
-	Logger      *slog.Logger      // nil logs nothing
+	Room        func(need uint64) error // makes that much room, or says why it cannot; nil only looks at the disk
+	FS          packed.FS               // nil is the disk
+	Transport   http.RoundTripper       // nil is http.DefaultTransport
+	Logger      *slog.Logger            // nil logs nothing
 }
 
 // FromEnv reads HF_ENDPOINT and HF_TOKEN, e.g. with os.Getenv.
@@ -306,7 +307,7 @@ func (c *Client) Download(ctx context.Context, files []File, dir string, progres
 			pending = append(pending, d)
 		}
 	}
-	if err := packed.CheckSpace(c.opt.FS, dir, uint64(float64(need)*c.opt.SpaceFactor)); err != nil {
+	if err := c.room(dir, uint64(float64(need)*c.opt.SpaceFactor)); err != nil {
 		return nil, err
 	}
 	stop := m.start()
@@ -318,4 +319,12 @@ func (c *Client) Download(ctx context.Context, files []File, dir string, progres
 		}
 	}
 	return paths, nil
+}
+
+// room makes sure that need bytes may be written into dir.
+func (c *Client) room(dir string, need uint64) error {
+	if c.opt.Room != nil {
+		return c.opt.Room(need)
+	}
+	return packed.CheckSpace(c.opt.FS, dir, need)
 }
