@@ -125,13 +125,20 @@ func (s *Store) collect(debris func(os.FileInfo) bool) (int64, error) {
 		if err != nil {
 			return err
 		}
+		whole, err := s.wholeTensors()
+		if err != nil {
+			return err
+		}
 		s.forget(models)
 		for _, d := range []struct {
 			path string
 			keep func(name string) bool
 		}{
 			{s.packed, func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
-			{s.PartialDir(), func(name string) bool { return needed[strings.TrimSuffix(name, filepath.Ext(name))] }},
+			{s.PartialDir(), func(name string) bool {
+				name = strings.TrimSuffix(name, filepath.Ext(name))
+				return needed[name] && !whole[name]
+			}},
 			{s.manifestDir(), func(name string) bool { return models[name] }},
 			{s.useDir(), func(name string) bool { return models[name] || strings.HasSuffix(name, lockSuffix) }},
 			{s.dir, func(string) bool { return true }},
@@ -150,6 +157,20 @@ func (s *Store) collect(debris func(os.FileInfo) bool) (int64, error) {
 		return nil
 	})
 	return total, err
+}
+
+// wholeTensors is the hashes of all tensors that are packed: a fetch that was killed may have left their partial files.
+func (s *Store) wholeTensors() (map[string]bool, error) {
+	files, err := os.ReadDir(s.packed)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]bool, len(files))
+	for _, f := range files {
+		hash, _, _ := strings.Cut(f.Name(), "-")
+		out[hash] = true
+	}
+	return out, nil
 }
 
 // needed lists the file names (without their endings) of all tensors of all entries, and the entries' models.

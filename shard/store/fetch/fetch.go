@@ -23,6 +23,12 @@ type Source interface {
 	Chunk(ctx context.Context, tensor manifest.Hash, index int) ([]byte, error)
 }
 
+// LastResort is a Source that may be asked only for tensors that no other source has, e.g. a server that many share.
+type LastResort interface {
+	Source
+	LastResort() bool
+}
+
 // Sink is where whole tensors go; package store has it.
 type Sink interface {
 	// Has reports whether the tensor is kept already.

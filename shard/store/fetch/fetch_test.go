@@ -110,6 +110,32 @@ func TestFlakySourceIsTriedAgain(t *testing.T) {
 	sink.expect(t, data)
 }
 
+// spare is a source that is asked only when nobody else has a tensor.
+type spare struct{ *peer }
+
+func (spare) LastResort() bool { return true }
+
+func TestTheLastResortGivesOnlyWhatNobodyElseHas(t *testing.T) {
+	ts, data := tensors(3*mib, 2*mib)
+	some := map[manifest.Hash][]byte{ts[0].Hash: data[ts[0].Hash]}
+	p, s := &peer{id: "p", data: some, delay: 5 * time.Millisecond}, &peer{id: "s", data: data}
+	sink := newShelf()
+	if err := fetch.Fetch(t.Context(), ts, []fetch.Source{spare{s}, p}, fetch.Options{Dir: t.TempDir(), Sink: sink}); err != nil {
+		t.Fatal(err)
+	}
+	sink.expect(t, data)
+	if p.count() != 3 || s.count() != 2 {
+		t.Errorf("%d chunks came from the peer, %d from the last resort", p.count(), s.count())
+	}
+	// When the others are set aside, it takes their place.
+	p = &peer{id: "p", data: data, bad: func(int64) (func([]byte) []byte, error) { return flip, nil }}
+	sink = newShelf()
+	if err := fetch.Fetch(t.Context(), ts, []fetch.Source{spare{s}, p}, fetch.Options{Dir: t.TempDir(), Sink: sink}); err != nil {
+		t.Fatal(err)
+	}
+	sink.expect(t, data)
+}
+
 func TestSlowSourceDoesNotHoldTheLastChunks(t *testing.T) {
 	ts, data := tensors(3 * mib)
 	stuck, good := &peer{id: "stuck", data: data, hangs: true}, &peer{id: "good", data: data}

@@ -53,13 +53,15 @@ type peer struct {
 	failures int       // in a row
 	until    time.Time // no requests before
 	aside    error     // why it is used no more
+	last     bool      // it is asked only for what no other has
 }
 
 func newRun(o *Options, sources []Source) *run {
 	r := &run{opt: o, packing: make(chan struct{}, 2)}
 	r.cond = sync.NewCond(&r.mu)
 	for _, s := range sources {
-		r.peers = append(r.peers, &peer{source: s})
+		l, ok := s.(LastResort)
+		r.peers = append(r.peers, &peer{source: s, last: ok && l.LastResort()})
 	}
 	return r
 }
@@ -214,7 +216,7 @@ func (r *run) next(p *peer) (*job, int, bool) {
 // pick takes the first chunk that nobody was asked for, or else one that somebody else is slow with.
 func (r *run) pick(p *peer, now time.Time) (*job, int, bool) {
 	for _, j := range r.jobs {
-		if n := len(j.queue); n > 0 && p.source.Has(j.part.tensor.Hash) {
+		if n := len(j.queue); n > 0 && r.may(p, j) {
 			index := j.queue[n-1]
 			j.queue = j.queue[:n-1]
 			j.flights[index] = &flight{since: now, peers: []*peer{p}}
@@ -223,13 +225,22 @@ func (r *run) pick(p *peer, now time.Time) (*job, int, bool) {
 	}
 	for _, j := range r.jobs {
 		for index, f := range j.flights {
-			if now.Sub(f.since) >= r.opt.Hedge && !slices.Contains(f.peers, p) && p.source.Has(j.part.tensor.Hash) {
+			if now.Sub(f.since) >= r.opt.Hedge && !slices.Contains(f.peers, p) && r.may(p, j) {
 				f.since, f.peers = now, append(f.peers, p)
 				return j, index, true
 			}
 		}
 	}
 	return nil, 0, false
+}
+
+// may says whether a peer is to be asked for a tensor: it has it, and it is no last resort or nobody else has it.
+func (r *run) may(p *peer, j *job) bool {
+	t := j.part.tensor.Hash
+	if !p.source.Has(t) {
+		return false
+	}
+	return !p.last || !slices.ContainsFunc(r.peers, func(o *peer) bool { return !o.last && o.aside == nil && o.source.Has(t) })
 }
 
 // arrive takes the answer of a peer. It reports true if the tensor is whole now.

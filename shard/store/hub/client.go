@@ -108,9 +108,26 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("%q is no address of a hub; HF_ENDPOINT looks like %s", o.Endpoint, DefaultEndpoint)
 	}
 	c := &Client{opt: o, host: u.Host}
+	if o.Transport == nil {
+		o.Transport = newTransport()
+	}
 	c.http = &http.Client{Transport: o.Transport, CheckRedirect: c.redirect}
 	return c, nil
 }
+
+// newTransport keeps as many connections open as a fetch has requests under way.
+func newTransport() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = 16
+	return t
+}
+
+// Close closes the connections that wait for a next request.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // redirect lets redirects pass without the token, unless they stay at the hub, and none from https to http.
 func (c *Client) redirect(req *http.Request, via []*http.Request) error {
@@ -191,11 +208,7 @@ func (c *Client) file(repo string, e treeEntry) (File, bool) {
 	if !shaPattern.MatchString(f.SHA256) {
 		f.SHA256 = ""
 	}
-	segments := strings.Split(e.Path, "/")
-	for i, s := range segments {
-		segments[i] = url.PathEscape(s)
-	}
-	f.URL = c.opt.Endpoint + "/" + repo + "/resolve/main/" + strings.Join(segments, "/")
+	f.URL = c.address(repo, mainBranch, e.Path)
 	return f, e.Type == "file" && f.Size > 0 && f.Size < maxFileBytes
 }
 
@@ -248,19 +261,25 @@ func (c *Client) nextPage(base *url.URL, link string) string {
 // Pull downloads the model that ref names into a directory of its own under dir and returns its files' paths, the first
 // part first. Files that are there already are not downloaded again.
 func (c *Client) Pull(ctx context.Context, ref Ref, dir string, progress Progress) ([]string, error) {
-	files, err := c.List(ctx, ref.Repo)
-	if err == nil {
-		files, err = Pick(files, ref.Quant)
-	}
+	r, err := c.Resolve(ctx, ref)
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", ref, err)
 	}
-	into := filepath.Join(dir, strings.ReplaceAll(ref.Repo, "/", "--"))
-	paths, err := c.Download(ctx, files, into, progress)
+	return c.PullRelease(ctx, r, dir, progress)
+}
+
+// PullRelease is Pull of what Resolve found.
+func (c *Client) PullRelease(ctx context.Context, r Release, dir string, progress Progress) ([]string, error) {
+	paths, err := c.Download(ctx, r.Files, r.Dir(dir), progress)
 	if err != nil {
-		return nil, fmt.Errorf("pull %s: %w", ref, err)
+		return nil, fmt.Errorf("pull hf:%s: %w", r.Repo, err)
 	}
 	return paths, nil
+}
+
+// Dir is the directory under dir where the release's files are put.
+func (r *Release) Dir(dir string) string {
+	return filepath.Join(dir, strings.ReplaceAll(r.Repo, "/", "--"))
 }
 
 // PullURL downloads one file from any web server into dir. sha256 is the hash that it must have, in hexadecimal.

@@ -4,6 +4,8 @@
 // hub lists before its file gets its name. What a server says is not trusted: sizes are bounded by what the hub listed,
 // file names never leave the directory, and the user's token goes to the hub alone, not to where it redirects.
 //
-// It fetches whole files, or a model's header by range requests; it knows nothing of tensors in the store or of peers.
-// Start reading at Client and Pull (client.go); download.go has one file's way through cuts.
+// It fetches whole files; or reads them once without keeping them (Scan), after which every node fetches the tensors of
+// its own layers by range requests (Source). It knows nothing of tensors in the store or of peers.
+// Start reading at Client and Pull (client.go); download.go has one file's way through cuts, scan.go the manifest of a
+// model that no disk needs to hold.
 package hub

@@ -39,15 +39,9 @@ func (c *Client) newDownload(ctx context.Context, f File, dir string) (*download
 	if name == "." || name == ".." || name == "/" || strings.HasPrefix(name, ".") || len(name) > 200 {
 		return nil, fmt.Errorf("a file cannot be called %q here", f.Path)
 	}
-	if f.SHA256 == "" {
-		size, sum, err := c.head(ctx, f.URL)
-		if err != nil {
-			return nil, fmt.Errorf("ask for the hash of %s: %w", f.Path, err)
-		}
-		if sum == "" {
-			return nil, fmt.Errorf("the hub gives no SHA-256 of %s, so a download could not be checked; download it by hand and use weft add", f.Path)
-		}
-		f.Size, f.SHA256 = size, sum
+	f, err := c.complete(ctx, f)
+	if err != nil {
+		return nil, err
 	}
 	d := &download{client: c, file: f, name: name, path: filepath.Join(dir, name)}
 	d.part = d.path + ".part"
@@ -163,8 +157,14 @@ func (d *download) fill(ctx context.Context, m *meter) error {
 	return f.Sync()
 }
 
+// sink takes the bytes of a file as they come.
+type sink interface {
+	io.WriterAt
+	Truncate(size int64) error // when a server begins anew
+}
+
 // attempt asks once for everything from offset at and gives the offset that was reached.
-func (d *download) attempt(ctx context.Context, f packed.PartFile, at int64, m *meter) (int64, error) {
+func (d *download) attempt(ctx context.Context, f sink, at int64, m *meter) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(d.client.opt.Stall, func() { cancel(errStall) })
@@ -192,7 +192,7 @@ func (d *download) attempt(ctx context.Context, f packed.PartFile, at int64, m *
 		m.add(start - at)
 		at = start
 	}
-	if d.etag = resp.Header.Get("ETag"); len(d.etag) < 256 {
+	if d.etag = resp.Header.Get("ETag"); len(d.etag) < 256 && d.part != "" {
 		_ = packed.ReplaceFile(d.client.opt.FS, d.etagPath(), []byte(d.etag))
 	}
 	return d.copy(ctx, f, at, resp.Body, watch, m)
@@ -237,7 +237,7 @@ func (d *download) begin(resp *http.Response, at int64) (int64, error) {
 }
 
 // copy writes the body into the part file, never more than the file has, and watches for a standstill.
-func (d *download) copy(ctx context.Context, f packed.PartFile, at int64, body io.Reader, watch *time.Timer, m *meter) (int64, error) {
+func (d *download) copy(ctx context.Context, f sink, at int64, body io.Reader, watch *time.Timer, m *meter) (int64, error) {
 	buf := make([]byte, 256<<10)
 	for at < d.file.Size {
 		n, err := body.Read(buf[:min(int64(len(buf)), d.file.Size-at)])

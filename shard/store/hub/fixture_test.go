@@ -50,8 +50,11 @@ type fakeHub struct {
 	fail     []int // status codes of the next answers of the CDN
 	noRange  bool
 	etag     string
+	commit   string   // told of the main branch, and served under its own name
 	requests []string // ranges that the CDN was asked for
 	release  chan struct{}
+	asked    int // requests for files at the hub
+	pinned   int // requests for files of the commit
 }
 
 func newHub(t *testing.T, files map[string][]byte) *fakeHub {
@@ -74,10 +77,18 @@ func (h *fakeHub) serveHub(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, ok := strings.CutPrefix(r.URL.Path, "/o/r/resolve/main/")
+	if !ok && h.commit != "" {
+		name, ok = strings.CutPrefix(r.URL.Path, "/o/r/resolve/"+h.commit+"/")
+		h.pinned++
+	}
 	b, there := h.files[name]
+	h.asked++
 	if !ok || !there {
 		http.NotFound(w, r)
 		return
+	}
+	if h.commit != "" {
+		w.Header().Set("X-Repo-Commit", h.commit)
 	}
 	w.Header().Set("X-Linked-Size", strconv.Itoa(len(b)))
 	w.Header().Set("X-Linked-Etag", `"`+sum(b)+`"`)
