@@ -71,6 +71,8 @@ type library struct {
 	store *store.Store
 	// fetch gets a model's manifest from whoever has it; nil without a mesh.
 	fetch func(ctx context.Context, id manifest.Hash) ([]byte, error)
+	// learn notes where a model of the store comes from; nil without a mesh.
+	learn func(ctx context.Context, id manifest.Hash)
 	// offered lists the models that other nodes hold; nil without a mesh.
 	offered func() []remoteModel
 	// refresh asks the other nodes what they hold; nil without a mesh.
@@ -86,7 +88,8 @@ type remoteModel struct {
 	name    string
 	id      manifest.Hash
 	profile model.Profile
-	holders []string // names of nodes
+	holders []string // names of nodes that have tensors of it
+	tellers []string // names of nodes that have at least its header
 }
 
 func (r remoteModel) ref() string { return r.name + "@" + r.id.Short() }
@@ -201,7 +204,7 @@ func (l *library) find(ctx context.Context, ref string, progress func(api.Progre
 	if remote == nil {
 		return store.Entry{}, l.unknown(ref, err)
 	}
-	progress(api.Progress{Phase: "fetch", Text: "getting the header of " + remote.ref() + " from " + remote.holders[0]})
+	progress(api.Progress{Phase: "fetch", Text: "getting the header of " + remote.ref() + " from " + remote.tellers[0]})
 	b, err := l.fetch(ctx, remote.id)
 	if err != nil {
 		return store.Entry{}, api.Errorf(api.KindUnavailable, "get the header of %s: %w", remote.ref(), err)
@@ -209,6 +212,9 @@ func (l *library) find(ctx context.Context, ref string, progress func(api.Progre
 	e, err = l.store.Import(b, remote.id, store.AddOptions{Name: remote.name, Profile: remote.profile})
 	if err != nil {
 		return store.Entry{}, fmt.Errorf("enter %s: %w", remote.ref(), err)
+	}
+	if l.learn != nil {
+		l.learn(ctx, e.Model)
 	}
 	return e, nil
 }

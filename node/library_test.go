@@ -61,7 +61,7 @@ func TestAModelOfWhichNoNewsHasComeIsAskedFor(t *testing.T) {
 	l := &library{
 		store: s, cache: map[string]*opened{},
 		offered: func() []remoteModel { return news },
-		refresh: func(context.Context) { news = []remoteModel{{name: "tiny", holders: []string{"ada"}}} },
+		refresh: func(context.Context) { news = []remoteModel{{name: "tiny", tellers: []string{"ada"}}} },
 		fetch:   func(context.Context, manifest.Hash) ([]byte, error) { return nil, wanted },
 	}
 	if _, err := l.find(t.Context(), "tiny", func(api.Progress) {}); !errors.Is(err, wanted) {

@@ -99,7 +99,7 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 	if err != nil {
 		return nil, err
 	}
-	if err := l.enter(o, s.Name); err != nil {
+	if err := l.enter(ctx, o, s.Name); err != nil {
 		return nil, err
 	}
 	src, err := l.store.Model(o.entry)
@@ -134,7 +134,7 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 
 // enter makes the model known to the store, so that what is fetched of it has an
 // owner. A model that has an entry under any name is known.
-func (l *loader) enter(o *opened, name string) error {
+func (l *loader) enter(ctx context.Context, o *opened, name string) error {
 	entries, err := l.store.List()
 	if err != nil {
 		return err
@@ -146,6 +146,9 @@ func (l *loader) enter(o *opened, name string) error {
 	}
 	if _, err := l.store.Import(o.manifest.Encode(), o.entry.Model, store.AddOptions{Name: name, Profile: o.entry.Profile}); err != nil {
 		return fmt.Errorf("enter %s: %w", name, err)
+	}
+	if l.lib.learn != nil {
+		l.lib.learn(ctx, o.entry.Model)
 	}
 	return nil
 }

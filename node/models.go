@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/store"
-	"github.com/weft-mesh/weft/shard/store/hub"
 )
 
 // Models implements api.Node: the store's entries, then what only others hold.
@@ -67,6 +65,9 @@ func kvName(t kernels.KVType) string {
 func (n *Node) modelOf(e store.Entry) api.Model {
 	m := api.Model{
 		Name: e.Name, Hash: e.Model.String(), Context: e.Profile.Context, KV: kvName(e.Profile.KV), ActBits: int(e.Profile.Act), Added: e.Added, Source: "pulled",
+	}
+	if e.Origin != nil {
+		m.Source = "hf:" + e.Origin.Repo
 	}
 	if len(e.Files) > 0 {
 		m.Source = e.Files[0].Path
@@ -142,56 +143,6 @@ func (n *Node) entered(e store.Entry) (api.Model, error) {
 	n.lib.forget(e)
 	n.changed()
 	return n.modelOf(e), nil
-}
-
-// PullModel implements api.Node.
-func (n *Node) PullModel(ctx context.Context, r api.PullRequest, progress func(api.Progress)) (api.Model, error) {
-	p, err := profileWish(r.Context, r.KV, r.ActBits)
-	if err != nil {
-		return api.Model{}, err
-	}
-	o := hub.FromEnv(os.Getenv)
-	o.Logger, o.SpaceFactor, o.Room = n.log, 2.1, n.store.MakeRoom
-	c, err := hub.New(o)
-	if err != nil {
-		return api.Model{}, api.Errorf(api.KindInvalid, "%w", err)
-	}
-	path, err := n.download(ctx, c, r, progress)
-	if err != nil {
-		return api.Model{}, err
-	}
-	e, err := n.store.Adopt(ctx, path, store.AddOptions{Name: r.Name, Profile: p, Pinned: true, Progress: func(done, total uint64) {
-		progress(api.Progress{Phase: "pack", Text: "packing " + filepath.Base(path), Done: int64(done), Total: int64(total), Unit: "bytes"})
-	}})
-	if err != nil {
-		return api.Model{}, storeError(err)
-	}
-	return n.entered(e)
-}
-
-func (n *Node) download(ctx context.Context, c *hub.Client, r api.PullRequest, progress func(api.Progress)) (string, error) {
-	report := func(s hub.Status) {
-		progress(api.Progress{Phase: "download", Text: "downloading " + s.File, Done: int64(s.Done), Total: int64(s.Total), Unit: "bytes", Rate: s.Rate})
-	}
-	switch {
-	case hub.IsRef(r.Ref):
-		ref, err := hub.ParseRef(r.Ref)
-		if err != nil {
-			return "", api.Errorf(api.KindInvalid, "%w", err)
-		}
-		files, err := c.Pull(ctx, ref, n.store.DownloadDir(), report)
-		if err != nil {
-			return "", api.Errorf(api.KindUnavailable, "%w", err)
-		}
-		return files[0], nil
-	case strings.HasPrefix(r.Ref, "https://"), strings.HasPrefix(r.Ref, "http://"):
-		path, err := c.PullURL(ctx, r.Ref, r.SHA256, n.store.DownloadDir(), report)
-		if err != nil {
-			return "", api.Errorf(api.KindUnavailable, "%w", err)
-		}
-		return path, nil
-	}
-	return "", api.Errorf(api.KindInvalid, "%q cannot be pulled: write hf:owner/repo[:quant] or an http(s) address; a file of this machine is added with `weft add`", r.Ref)
 }
 
 // RemoveModel implements api.Node. A model in use is not removed.

@@ -121,7 +121,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		}
 		self = n.mesh.host.ID().String()
 		n.lib.fetch, n.lib.offered, n.lib.refresh = n.mesh.fetchManifest, n.mesh.models, n.mesh.gossip.Refresh
-		load.fetch = n.mesh.fetchTensors
+		n.lib.learn, load.fetch = n.mesh.learn, n.mesh.fetchTensors
 	}
 	if err := n.startWorker(self, load); err != nil {
 		return err

@@ -94,7 +94,8 @@ func (n *Node) free(machineFree int64) int64 {
 	return max(0, min(n.offer-used, max(machineFree, 0)))
 }
 
-// heldModels lists the models of which this node has tensors.
+// heldModels lists the models of which this node has tensors, or knows where they
+// can be downloaded from.
 func (n *Node) heldModels() []gossip.HeldModel {
 	entries, err := n.store.List()
 	if err != nil {
@@ -104,7 +105,7 @@ func (n *Node) heldModels() []gossip.HeldModel {
 	var out []gossip.HeldModel
 	for _, e := range entries {
 		h, err := n.store.Held(e)
-		if err != nil || h.Bytes == 0 {
+		if err != nil || h.Bytes == 0 && e.Origin == nil {
 			continue
 		}
 		m := gossip.HeldModel{Manifest: e.Model, Name: e.Name, Profile: e.Profile.String(), LayerCount: h.Layers, Complete: h.Complete, Bytes: h.Bytes}

@@ -164,6 +164,10 @@ func (m *mesh) fetchOnce(ctx context.Context, o *opened, missing []*manifest.Ten
 		sources = append(sources, s)
 		peers[s.ID()] = s.peer
 	}
+	if s, c := m.hubSource(ctx, o.manifest); s != nil {
+		defer c.Close()
+		sources = append(sources, s)
+	}
 	return m.n.store.Fetch(ctx, missing, sources, fetch.Options{
 		Logger:   m.n.log,
 		Progress: progress,

@@ -76,13 +76,17 @@ func (m *mesh) models() []remoteModel {
 				out = append(out, remoteModel{name: h.Name, id: h.Manifest, profile: p})
 				i = len(out) - 1
 			}
-			out[i].holders = append(out[i].holders, mem.Record.Name)
+			out[i].tellers = append(out[i].tellers, mem.Record.Name)
+			if h.Bytes > 0 {
+				out[i].holders = append(out[i].holders, mem.Record.Name)
+			}
 		}
 	}
 	return out
 }
 
-// holders are the live nodes whose records name a model.
+// holders are the live nodes whose records name a model: they have tensors of it,
+// or know where it can be downloaded from.
 func (m *mesh) holders(id manifest.Hash) []peer.ID {
 	var out []peer.ID
 	for _, mem := range m.n.members() {

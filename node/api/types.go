@@ -215,7 +215,7 @@ type Model struct {
 	TrainedCtx int        `json:"trained_context"`
 	KV         string     `json:"kv"`          // "f16" or "f32"
 	ActBits    int        `json:"activations"` // 8 or 16
-	Source     string     `json:"source"`      // file path, "hf:...", or "peer"
+	Source     string     `json:"source"`      // file path, "hf:owner/repo", "pulled", or "peer"
 	Holders    []string   `json:"holders,omitempty"`
 	State      string     `json:"state"` // "", "planning", "ready", ...
 	Default    bool       `json:"default"`
@@ -245,6 +245,7 @@ type PullRequest struct {
 	Ref     string `json:"ref"`
 	Name    string `json:"name,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
+	Lazy    bool   `json:"lazy,omitempty"` // keep nothing here: each node fetches its own layers from the hub
 	Context int    `json:"context,omitempty"`
 	KV      string `json:"kv,omitempty"`
 	ActBits int    `json:"activations,omitempty"`

@@ -73,6 +73,32 @@ func (s *Store) Adopt(ctx context.Context, path string, o AddOptions) (Entry, er
 	return e, nil
 }
 
+// Enroll enters a model of which the store has the manifest alone, under a name that must be free as for Add. Its weights
+// are fetched when they are needed.
+func (s *Store) Enroll(m *manifest.Manifest, o AddOptions) (Entry, error) {
+	e := Entry{Name: o.Name, Model: m.ID(), Origin: o.Origin, Pinned: o.Pinned, Added: s.opt.Now().UTC()}
+	err := CheckName(e.Name)
+	if err == nil {
+		e.Profile, err = completeProfile(o.Profile, m.Header.Meta)
+	}
+	if err == nil && e.Origin != nil {
+		err = e.Origin.Validate()
+	}
+	if err == nil {
+		var r *registry
+		if r, err = s.read(); err == nil {
+			if i := r.find(e.Name, e.Model); i >= 0 { // a file that holds it as well stays in use
+				e.Files = r.Entries[i].Files
+			}
+			err = s.enter(&e, m)
+		}
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("enter %s: %w", o.Name, err)
+	}
+	return e, nil
+}
+
 // Import enters a model whose manifest came from a peer: b must be the manifest with the identity want. Nothing of its
 // weights is here yet; package fetch gets them. Another model of the same name is no clash here, since names of other
 // nodes are not ours to choose; Resolve asks which one is meant.
