@@ -3,6 +3,7 @@ package admission
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -27,7 +28,7 @@ func TestJoiningsAreCountedByNetwork(t *testing.T) {
 	}
 	var held []func()
 	for i := range maxJoining {
-		release, ok := l.enter(ma.StringCast("/ip4/10.0.0." + string(rune('1'+i)) + "/tcp/1"))
+		release, ok := l.enter(ma.StringCast(fmt.Sprintf("/ip4/10.0.0.%d/tcp/1", i+1)))
 		if !ok {
 			t.Fatal("another machine refused")
 		}

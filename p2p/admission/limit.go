@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	maxJoining   = 8   // at once
+	maxJoining   = 32  // at once
 	joinRate     = 1   // a second and address, in the long run
-	joinBurst    = 10  // for a script that starts several machines
+	joinBurst    = 32  // for a script that starts a rack, or machines behind one router
 	maxJoinAddrs = 256 // addresses that are watched at once
 )
 

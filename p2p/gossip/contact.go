@@ -45,12 +45,12 @@ type contact struct {
 	fetching bool
 	fresh    Freshness
 
-	rtt, publishedRTT time.Duration
-	bandwidth         uint64
-	slow              int // how often in a row traffic was far below bandwidth
-	probing           bool
-	probeTries        int
-	nextProbe         time.Time
+	rtt        time.Duration
+	bandwidth  uint64
+	slow       int // how often in a row traffic was far below bandwidth
+	probing    bool
+	probeTries int
+	nextProbe  time.Time
 }
 
 // note takes over metadata that gossip believes.

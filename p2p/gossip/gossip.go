@@ -96,6 +96,7 @@ type Gossip struct {
 	encoded  []byte // current
 	meta     meta
 	unsaid   bool // meta has changed since memberlist was told
+	told     told
 	// published is when the own record last got a version, by the monotonic clock.
 	published time.Time
 }

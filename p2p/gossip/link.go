@@ -234,21 +234,3 @@ func (g *Gossip) measure(id peer.ID) {
 		g.markDirty()
 	})
 }
-
-// links returns the measured links to members. A published round trip stays
-// until it is clearly wrong, so that noise makes no new records. Callers
-// hold mu.
-func (g *Gossip) links() []Link {
-	var out []Link
-	for id, c := range g.contacts {
-		if !c.listed || c.rtt == 0 {
-			continue
-		}
-		if d := (c.rtt - c.publishedRTT).Abs(); c.publishedRTT == 0 || d > c.publishedRTT/3 && d > 200*time.Microsecond {
-			c.publishedRTT = c.rtt
-		}
-		out = append(out, Link{Peer: id, RTT: c.publishedRTT, BytesPerSecond: c.bandwidth})
-	}
-	slices.SortFunc(out, func(a, b Link) int { return cmp.Compare(a.Peer, b.Peer) })
-	return out
-}
