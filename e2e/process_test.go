@@ -85,6 +85,8 @@ var speed struct {
 	file []byte
 }
 
+const speedFile = "speed.json" // in a node's home
+
 // up starts a daemon and waits until it answers; the test ends it.
 func up(t *testing.T, name, home string, args ...string) *daemon {
 	t.Helper()
@@ -100,13 +102,24 @@ func start(t *testing.T, name, home string, args ...string) (*daemon, error) {
 	return startBy(t, (*exec.Cmd).Start, name, home, args...)
 }
 
-// startBy starts a daemon where launch starts commands.
-func startBy(t *testing.T, launch func(*exec.Cmd) error, name, home string, args ...string) (*daemon, error) {
+// startBy starts a daemon where begin starts commands.
+func startBy(t *testing.T, begin func(*exec.Cmd) error, name, home string, args ...string) (*daemon, error) {
 	t.Helper()
-	knownSpeed := filepath.Join(home, "speed.json")
+	d := launchBy(t, begin, name, home, args...)
+	return d, d.await(t)
+}
+
+// launch starts a daemon, which the test ends, and waits for nothing.
+func launch(t *testing.T, name, home string, args ...string) *daemon {
+	t.Helper()
+	return launchBy(t, (*exec.Cmd).Start, name, home, args...)
+}
+
+func launchBy(t *testing.T, begin func(*exec.Cmd) error, name, home string, args ...string) *daemon {
+	t.Helper()
 	speed.Lock()
 	if speed.file != nil {
-		if err := os.WriteFile(knownSpeed, speed.file, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(home, speedFile), speed.file, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +135,7 @@ func startBy(t *testing.T, launch func(*exec.Cmd) error, name, home string, args
 	d.cmd = exec.Command(weft, args...)
 	d.cmd.Env = environ(home)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	if err := launch(d.cmd); err != nil {
+	if err := begin(d.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -130,9 +143,15 @@ func startBy(t *testing.T, launch func(*exec.Cmd) error, name, home string, args
 		close(d.exited)
 	}()
 	t.Cleanup(func() { d.stop(t) })
+	return d
+}
+
+// await waits until a daemon answers.
+func (d *daemon) await(t *testing.T) error {
+	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		c, err := api.Dial(home)
+		c, err := api.Dial(d.home)
 		if err == nil {
 			if _, err = c.Status(t.Context()); err == nil {
 				d.Client = c
@@ -143,19 +162,19 @@ func startBy(t *testing.T, launch func(*exec.Cmd) error, name, home string, args
 		select {
 		case <-d.exited:
 			d.ended = true
-			return nil, fmt.Errorf("%s ended: %w\n%s", name, d.err, d.log)
+			return fmt.Errorf("%s ended: %w\n%s", d.name, d.err, d.log)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%s does not answer: %w\n%s", name, err, d.log)
+			return fmt.Errorf("%s does not answer: %w\n%s", d.name, err, d.log)
 		}
 	}
-	if b, err := os.ReadFile(knownSpeed); err == nil {
+	if b, err := os.ReadFile(filepath.Join(d.home, speedFile)); err == nil {
 		speed.Lock()
 		speed.file = b
 		speed.Unlock()
 	}
-	return d, nil
+	return nil
 }
 
 func environ(home string) []string {

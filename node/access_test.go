@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/weft-mesh/weft/node/api"
@@ -106,7 +107,7 @@ func TestAStrangerIsRefusedOnEveryProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Those that answer strangers by their nature, within limits of their own.
-	open := []string{"/weft/hello/1", "/weft/join/1"}
+	open := []string{"/weft/hello/1", "/weft/join/1", "/weft/knock/1"}
 	served := 0
 	for _, p := range protocols {
 		if !strings.HasPrefix(string(p), "/weft/") || slices.Contains(open, string(p)) {
@@ -133,7 +134,7 @@ func TestAStrangerIsRefusedOnEveryProtocol(t *testing.T) {
 	}
 	for _, p := range open {
 		connect()
-		st, err := h.NewStream(t.Context(), id, "/weft/hello/1")
+		st, err := h.NewStream(t.Context(), id, protocol.ID(p))
 		if err != nil {
 			continue
 		}
@@ -145,7 +146,6 @@ func TestAStrangerIsRefusedOnEveryProtocol(t *testing.T) {
 				break
 			}
 		}
-		_ = p
 	}
 	if ps, _ := nodes[0].Node().Peers(t.Context()); len(ps) != 2 {
 		t.Errorf("the stranger is among the peers: %+v", ps)

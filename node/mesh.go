@@ -74,25 +74,26 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 	if err != nil {
 		return nil, err
 	}
-	if token == nil && !m.admission.Joined() {
-		if err := m.admission.Found(meshName(n.name())); err != nil {
+	if err := m.checkWish(); err != nil {
+		return nil, err
+	}
+	if token == nil && !m.admission.Joined() && m.foundsAtOnce() {
+		if err := m.found(progress); err != nil {
 			return nil, err
 		}
-		progress(api.Progress{Phase: "join", Text: "founded a new mesh: " + m.admission.Name()})
 	}
 	if err := m.listen(ctx, host.Config{
 		Key: key, Authority: m.admission, Wire: WireVersion, Contract: kernels.ContractVersion, Software: "weft " + n.cfg.Version, Logger: n.log,
 	}); err != nil {
 		return nil, err
 	}
-	if token != nil {
-		progress(api.Progress{Phase: "join", Text: "joining mesh " + token.Mesh.Short()})
-		if err := admission.Join(ctx, m.host, m.admission, token, n.name(), admission.Versions{Wire: WireVersion, Contract: kernels.ContractVersion}); err != nil {
-			return nil, errors.Join(api.Errorf(api.KindForbidden, "join the mesh: %w", err), m.host.Close())
+	var first peer.AddrInfo // a member that let this node in
+	if !m.admission.Joined() {
+		if first, err = m.enter(ctx, token, progress); err != nil {
+			return nil, errors.Join(err, m.host.Close())
 		}
-		progress(api.Progress{Phase: "join", Text: "joined " + m.admission.Name()})
 	}
-	if err := m.gather(token); err != nil {
+	if err := m.gather(first); err != nil {
 		m.close()
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (m *mesh) listen(ctx context.Context, c host.Config) error {
 }
 
 // gather begins gossip, discovery and admission.
-func (m *mesh) gather(token *admission.Token) error {
+func (m *mesh) gather(first peer.AddrInfo) error {
 	var err error
 	if m.gossip, err = gossip.New(gossip.Config{Host: m.host, Logger: m.n.log}); err != nil {
 		return err
@@ -147,9 +148,8 @@ func (m *mesh) gather(token *admission.Token) error {
 	}); err != nil {
 		return err
 	}
-	if token != nil {
-		m.finder.Add(peer.AddrInfo{ID: token.Inviter, Addrs: token.Addrs})
-	}
+	m.finder.Add(first) // nothing happens without addresses
+	m.addStatic()
 	m.service = admission.Serve(m.host, m.admission, m.invites, m.n.log)
 	m.weights = worker.NewWeightsClient(func(ctx context.Context, p string) (wire.Stream, error) { return m.open(ctx, p, weightsProtocol) })
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
-	"github.com/weft-mesh/weft/p2p/admission"
 	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/store"
@@ -269,12 +268,9 @@ func (m *mesh) invite(r api.InviteRequest) (api.Invite, error) {
 	if r.Expires == 0 {
 		r.Expires = time.Hour
 	}
-	role := admission.Compute
-	if r.Role != "" {
-		var err error
-		if role, err = admission.ParseRole(r.Role); err != nil {
-			return api.Invite{}, api.Errorf(api.KindInvalid, "%w", err)
-		}
+	role, err := roleOf(r.Role)
+	if err != nil {
+		return api.Invite{}, err
 	}
 	var addrs []ma.Multiaddr
 	addrs = append(addrs, m.host.DialAddrs()...)

@@ -59,6 +59,9 @@ func everyCall(n api.Node) map[string]func(context.Context) (any, error) {
 		"invite": func(ctx context.Context) (any, error) {
 			return n.Invite(ctx, api.InviteRequest{Uses: 2, Expires: time.Hour, Role: "client"})
 		},
+		"approve": func(ctx context.Context) (any, error) {
+			return n.Approve(ctx, api.ApproveRequest{Code: "K7QX-4MBD", Role: "client"})
+		},
 		"leave":   func(ctx context.Context) (any, error) { return nil, n.Leave(ctx) },
 		"metrics": func(ctx context.Context) (any, error) { return n.WriteMetrics(ctx) },
 		"add": func(ctx context.Context) (any, error) {

@@ -43,12 +43,13 @@ func (f *fakeNode) requests() []api.GenerateRequest {
 }
 
 var (
-	someModel  = api.Model{Name: "tiny", Hash: strings.Repeat("ab", 32), Arch: "llama", Layers: 2, Context: 128, KV: "f16", ActBits: 8, Holders: []string{"a"}, Added: time.Unix(1700000000, 0).UTC()}
-	someStatus = api.Status{Version: "1", Name: "a", Uptime: time.Minute, Stages: []api.LoadedStage{{Model: "tiny", Last: 1}}}
-	somePeer   = api.Peer{Name: "b", RTT: time.Millisecond, State: "alive", Models: []string{"tiny"}}
-	somePlan   = api.Plan{Model: "tiny", State: "ready", Stages: []api.PlanStage{{Node: "x", Name: "a", Last: 1}}, Why: []string{"because"}}
-	someInvite = api.Invite{Token: "weft1abc", Uses: 2, Expires: time.Unix(1700000000, 0).UTC()}
-	someStep   = api.Progress{Phase: "load", Text: "loading", Done: 1, Total: 2, Unit: "bytes", Rate: 3}
+	someModel    = api.Model{Name: "tiny", Hash: strings.Repeat("ab", 32), Arch: "llama", Layers: 2, Context: 128, KV: "f16", ActBits: 8, Holders: []string{"a"}, Added: time.Unix(1700000000, 0).UTC()}
+	someStatus   = api.Status{Version: "1", Name: "a", Uptime: time.Minute, Stages: []api.LoadedStage{{Model: "tiny", Last: 1}}}
+	somePeer     = api.Peer{Name: "b", RTT: time.Millisecond, State: "alive", Models: []string{"tiny"}}
+	somePlan     = api.Plan{Model: "tiny", State: "ready", Stages: []api.PlanStage{{Node: "x", Name: "a", Last: 1}}, Why: []string{"because"}}
+	someInvite   = api.Invite{Token: "weft1abc", Uses: 2, Expires: time.Unix(1700000000, 0).UTC()}
+	someApproval = api.Approval{Name: "b", PeerID: "12D3Koo", Role: "client", Mesh: "home (4a367f2d)"}
+	someStep     = api.Progress{Phase: "load", Text: "loading", Done: 1, Total: 2, Unit: "bytes", Rate: 3}
 )
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) { return someStatus, f.call("status") }
@@ -94,6 +95,10 @@ func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.
 
 func (f *fakeNode) Invite(_ context.Context, r api.InviteRequest) (api.Invite, error) {
 	return someInvite, f.call(r)
+}
+
+func (f *fakeNode) Approve(_ context.Context, r api.ApproveRequest) (api.Approval, error) {
+	return someApproval, f.call(r)
 }
 
 func (f *fakeNode) Leave(context.Context) error { return f.call("leave") }

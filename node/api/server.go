@@ -60,7 +60,7 @@ func ServeLocal(n Node, path string, log *slog.Logger) (*Surface, error) {
 func serveLocal(n Node, l *localListener, log *slog.Logger) *Surface {
 	mux := http.NewServeMux()
 	openAI := &openAI{node: n, now: time.Now, log: log}
-	register(mux, openAI.routes(), meshRoutes(n))
+	register(mux, openAI.routes(), meshRoutes(n), trustRoutes(n))
 	return serve(l, l.path, requireSecret(l.secret, mux), log)
 }
 

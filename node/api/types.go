@@ -27,6 +27,13 @@ type Config struct {
 	Tier        string       // kernel tier; default the best
 	Log         *slog.Logger // default discards
 	Version     string       // the build's version
+
+	// For a home without a mesh: the name or the beginning of the id of the
+	// only mesh to ask; default any. Or the name of one to found at once.
+	Mesh, New string
+	// Peers are addresses of members, "host:port" or a multiaddr with a peer
+	// id, beside what the local network tells.
+	Peers []string
 }
 
 // Running is a started node.
@@ -64,6 +71,7 @@ type Node interface {
 	// Plan says how a model is or would be split; with Load it also makes it ready.
 	Plan(ctx context.Context, r PlanRequest, progress func(Progress)) (Plan, error)
 	Invite(ctx context.Context, r InviteRequest) (Invite, error)
+	Trust
 	// Leave says goodbye to the mesh, forgets the membership and stops the node.
 	Leave(ctx context.Context) error
 	// Generate answers one request. emit is called in order from one
@@ -83,6 +91,8 @@ type Progress struct {
 	Total int64   `json:"total,omitempty"` // 0: unknown
 	Unit  string  `json:"unit,omitempty"`  // "bytes" or "tokens"
 	Rate  float64 `json:"rate,omitempty"`  // units per second
+	// Notice is to stay on the screen: somebody has to do something.
+	Notice string `json:"notice,omitempty"`
 }
 
 // Status is what `weft status --json` prints.

@@ -236,6 +236,10 @@ func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.
 	}, f.fail()
 }
 
+func (f *fakeNode) Approve(_ context.Context, r api.ApproveRequest) (api.Approval, error) {
+	return api.Approval{Name: "laptop", PeerID: "12D3KooWlaptop", Role: r.Role, Mesh: "desk-mesh (4a367f2d)"}, f.fail()
+}
+
 func (f *fakeNode) Invite(_ context.Context, r api.InviteRequest) (api.Invite, error) {
 	return api.Invite{Token: "weft1token", Uses: r.Uses, Expires: time.Unix(1700000000, 0).Add(r.Expires)}, f.fail()
 }

@@ -94,8 +94,8 @@ the same program, a model's layers are split between them, and a prompt typed
 on any of them is answered by all.
 
   weft up                      start this machine's node
-  weft invite                  on a member: print a token for another machine
-  weft up --join TOKEN         on the other machine: join
+  weft up                      on another machine: ask to join, showing a code
+  weft approve CODE            on the first: let it in
   weft run "Why is it blue?"   ask
 
 State lives in $WEFT_HOME (` + defaultHomeForPeople() + ` unless set).`,
@@ -121,6 +121,7 @@ State lives in $WEFT_HOME (` + defaultHomeForPeople() + ` unless set).`,
 	cobra.AddTemplateFunc("wrapped", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(80) })
 	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").Replace(root.UsageTemplate()))
 	root.AddCommand(c.up(), c.run(), c.status(), c.peers(), c.top(), c.models(), c.pull(), c.rm(), c.pin(), c.unpin(), c.add(), c.plan(), c.bench(), c.invite(), c.leave(), c.version())
+	root.AddCommand(c.approve())
 	for _, sub := range root.Commands() {
 		sub.Args = usageArgs(sub.Args)
 	}

@@ -73,7 +73,7 @@ func (c *command) showPeers(list []api.Peer) {
 		}
 	}
 	if len(list) == 1 {
-		fmt.Fprintln(c.err, "no other node yet: `weft invite` prints a token for `weft up --join TOKEN` there")
+		fmt.Fprintln(c.err, "no other node yet: run `weft up` on another machine and `weft approve CODE` here")
 	}
 }
 

@@ -68,6 +68,10 @@ func (p *progress) update(v api.Progress) {
 		p.since, p.fresh = time.Now(), true
 	}
 	p.last, p.any, p.paused = v, true, false
+	if v.Notice != "" {
+		p.wipe()
+		fmt.Fprintf(p.t, "\n%s\n\n", cleanLines(v.Notice))
+	}
 }
 
 // clear takes the line off the screen until the next update: a reply's text

@@ -19,6 +19,8 @@ import (
 type upFlags struct {
 	listen, keys, hosts []string
 	http, join, name    string
+	mesh, found         string
+	peers               []string
 	memory, tier, level string
 	disk, weights       string
 	threads             int
@@ -32,9 +34,15 @@ func (c *command) up() *cobra.Command {
 		Short: "Start this machine's node and stay in the foreground",
 		Long: `Starts this machine's node, joins its mesh, and serves until Ctrl-C.
 
-The first node makes a new mesh. Another one joins it with the token that
-` + "`weft invite`" + ` prints on a member; afterwards ` + "`weft up`" + ` is enough.`,
+A machine without a mesh looks for one on the local network. When it finds
+one, it shows a code: type ` + "`weft approve CODE`" + ` on any machine of that mesh.
+When there is none, it makes a new mesh. Afterwards ` + "`weft up`" + ` is enough.
+
+Where nobody is there to type, join with the token that ` + "`weft invite`" + ` prints
+on a member.`,
 		Example: `  weft up
+  weft up --mesh home
+  weft up --new lab
   weft up --join TOKEN --memory 8GB
   weft up --http 0.0.0.0:4711 --api-key SECRET`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.runUp(cmd.Context(), f) },
@@ -43,6 +51,9 @@ The first node makes a new mesh. Another one joins it with the token that
 	fl.StringSliceVar(&f.listen, "listen", nil, "mesh address HOST:PORT or :PORT (default :4710 or the next free port)")
 	fl.StringVar(&f.http, "http", "", "OpenAI-compatible API at HOST:PORT, or off (default 127.0.0.1:4711 or the next free port)")
 	fl.StringVar(&f.join, "join", "", "join a mesh with this invitation `TOKEN`")
+	fl.StringVar(&f.mesh, "mesh", "", "ask only the mesh of this `NAME` or id to be let in")
+	fl.StringVar(&f.found, "new", "", "make a new mesh of this `NAME` without looking for others")
+	fl.StringSliceVar(&f.peers, "peer", nil, "address of a member, HOST:PORT, where the local network does not show it")
 	fl.StringVar(&f.name, "name", "", "this node's name (default the machine's)")
 	fl.StringVar(&f.memory, "memory", "", "memory `SIZE` that the mesh may use, as in 8GB; 0 for none (default three quarters of what is free)")
 	fl.StringVar(&f.disk, "disk", "", "disk `SIZE` that weights may take, as in 100GB (default what they take and nine tenths of what is free)")
@@ -60,6 +71,7 @@ The first node makes a new mesh. Another one joins it with the token that
 func (f *upFlags) config(c *command) (api.Config, error) {
 	cfg := api.Config{
 		Home: c.home, Version: c.Version, Listen: f.listen, HTTP: f.http, Join: strings.TrimSpace(f.join), Name: f.name,
+		Mesh: f.mesh, New: f.found, Peers: f.peers,
 		Threads: f.threads, Tier: f.tier, APIKeys: f.keys, Hosts: f.hosts,
 	}
 	if f.memory != "" {
@@ -172,7 +184,7 @@ func (c *command) announce(ctx context.Context, r api.Running, cfg api.Config) e
 	facts(c.out, c.out.width(), append(rows, gpuRows(s.GPUs)...))
 	fmt.Fprint(c.out, "\nAsk from another terminal:  weft run \"Why is the sky blue?\"\n")
 	if strings.Contains(s.Role, "admitter") || s.Role == "" {
-		fmt.Fprint(c.out, "Add another machine:        weft invite   and there: weft up --join TOKEN\n")
+		fmt.Fprint(c.out, "Add another machine:        weft up  there, and here what it tells you to type\n                            (nobody there? weft invite)\n")
 	}
 	return nil
 }

@@ -13,11 +13,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/time/rate"
 )
 
-// Protocols of this package. Only JoinProtocol is open to strangers.
+// Protocols of this package. Only JoinProtocol and KnockProtocol are open to
+// strangers.
 const (
 	JoinProtocol  protocol.ID = "/weft/join/1"
+	KnockProtocol protocol.ID = "/weft/knock/1"
+	PorchProtocol protocol.ID = "/weft/porch/1"
+	VouchProtocol protocol.ID = "/weft/vouch/1"
 	RenewProtocol protocol.ID = "/weft/renew/1"
 )
 
@@ -41,8 +46,13 @@ type Network interface {
 	Dial(context.Context, peer.AddrInfo) error
 	Connect(context.Context, peer.AddrInfo) error
 	ClosePeer(peer.ID) error
-	// Admitters lists connected members that may issue certificates.
+	// Peers lists connected members, Admitters those that may issue
+	// certificates. RoleOf is zero for one that is no member.
+	Peers() []peer.ID
 	Admitters() []peer.ID
+	RoleOf(peer.ID) Role
+	// Tolerate lets a connected peer stay that long without a certificate.
+	Tolerate(peer.ID, time.Duration)
 	// Refresh shows the node's present certificate to all members.
 	Refresh()
 }
@@ -55,6 +65,8 @@ type Service struct {
 	net     Network
 	log     *slog.Logger
 	limits  joinLimits
+	porch   porch
+	vouches *rate.Limiter // certificates on members' word
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -74,10 +86,13 @@ func Serve(net Network, mesh *Mesh, invites *Invitations, log *slog.Logger) *Ser
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{mesh: mesh, invites: invites, net: net, log: log}
+	s := &Service{mesh: mesh, invites: invites, net: net, log: log, vouches: rate.NewLimiter(joinRate, joinBurst)}
 	s.limits.init()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	net.HandleStranger(JoinProtocol, s.serveJoin)
+	net.HandleStranger(KnockProtocol, s.serveKnock)
+	net.Handle(PorchProtocol, s.servePorch)
+	net.Handle(VouchProtocol, s.serveVouch)
 	net.Handle(RenewProtocol, s.serveRenew)
 	s.wg.Go(s.renewLoop)
 	return s
@@ -85,8 +100,9 @@ func Serve(net Network, mesh *Mesh, invites *Invitations, log *slog.Logger) *Ser
 
 // Close stops the service and waits for it.
 func (s *Service) Close() error {
-	s.net.RemoveHandler(JoinProtocol)
-	s.net.RemoveHandler(RenewProtocol)
+	for _, id := range []protocol.ID{JoinProtocol, KnockProtocol, PorchProtocol, VouchProtocol, RenewProtocol} {
+		s.net.RemoveHandler(id)
+	}
 	s.cancel()
 	s.wg.Wait()
 	return nil

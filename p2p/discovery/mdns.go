@@ -6,6 +6,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/zeroconf/v2"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -55,7 +56,24 @@ func (d *Discovery) startMDNS() mdns.Service {
 		stopMDNS(s)
 		return nil
 	}
-	return s
+	beacon, err := announceNearby(view)
+	if err != nil {
+		d.log.Warn("not announced to machines that look for a mesh", "error", err)
+		return s
+	}
+	return announced{s, beacon}
+}
+
+// announced is both of a member's announcements: to its mesh and to those
+// that look for one.
+type announced struct {
+	mdns.Service
+	beacon *zeroconf.Server
+}
+
+func (a announced) Close() error {
+	a.beacon.Shutdown()
+	return a.Service.Close()
 }
 
 func stopMDNS(s mdns.Service) {

@@ -32,6 +32,7 @@ type peerState struct {
 	err        error         // why the last hello failed
 	changed    chan struct{} // closed and replaced at every change
 	since      time.Time
+	tolerated  time.Time // until when it may stay without a certificate
 }
 
 func (st *peerState) notify() {
@@ -173,6 +174,31 @@ func (h *Host) Admitters() []peer.ID {
 	return out
 }
 
+// Peers returns the ids of the connected members.
+func (h *Host) Peers() []peer.ID {
+	var out []peer.ID
+	for _, m := range h.Members() {
+		out = append(out, m.ID)
+	}
+	return out
+}
+
+// RoleOf returns a connected member's role, zero for any other peer.
+func (h *Host) RoleOf(id peer.ID) admission.Role {
+	m, _ := h.Member(id)
+	return m.Role
+}
+
+// Tolerate lets a connected peer stay for d without a certificate: a machine
+// that waits to be let in, or the member that it waits at.
+func (h *Host) Tolerate(id peer.ID, d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.peers[id]; st != nil {
+		st.tolerated = time.Now().Add(d)
+	}
+}
+
 // ClosePeer ends all connections to a peer.
 func (h *Host) ClosePeer(id peer.ID) error { return h.lib.Network().ClosePeer(id) }
 
@@ -212,7 +238,7 @@ func (h *Host) overdue(now time.Time) []peer.ID {
 	defer h.mu.Unlock()
 	var out []peer.ID
 	for id, st := range h.peers {
-		if st.member == nil && now.Sub(st.since) > h.cfg.StrangerTime {
+		if st.member == nil && now.Sub(st.since) > h.cfg.StrangerTime && now.After(st.tolerated) {
 			out = append(out, id)
 		}
 	}
