@@ -1,9 +1,9 @@
 package cpu
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // task is work in units that may run in any order and on any worker. Which
@@ -19,7 +19,9 @@ type task interface {
 // A task does not wait for workers that are parked or not scheduled: units are
 // handed out one by one, the caller takes them too, and only workers that have
 // entered the task are waited for. A machine busy with other work therefore
-// costs speed in proportion, not a stall.
+// costs speed in proportion, not a stall. Who waits for longer than a moment
+// gives its processor to any thread of the machine that wants it: another
+// node's, or the very one that is waited for.
 type pool struct {
 	workers int // the caller included
 	task    task
@@ -45,13 +47,12 @@ const (
 	openBit    = 1 << 15
 	insideMask = openBit - 1
 
-	// spinTurns bounds the spin before a worker parks, about 100 us; after
-	// spinQuiet turns it lets other goroutines run between turns.
-	spinTurns = 3000
-	spinQuiet = 500
-	// waitTurns is how long the caller spins for the last units of others
-	// before it lets other goroutines run.
-	waitTurns = 2000
+	// eagerTurns is how long, about 20 us, a wait keeps its processor; after
+	// that it yields in every yieldTurns-th turn.
+	eagerTurns = 500
+	yieldTurns = 16
+	// spinFor bounds the wait of a worker before it parks.
+	spinFor = 100 * time.Microsecond
 )
 
 func newPool(workers int) *pool {
@@ -88,13 +89,31 @@ func (p *pool) leave() {
 	for s := p.state.Load(); !p.state.CompareAndSwap(s, s&^openBit); {
 		s = p.state.Load()
 	}
-	for turn := 0; p.state.Load()&insideMask != 0; turn++ {
-		if turn < waitTurns {
-			relax()
-		} else {
-			runtime.Gosched()
-		}
+	for w := (wait{}); p.state.Load()&insideMask != 0; {
+		w.turn()
 	}
+}
+
+// wait is a spin loop that is soft on others.
+type wait struct {
+	turns int
+	begun time.Time // of the part that yields
+}
+
+// turn passes a moment.
+func (w *wait) turn() {
+	relax()
+	if w.turns++; w.turns > eagerTurns && w.turns%yieldTurns == 0 {
+		if w.begun.IsZero() {
+			w.begun = time.Now()
+		}
+		yield()
+	}
+}
+
+// long reports whether the wait has lasted for spinFor.
+func (w *wait) long() bool {
+	return w.turns > eagerTurns && w.turns%yieldTurns == 0 && time.Since(w.begun) > spinFor
 }
 
 // rouse wakes parked workers, if there are any.
@@ -138,13 +157,9 @@ func (p *pool) work(i int) {
 // await gives the state once it is of another task than number seen, or once
 // the pool stops: it spins, and then parks.
 func (p *pool) await(seen uint64) uint64 {
-	for turn := range spinTurns {
+	for w := (wait{}); !w.long(); w.turn() {
 		if s := p.state.Load(); s>>16 != seen || p.stop.Load() {
 			return s
-		}
-		relax()
-		if turn > spinQuiet && turn%16 == 0 {
-			runtime.Gosched()
 		}
 	}
 	p.mu.Lock()

@@ -21,7 +21,7 @@ import (
 type Info struct {
 	OS, Arch  string
 	CPU       string // brand name
-	Cores     int    // physical cores that this process may use
+	Cores     int    // physical cores that this process may use, without efficiency cores
 	Threads   int    // logical processors that this process may use
 	MemTotal  int64  // bytes, bounded by the control group's limit
 	MemFree   int64  // bytes that can be had without swapping

@@ -54,7 +54,9 @@ func (p *Probe) Facts(ctx context.Context) Info {
 		i.CPU = runtime.GOARCH
 	}
 	i.Cores = i.Threads
-	if per := cpuid.CPU.ThreadsPerCore; per > 1 {
+	if n := systemCores(); n > 0 {
+		i.Cores = min(n, i.Threads)
+	} else if per := cpuid.CPU.ThreadsPerCore; per > 1 {
 		i.Cores = max(1, i.Threads/per)
 	}
 	if m, err := mem.VirtualMemoryWithContext(ctx); err == nil {
