@@ -144,7 +144,7 @@ func (g *Gossip) handle(n notice) {
 		g.fetch(n.id)
 		g.measure(n.id)
 	case noticeUpdate:
-		g.host.AddAddrs(n.id, m.Addrs, peerstoreLife)
+		g.host.SetAddrs(n.id, m.Addrs, peerstoreLife)
 		g.fetch(n.id)
 	case noticeLeave:
 		g.log.Info("member left", "peer", n.id.String())

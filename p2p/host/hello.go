@@ -23,7 +23,8 @@ const (
 
 	helloTimeout    = 5 * time.Second
 	maxHelloMessage = 2048
-	maxHellos       = 64 // answered at once
+	maxHellos       = 256 // answered at once
+	maxPeerHellos   = 2   // of one peer, so that slow strangers leave room
 	maxSoftware     = 64
 	maxRefusal      = 300
 )
@@ -119,6 +120,11 @@ func (h *Host) serveHello(s network.Stream) {
 		_ = s.Reset()
 		return
 	}
+	if !h.mayAsk(s.Conn().RemotePeer()) {
+		_ = s.Reset()
+		return
+	}
+	defer h.hasAsked(s.Conn().RemotePeer())
 	_ = s.SetDeadline(time.Now().Add(helloTimeout))
 	stop := context.AfterFunc(h.ctx, func() { _ = s.Reset() })
 	defer stop()
@@ -135,6 +141,26 @@ func (h *Host) serveHello(s network.Stream) {
 	}
 	if err := writeHello(s, answer); err != nil {
 		_ = s.Reset()
+	}
+}
+
+// mayAsk counts a peer's hello in, unless others of it are being answered.
+func (h *Host) mayAsk(id peer.ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.peers[id]
+	if st == nil || st.answering >= maxPeerHellos {
+		return false
+	}
+	st.answering++
+	return true
+}
+
+func (h *Host) hasAsked(id peer.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.peers[id]; st != nil && st.answering > 0 {
+		st.answering--
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -99,6 +100,7 @@ type Host struct {
 	events *feed.Feed[Event]
 
 	relaying *relaying // nil with NoRelay
+	known    known
 
 	mu       sync.Mutex // guards all below
 	closed   bool
@@ -162,6 +164,7 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start host: %w", err)
 	}
+	h.known.list = rcmgr.GetAllowlist(limits)
 	opts := []libp2p.Option{
 		libp2p.Identity(h.cfg.Key),
 		libp2p.NoListenAddrs,
@@ -231,9 +234,16 @@ func (h *Host) Addrs() []ma.Multiaddr {
 	return full
 }
 
-// AddAddrs notes addresses of a peer for later dials, for a while.
-func (h *Host) AddAddrs(id peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
+// SetAddrs notes addresses of a peer for later dials, for a while, instead of
+// those that were noted with the same time before: a peer that moves all the
+// time keeps no more of them than its last. As the peer may be a member, room
+// for its connections is kept when strangers take all.
+func (h *Host) SetAddrs(id peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
+	h.lib.Peerstore().UpdateAddrs(id, ttl, 0)
 	h.lib.Peerstore().AddAddrs(id, addrs, ttl)
+	for _, a := range addrs {
+		h.known.add(a)
+	}
 }
 
 // KnownAddrs returns the addresses that are noted for a peer.

@@ -206,7 +206,7 @@ func TestAStreamPrefersTCP(t *testing.T) {
 }
 
 func (n *node) openWith(t *testing.T, to *node) (network.Stream, error) {
-	n.AddAddrs(to.ID(), to.DialAddrs(), time.Minute)
+	n.SetAddrs(to.ID(), to.DialAddrs(), time.Minute)
 	return n.OpenStream(ctx5(t), to.ID(), "/test/echo/1")
 }
 

@@ -2,9 +2,12 @@ package host
 
 import (
 	"math"
+	"net/netip"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Bounds for all peers together and for each. A mesh of 100 members with a
@@ -31,17 +34,21 @@ func newLimits() (network.ResourceManager, error) {
 		Conns: maxPeerConns, ConnsInbound: maxPeerConns, ConnsOutbound: maxPeerConns,
 		FD: maxPeerConns, Memory: maxPeerMemory,
 	}
+	system := rcmgr.ResourceLimits{
+		Streams: maxStreams, StreamsInbound: maxStreams, StreamsOutbound: maxStreams,
+		Conns: maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
+		FD: maxConns, Memory: maxMemory,
+	}
+	transient := rcmgr.ResourceLimits{
+		Streams: maxNegotiating, StreamsInbound: maxNegotiating, StreamsOutbound: maxNegotiating,
+		Conns: 2 * maxHandshakes, ConnsInbound: maxHandshakes, ConnsOutbound: 2 * maxHandshakes,
+		FD: 2 * maxHandshakes, Memory: maxPeerMemory,
+	}
 	limits := rcmgr.PartialLimitConfig{
-		System: rcmgr.ResourceLimits{
-			Streams: maxStreams, StreamsInbound: maxStreams, StreamsOutbound: maxStreams,
-			Conns: maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
-			FD: maxConns, Memory: maxMemory,
-		},
-		Transient: rcmgr.ResourceLimits{
-			Streams: maxNegotiating, StreamsInbound: maxNegotiating, StreamsOutbound: maxNegotiating,
-			Conns: 2 * maxHandshakes, ConnsInbound: maxHandshakes, ConnsOutbound: 2 * maxHandshakes,
-			FD: 2 * maxHandshakes, Memory: maxPeerMemory,
-		},
+		System: system, AllowlistedSystem: system,
+		// When strangers have taken all handshakes, those from addresses of
+		// members have as many again.
+		Transient: transient, AllowlistedTransient: transient,
 		PeerDefault: peerLimits,
 	}
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.Build(rcmgr.InfiniteLimits)),
@@ -50,4 +57,41 @@ func newLimits() (network.ResourceManager, error) {
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: subnetPrefixLen4, ConnCount: maxSubnetConns}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: subnetPrefixLen6, ConnCount: maxSubnetConns}, {PrefixLength: 0, ConnCount: math.MaxInt}},
 		))
+}
+
+// maxKnown bounds the addresses of members that are kept.
+const maxKnown = 1024
+
+// known are the addresses of members, for which room is kept.
+type known struct {
+	list *rcmgr.Allowlist
+
+	mu    sync.Mutex // guards addrs
+	addrs map[netip.Addr]bool
+}
+
+// add keeps room for connections from an address. When there are too many, the
+// later ones have none: no list of a member can push others out.
+func (k *known) add(a ma.Multiaddr) {
+	ip, ok := addrOf(a)
+	if !ok || relayed(a) || k.list == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.addrs[ip] || len(k.addrs) >= maxKnown {
+		return
+	}
+	family := "/ip6/"
+	if ip.Is4() {
+		family = "/ip4/"
+	}
+	whole, err := ma.NewMultiaddr(family + ip.WithZone("").String())
+	if err != nil || k.list.Add(whole) != nil {
+		return
+	}
+	if k.addrs == nil {
+		k.addrs = make(map[netip.Addr]bool)
+	}
+	k.addrs[ip] = true
 }

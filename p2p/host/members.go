@@ -27,6 +27,7 @@ type Member struct {
 type peerState struct {
 	conns      int
 	hellos     int // of ours, under way
+	answering  int // hellos of the peer that are being answered
 	member     *Member
 	credential []byte
 	err        error         // why the last hello failed
@@ -125,6 +126,9 @@ func (h *Host) admits(id peer.ID) bool {
 
 // verified notes a member after a successful hello.
 func (h *Host) verified(id peer.ID, m Member, credential []byte) {
+	for _, c := range h.lib.Network().ConnsToPeer(id) {
+		h.known.add(c.RemoteMultiaddr())
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.peers[id]
