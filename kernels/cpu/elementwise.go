@@ -112,9 +112,21 @@ type finiteTask struct {
 }
 
 func (t *finiteTask) unit(_, i int) {
-	if arith.MaxAbsBits(t.x.row(i)) >= 0x7f800000 {
+	if !t.d.finite(t.x.row(i)) {
 		t.d.markBad(i)
 	}
+}
+
+// finite reports whether all elements of x are finite.
+func (d *Device) finite(x []float32) bool {
+	whole := 0
+	if k := d.set.notFinite; k != nil && len(x) >= 16 {
+		whole = len(x) &^ 15
+		if k(&x[0], whole) != 0 {
+			return false
+		}
+	}
+	return arith.MaxAbsBits(x[whole:]) < 0x7f800000
 }
 
 // CheckFinite reports a fault for each row that holds NaN or an infinity.

@@ -246,6 +246,31 @@ func (b bench) rowKernels(d *Device, n int) {
 	})
 }
 
+func TestScansStayInsideTheirOperands(t *testing.T) {
+	eachSet(t, func(t *testing.T, set *kernelSet) {
+		d := &Device{set: set}
+		eachEnd(t, func(b bench) {
+			for _, n := range []int{1, 15, 16, 63, 64, 65, 128, 400, 1024} {
+				x := b.floats(n)
+				blocks := (n + MaximaBlock - 1) / MaximaBlock
+				b.same("maxima", set.blockMaxima(b.floats(blocks), x), plain.set.blockMaxima(b.floats(blocks), x))
+				for i, v := range x {
+					if !d.finite(x) {
+						b.Fatalf("%d finite elements are called not finite", n)
+					}
+					for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+						x[i] = float32(bad)
+						if d.finite(x) {
+							b.Fatalf("%g at %d of %d was not found", bad, i, n)
+						}
+					}
+					x[i] = v
+				}
+			}
+		})
+	})
+}
+
 func TestQuantiserStaysInsideItsOperands(t *testing.T) {
 	eachSet(t, func(t *testing.T, set *kernelSet) {
 		eachEnd(t, func(b bench) {

@@ -82,6 +82,16 @@ func fold_avx512vnni(out *float32, o *float32, a *float32, b *float32, n int, di
 //go:noescape
 func toHalf_avx512vnni(dst *uint16, x *float32, n int) (bad uint32)
 
+// The largest of each 64 elements, none of them NaN; portable form: largest.
+//
+//go:noescape
+func maxima_avx512vnni(x *float32, dst *float32, blocks int)
+
+// Other than 0 if one of n elements, a multiple of 16, is not finite; portable form: arith.MaxAbsBits.
+//
+//go:noescape
+func notFinite_avx512vnni(x *float32, n int) (bad uint32)
+
 // Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
 //
 //go:noescape
@@ -166,6 +176,16 @@ func fold_avx2(out *float32, o *float32, a *float32, b *float32, n int, dim int)
 //
 //go:noescape
 func toHalf_avx2(dst *uint16, x *float32, n int) (bad uint32)
+
+// The largest of each 64 elements, none of them NaN; portable form: largest.
+//
+//go:noescape
+func maxima_avx2(x *float32, dst *float32, blocks int)
+
+// Other than 0 if one of n elements, a multiple of 16, is not finite; portable form: arith.MaxAbsBits.
+//
+//go:noescape
+func notFinite_avx2(x *float32, n int) (bad uint32)
 
 // Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
 //

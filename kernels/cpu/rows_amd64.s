@@ -4423,6 +4423,59 @@ vector:
 	VZEROUPPER
 	RET
 
+// func maxima_avx512vnni(x *float32, dst *float32, blocks int)
+// Requires: AVX, AVX512F
+TEXT ·maxima_avx512vnni(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ blocks+16(FP), DX
+
+block:
+	VMOVUPS    (AX), Z0
+	VMOVUPS    64(AX), Z1
+	VMAXPS     128(AX), Z0, Z0
+	VMAXPS     192(AX), Z1, Z1
+	VMAXPS     Z1, Z0, Z0
+	VSHUFF32X4 $0x4e, Z0, Z0, Z1
+	VMAXPS     Z0, Z1, Z0
+	VSHUFF32X4 $0xb1, Z0, Z0, Z1
+	VMAXPS     Z0, Z1, Z0
+	VPERMILPS  $0x4e, Z0, Z1
+	VMAXPS     Z0, Z1, Z0
+	VPERMILPS  $0xb1, Z0, Z1
+	VMAXPS     Z0, Z1, Z0
+	VMOVD      X0, BX
+	MOVL       BX, (CX)
+	ADDQ       $0x00000100, AX
+	ADDQ       $0x04, CX
+	DECQ       DX
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func notFinite_avx512vnni(x *float32, n int) (bad uint32)
+// Requires: AVX, AVX512F
+TEXT ·notFinite_avx512vnni(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VPBROADCASTD DX, Z0
+	VPXORD       Z1, Z1, Z1
+
+vector:
+	VPANDD       (AX), Z0, Z2
+	VPMAXUD      Z2, Z1, Z1
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, CX
+	JNZ          vector
+	MOVL         $0x7f800000, AX
+	VPBROADCASTD AX, Z0
+	VPCMPUD      $0x05, Z0, Z1, K1
+	KMOVW        K1, AX
+	MOVL         AX, bad+16(FP)
+	VZEROUPPER
+	RET
+
 // func rotateHalves_avx512vnni(x *float32, cos *float32, sin *float32, n int)
 // Requires: AVX, AVX512F
 TEXT ·rotateHalves_avx512vnni(SB), NOSPLIT, $0-32
@@ -7141,6 +7194,63 @@ DATA lanes_477fefff<>+20(SB)/4, $0x477fefff
 DATA lanes_477fefff<>+24(SB)/4, $0x477fefff
 DATA lanes_477fefff<>+28(SB)/4, $0x477fefff
 GLOBL lanes_477fefff<>(SB), RODATA|NOPTR, $32
+
+// func maxima_avx2(x *float32, dst *float32, blocks int)
+// Requires: AVX
+TEXT ·maxima_avx2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ blocks+16(FP), DX
+
+block:
+	VMOVUPS    (AX), Y0
+	VMOVUPS    32(AX), Y1
+	VMAXPS     64(AX), Y0, Y0
+	VMAXPS     96(AX), Y1, Y1
+	VMAXPS     128(AX), Y0, Y0
+	VMAXPS     160(AX), Y1, Y1
+	VMAXPS     192(AX), Y0, Y0
+	VMAXPS     224(AX), Y1, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERM2F128 $0x01, Y0, Y0, Y1
+	VMAXPS     Y0, Y1, Y0
+	VPERMILPS  $0x4e, Y0, Y1
+	VMAXPS     Y0, Y1, Y0
+	VPERMILPS  $0xb1, Y0, Y1
+	VMAXPS     Y0, Y1, Y0
+	VMOVD      X0, BX
+	MOVL       BX, (CX)
+	ADDQ       $0x00000100, AX
+	ADDQ       $0x04, CX
+	DECQ       DX
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func notFinite_avx2(x *float32, n int) (bad uint32)
+// Requires: AVX, AVX2
+TEXT ·notFinite_avx2(SB), NOSPLIT, $0-20
+	MOVQ  x+0(FP), AX
+	MOVQ  n+8(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+
+vector:
+	VMOVUPS   (AX), Y2
+	VPAND     lanes_7fffffff<>+0(SB), Y2, Y2
+	VPMAXUD   Y2, Y0, Y0
+	VMOVUPS   32(AX), Y2
+	VPAND     lanes_7fffffff<>+0(SB), Y2, Y2
+	VPMAXUD   Y2, Y1, Y1
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JNZ       vector
+	VPMAXUD   Y1, Y0, Y0
+	VPCMPGTD  lanes_7f7fffff<>+0(SB), Y0, Y0
+	VPMOVMSKB Y0, AX
+	MOVL      AX, bad+16(FP)
+	VZEROUPPER
+	RET
 
 // func rotateHalves_avx2(x *float32, cos *float32, sin *float32, n int)
 // Requires: AVX, AVX2

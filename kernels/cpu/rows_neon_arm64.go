@@ -93,3 +93,13 @@ func fold_neon(out *float32, o *float32, a *float32, b *float32, n int, dim int)
 //
 //go:noescape
 func toHalf_neon(dst *uint16, x *float32, n int) (bad uint32)
+
+// The largest of each 64 elements, none of them NaN; portable form: largest.
+//
+//go:noescape
+func maxima_neon(x *float32, dst *float32, blocks int)
+
+// Other than 0 if one of n elements, a multiple of 16, is not finite; portable form: arith.MaxAbsBits.
+//
+//go:noescape
+func notFinite_neon(x *float32, n int) (bad uint32)

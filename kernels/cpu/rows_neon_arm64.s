@@ -2469,3 +2469,78 @@ vector:
 	WORD $0x6eb0a821 // umaxv s1, v1.4s
 	FMOVS F1, bad+24(FP)
 	RET
+
+// Requires: ASIMD
+TEXT ·maxima_neon(SB), NOSPLIT, $0-24
+	MOVD x+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD blocks+16(FP), R2
+block:
+	WORD $0x3dc00000 // ldr q0, [x0]
+	WORD $0x3dc00401 // ldr q1, [x0, #16]
+	WORD $0x3dc00802 // ldr q2, [x0, #32]
+	WORD $0x3dc00c03 // ldr q3, [x0, #48]
+	WORD $0x3dc01004 // ldr q4, [x0, #64]
+	WORD $0x3dc01405 // ldr q5, [x0, #80]
+	WORD $0x3dc01806 // ldr q6, [x0, #96]
+	WORD $0x3dc01c07 // ldr q7, [x0, #112]
+	WORD $0x3dc02008 // ldr q8, [x0, #128]
+	WORD $0x3dc02409 // ldr q9, [x0, #144]
+	WORD $0x3dc0280a // ldr q10, [x0, #160]
+	WORD $0x3dc02c0b // ldr q11, [x0, #176]
+	WORD $0x3dc0300c // ldr q12, [x0, #192]
+	WORD $0x3dc0340d // ldr q13, [x0, #208]
+	WORD $0x3dc0380e // ldr q14, [x0, #224]
+	WORD $0x3dc03c0f // ldr q15, [x0, #240]
+	WORD $0x4e28f400 // fmax v0.4s, v0.4s, v8.4s
+	WORD $0x4e29f421 // fmax v1.4s, v1.4s, v9.4s
+	WORD $0x4e2af442 // fmax v2.4s, v2.4s, v10.4s
+	WORD $0x4e2bf463 // fmax v3.4s, v3.4s, v11.4s
+	WORD $0x4e2cf484 // fmax v4.4s, v4.4s, v12.4s
+	WORD $0x4e2df4a5 // fmax v5.4s, v5.4s, v13.4s
+	WORD $0x4e2ef4c6 // fmax v6.4s, v6.4s, v14.4s
+	WORD $0x4e2ff4e7 // fmax v7.4s, v7.4s, v15.4s
+	WORD $0x4e24f400 // fmax v0.4s, v0.4s, v4.4s
+	WORD $0x4e25f421 // fmax v1.4s, v1.4s, v5.4s
+	WORD $0x4e26f442 // fmax v2.4s, v2.4s, v6.4s
+	WORD $0x4e27f463 // fmax v3.4s, v3.4s, v7.4s
+	WORD $0x4e22f400 // fmax v0.4s, v0.4s, v2.4s
+	WORD $0x4e23f421 // fmax v1.4s, v1.4s, v3.4s
+	WORD $0x4e21f400 // fmax v0.4s, v0.4s, v1.4s
+	WORD $0x6e30f800 // fmaxv s0, v0.4s
+	FMOVS F0, (R1)
+	ADD $256, R0
+	ADD $4, R1
+	SUB $1, R2
+	CBNZ R2, block
+	RET
+
+// Requires: ASIMD
+TEXT ·notFinite_neon(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD $0x7f800000, R2
+	WORD $0x4e040c40 // dup v0.4s, w2
+	WORD $0x4f000401 // movi v1.4s, #0
+	WORD $0x4f000402 // movi v2.4s, #0
+vector:
+	WORD $0x3dc00003 // ldr q3, [x0]
+	WORD $0x3dc00404 // ldr q4, [x0, #16]
+	WORD $0x3dc00805 // ldr q5, [x0, #32]
+	WORD $0x3dc00c06 // ldr q6, [x0, #48]
+	WORD $0x4ea0f863 // fabs v3.4s, v3.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x4ea0f8a5 // fabs v5.4s, v5.4s
+	WORD $0x6ea36421 // umax v1.4s, v1.4s, v3.4s
+	WORD $0x6ea46442 // umax v2.4s, v2.4s, v4.4s
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea56421 // umax v1.4s, v1.4s, v5.4s
+	WORD $0x6ea66442 // umax v2.4s, v2.4s, v6.4s
+	ADD $64, R0
+	SUB $16, R1
+	CBNZ R1, vector
+	WORD $0x6ea26421 // umax v1.4s, v1.4s, v2.4s
+	WORD $0x6ea03c21 // cmhs v1.4s, v1.4s, v0.4s
+	WORD $0x6eb0a821 // umaxv s1, v1.4s
+	FMOVS F1, bad+16(FP)
+	RET

@@ -42,6 +42,9 @@ type kernelSet struct {
 	toHalf  func(dst *uint16, x *float32, n int) (bad uint32)
 	divide  func(out, o *float32, sum float32, n int)
 
+	notFinite func(x *float32, n int) (bad uint32) // n a multiple of 16
+	maxima    func(x, dst *float32, blocks int)    // of maximaBlock elements each
+
 	rotateHalves func(x, cos, sin *float32, n int) // pairs, a multiple of 16
 	rotatePairs  func(x, cos, sin *float32, n int) // pairs, a multiple of 8
 

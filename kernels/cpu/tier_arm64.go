@@ -47,6 +47,8 @@ func neonSet() *kernelSet {
 		toHalf:       toHalf_neon,
 		fold:         fold_neon,
 		foldScales:   foldScales_neon,
+		notFinite:    notFinite_neon,
+		maxima:       maxima_neon,
 		divide:       divide_neon,
 		rotateHalves: rotateHalves_neon,
 		rotatePairs:  rotatePairs_neon,

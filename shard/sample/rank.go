@@ -59,11 +59,41 @@ func (s *Sampler) kth(logits []float32, mask []uint64, k int) rank {
 			s.tied = append(s.tied, rank{key, int32(id)})
 		}
 	}
-	slices.SortFunc(s.tied, func(a, b rank) int {
-		if a.key != b.key {
-			return cmp.Compare(b.key, a.key)
-		}
-		return cmp.Compare(a.id, b.id)
-	})
+	slices.SortFunc(s.tied, higher)
 	return s.tied[k-1]
+}
+
+// higher orders tokens by logit, ties to the lower id.
+func higher(a, b rank) int {
+	if a.key != b.key {
+		return cmp.Compare(b.key, a.key)
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+// top gives the k highest tokens in order; k must be at most the number of blocks of maxima. The k highest maxima are k
+// tokens, so no token below all of them is among the highest, nor is a block whose maximum is below them looked at.
+func (s *Sampler) top(logits []float32, k int) []rank {
+	s.ranks = rankHistogram{}
+	for _, m := range s.maxima {
+		s.ranks[rankBucket(keyOf(m))]++
+	}
+	bound := uint32(len(s.ranks) - 1)
+	for left := k - int(s.ranks[bound]); left > 0; left -= int(s.ranks[bound]) {
+		bound--
+	}
+	s.tied = s.tied[:0]
+	for b, m := range s.maxima {
+		if rankBucket(keyOf(m)) < bound {
+			continue
+		}
+		first, end := s.block(b)
+		for id := first; id < end; id++ {
+			if key := keyOf(logits[id]); rankBucket(key) >= bound {
+				s.tied = append(s.tied, rank{key, int32(id)})
+			}
+		}
+	}
+	slices.SortFunc(s.tied, higher)
+	return s.tied[:k]
 }

@@ -1,7 +1,12 @@
 package sample
 
 import (
+	"cmp"
+	"math"
 	"math/bits"
+	"slices"
+
+	"github.com/weft-mesh/weft/kernels/cpu"
 )
 
 // clampLogit keeps logits finite under penalties.
@@ -17,6 +22,7 @@ type candidate struct {
 // is for one goroutine at a time.
 type Sampler struct {
 	vocab   int
+	maxima  []float32   // of blocks of logits
 	counts  []int32     // of tokens in the penalties' window; all 0 between draws
 	cands   []candidate // what can be drawn
 	edge    []candidate // the bucket that a cut goes through
@@ -56,8 +62,9 @@ func (s *Sampler) Draw(p *Params, in Input) Token {
 		t.Top = top(in.Top[:0], in.Logits, p.TopLogprobs, norm)
 	}
 	s.adjust(p, in.Logits, in.History)
+	s.maxima = cpu.Maxima(s.maxima, in.Logits)
 	if p.Temperature == 0 {
-		t.ID = argmax(in.Logits, in.Mask)
+		t.ID = s.argmax(in.Logits, in.Mask)
 	} else {
 		t.ID = s.random(p, in)
 	}
@@ -130,11 +137,43 @@ func (s *Sampler) restore(logits []float32) {
 func allowed(mask []uint64, id int) bool { return mask == nil || mask[id>>6]>>(id&63)&1 != 0 }
 
 // argmax is the allowed token with the highest logit, ties to the lowest id, or -1.
-func argmax(logits []float32, mask []uint64) int32 {
-	best := -1
-	for id, l := range logits {
-		if (best < 0 || l > logits[best]) && allowed(mask, id) {
+func (s *Sampler) argmax(logits []float32, mask []uint64) int32 {
+	if mask != nil {
+		return maskedArgmax(logits, mask)
+	}
+	most := 0
+	for b, m := range s.maxima {
+		if m > s.maxima[most] {
+			most = b
+		}
+	}
+	first, end := s.block(most)
+	best := first
+	for id := first; id < end; id++ {
+		if logits[id] > logits[best] {
 			best = id
+		}
+	}
+	return int32(best)
+}
+
+// block gives the tokens first..end-1 of a block of maxima.
+func (s *Sampler) block(b int) (first, end int) {
+	return b * cpu.MaximaBlock, min(s.vocab, (b+1)*cpu.MaximaBlock)
+}
+
+// maskedArgmax visits the allowed tokens alone.
+func maskedArgmax(logits []float32, mask []uint64) int32 {
+	best := -1
+	for i, word := range mask {
+		for ; word != 0; word &= word - 1 {
+			id := i*64 + bits.TrailingZeros64(word)
+			if id >= len(logits) {
+				return int32(best)
+			}
+			if best < 0 || logits[id] > logits[best] {
+				best = id
+			}
 		}
 	}
 	return int32(best)
@@ -142,15 +181,20 @@ func argmax(logits []float32, mask []uint64) int32 {
 
 // random draws from the tempered and truncated distribution. Tokens are walked in ascending order of ids.
 func (s *Sampler) random(p *Params, in Input) int32 {
-	best := argmax(in.Logits, in.Mask)
+	best := s.argmax(in.Logits, in.Mask)
 	if best < 0 {
 		return best
 	}
-	last := lowest
-	if p.TopK > 0 && p.TopK < s.vocab {
-		last = s.kth(in.Logits, in.Mask, p.TopK)
+	top, temperature := in.Logits[best], p.Temperature
+	total := uint64(0)
+	switch {
+	case p.TopK > 0 && p.TopK < s.vocab && in.Mask == nil && p.TopK <= len(s.maxima)/2:
+		total = s.weighTop(in.Logits, top, temperature, p.TopK)
+	case p.TopK > 0 && p.TopK < s.vocab:
+		total = s.weigh(in, top, temperature, s.kth(in.Logits, in.Mask, p.TopK), p.least())
+	default:
+		total = s.weigh(in, top, temperature, lowest, p.least())
 	}
-	total := s.weigh(in, in.Logits[best], p.Temperature, last)
 	if p.TopP > 0 && p.TopP < 1 {
 		total = s.cut(share(total, p.TopP))
 	}
@@ -167,23 +211,60 @@ func (s *Sampler) random(p *Params, in Input) int32 {
 	return best // not reached: left is below the sum of weights
 }
 
-// weigh fills cands with the allowed tokens of any weight, down to last in the order of logits, and gives their sum.
-func (s *Sampler) weigh(in Input, best, temperature float32, last rank) uint64 {
+// least is the least logarithm of a share of the most likely token's probability that can count: a token whose logit is
+// further below than that, in units of the temperature, is never drawn. Where min_p alone cuts it is that of min_p, less
+// what roundings could make of it.
+func (p *Params) least() float64 {
+	if p.MinP > 0 && (p.TopP == 0 || p.TopP == 1) {
+		return max(least, math.Log(float64(p.MinP))-0.001)
+	}
+	return least
+}
+
+// weigh fills cands with the allowed tokens of any weight, down to last in the order of logits, and gives their sum. Blocks
+// of tokens that lie below lowest are not looked at.
+func (s *Sampler) weigh(in Input, best, temperature float32, last rank, lowest float64) uint64 {
 	total := uint64(0)
 	s.cands = s.cands[:0]
-	for id, l := range in.Logits {
-		if last.before(l, int32(id)) {
+	for b, m := range s.maxima {
+		if distance(m, best, temperature) < lowest {
 			continue
 		}
-		// The difference comes first, so that no temperature, however small, can give infinity minus infinity.
-		w := weight(float64(float32(l-best)) / float64(temperature))
-		if w == 0 || !allowed(in.Mask, id) {
-			continue
+		first, end := s.block(b)
+		for id := first; id < end; id++ {
+			l := in.Logits[id]
+			if last.before(l, int32(id)) {
+				continue
+			}
+			w := weight(distance(l, best, temperature))
+			if w == 0 || !allowed(in.Mask, id) {
+				continue
+			}
+			s.cands = append(s.cands, candidate{w, int32(id)})
+			total += w
 		}
-		s.cands = append(s.cands, candidate{w, int32(id)})
-		total += w
 	}
 	return total
+}
+
+// weighTop is weigh for the k highest logits.
+func (s *Sampler) weighTop(logits []float32, best, temperature float32, k int) uint64 {
+	total := uint64(0)
+	s.cands = s.cands[:0]
+	for _, t := range s.top(logits, k) {
+		if w := weight(distance(logits[t.id], best, temperature)); w > 0 {
+			s.cands = append(s.cands, candidate{w, t.id})
+			total += w
+		}
+	}
+	slices.SortFunc(s.cands, func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
+	return total
+}
+
+// distance is how far a logit lies below the best, in units of the temperature. The difference comes first, so that no
+// temperature, however small, can give infinity minus infinity.
+func distance(l, best, temperature float32) float64 {
+	return float64(float32(l-best)) / float64(temperature)
 }
 
 // share is the part p of total, rounded up, at least 1; p is taken in steps of 2^-40.

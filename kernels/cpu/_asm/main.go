@@ -35,10 +35,12 @@ var parts = map[string]func(){
 		quantise512()
 		elementwise(avx512)
 		attention(avx512)
+		scans(avx512)
 		rotate(avx512)
 		quantise2()
 		elementwise(avx2)
 		attention(avx2)
+		scans(avx2)
 		rotate(avx2)
 	},
 }

@@ -37,6 +37,7 @@ var armParts = map[string]func(a *arm){
 		neonElementwise(a)
 		neonRotate(a)
 		neonAttention(a)
+		neonScans(a)
 	},
 }
 
