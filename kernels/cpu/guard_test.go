@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/quant"
@@ -254,6 +255,9 @@ func TestScansStayInsideTheirOperands(t *testing.T) {
 				x := b.floats(n)
 				blocks := (n + MaximaBlock - 1) / MaximaBlock
 				b.same("maxima", set.blockMaxima(b.floats(blocks), x), plain.set.blockMaxima(b.floats(blocks), x))
+				if n <= MaximaBlock {
+					b.weights(set, x)
+				}
 				for i, v := range x {
 					if !d.finite(x) {
 						b.Fatalf("%d finite elements are called not finite", n)
@@ -269,6 +273,27 @@ func TestScansStayInsideTheirOperands(t *testing.T) {
 			}
 		})
 	})
+}
+
+// weights compares those of logits that lie close to the best, far below it,
+// and as far as numbers go.
+func (b bench) weights(set *kernelSet, x []float32) {
+	best := largest(x)
+	for _, temperature := range []float32{1, 0.7, 3, 1e-30, 1e30} {
+		far := b.copyOf(x)
+		far[0] = -math.MaxFloat32
+		for _, logits := range [][]float32{x, far} {
+			var got, want [MaximaBlock]uint64
+			sum, wantSum := set.blockWeights(&got, logits, best, temperature), plain.set.blockWeights(&want, logits, best, temperature)
+			if got != want || sum != wantSum {
+				b.Fatalf("weights of %d at temperature %g: %v, portable Go gives %v", len(x), temperature, got, want)
+			}
+		}
+	}
+	if len(x) == 64 { // dst too stays inside
+		mem := guarded(b, 8*64, b.behind)
+		set.blockWeights((*[MaximaBlock]uint64)(unsafe.Pointer(&mem[0])), x, best, 1)
+	}
 }
 
 func TestQuantiserStaysInsideItsOperands(t *testing.T) {

@@ -1,6 +1,10 @@
 package cpu
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/weft-mesh/weft/kernels/arith"
+)
 
 // MaximaBlock is how many elements share one of Maxima's results.
 const MaximaBlock = 64
@@ -41,4 +45,23 @@ func largest(x []float32) float32 {
 		}
 	}
 	return m
+}
+
+// Weights stores arith.Weight of each of at most MaximaBlock logits beside the
+// best one, and gives their sum. No logit may be above the best.
+func Weights(dst *[MaximaBlock]uint64, logits []float32, best, temperature float32) uint64 {
+	return bestSet().blockWeights(dst, logits, best, temperature)
+}
+
+func (s *kernelSet) blockWeights(dst *[MaximaBlock]uint64, logits []float32, best, temperature float32) uint64 {
+	whole, sum := 0, uint64(0)
+	if k := s.weights; k != nil && len(logits) >= 16 {
+		whole = len(logits) &^ 15
+		sum = k(&logits[0], &dst[0], &arith.WeightPowers[0], whole, best, temperature)
+	}
+	for i := whole; i < len(logits); i++ {
+		dst[i] = arith.Weight(arith.Distance(logits[i], best, temperature))
+		sum += dst[i]
+	}
+	return sum
 }

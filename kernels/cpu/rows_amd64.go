@@ -92,6 +92,11 @@ func maxima_avx512vnni(x *float32, dst *float32, blocks int)
 //go:noescape
 func notFinite_avx512vnni(x *float32, n int) (bad uint32)
 
+// Weights of n logits, a multiple of 16, beside the best one, and their sum; portable form: arith.Weight.
+//
+//go:noescape
+func weights_avx512vnni(x *float32, dst *uint64, powers *float64, n int, best float32, temperature float32) (sum uint64)
+
 // Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
 //
 //go:noescape
@@ -186,6 +191,11 @@ func maxima_avx2(x *float32, dst *float32, blocks int)
 //
 //go:noescape
 func notFinite_avx2(x *float32, n int) (bad uint32)
+
+// Weights of n logits, a multiple of 16, beside the best one, and their sum; portable form: arith.Weight.
+//
+//go:noescape
+func weights_avx2(x *float32, dst *uint64, powers *float64, n int, best float32, temperature float32) (sum uint64)
 
 // Rotates x[i] with x[i+n], n a multiple of 16; portable form: Device.rotateHalves.
 //

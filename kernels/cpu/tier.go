@@ -43,7 +43,8 @@ type kernelSet struct {
 	divide  func(out, o *float32, sum float32, n int)
 
 	notFinite func(x *float32, n int) (bad uint32) // n a multiple of 16
-	maxima    func(x, dst *float32, blocks int)    // of maximaBlock elements each
+	weights   func(x *float32, dst *uint64, powers *float64, n int, best, temperature float32) (sum uint64)
+	maxima    func(x, dst *float32, blocks int) // of maximaBlock elements each
 
 	rotateHalves func(x, cos, sin *float32, n int) // pairs, a multiple of 16
 	rotatePairs  func(x, cos, sin *float32, n int) // pairs, a multiple of 8

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/weft-mesh/weft/kernels/arith"
 	"github.com/weft-mesh/weft/kernels/cpu"
 )
 
@@ -29,6 +30,8 @@ type Sampler struct {
 	ranks   rankHistogram
 	tied    []rank // the tokens of one bucket of ranks
 	hist    histogram
+	sums    []uint64 // of blocks of weights
+	weights [cpu.MaximaBlock]uint64
 	touched []Logprob // logits that were changed, as they were
 }
 
@@ -192,6 +195,13 @@ func (s *Sampler) random(p *Params, in Input) int32 {
 		total = s.weighTop(in.Logits, top, temperature, p.TopK)
 	case p.TopK > 0 && p.TopK < s.vocab:
 		total = s.weigh(in, top, temperature, s.kth(in.Logits, in.Mask, p.TopK), p.least())
+	case in.Mask == nil:
+		total = s.weighBlocks(in.Logits, top, temperature, p.least())
+		if !(p.TopP > 0 && p.TopP < 1) && p.MinP == 0 {
+			left, _ := bits.Mul64(random(p.Seed, p.Choice, uint64(in.Position)), total)
+			return s.pick(in.Logits, top, temperature, left)
+		}
+		total = s.heavy(in.Logits, top, temperature, total, p)
 	default:
 		total = s.weigh(in, top, temperature, lowest, p.least())
 	}
@@ -261,11 +271,8 @@ func (s *Sampler) weighTop(logits []float32, best, temperature float32, k int) u
 	return total
 }
 
-// distance is how far a logit lies below the best, in units of the temperature. The difference comes first, so that no
-// temperature, however small, can give infinity minus infinity.
-func distance(l, best, temperature float32) float64 {
-	return float64(float32(l-best)) / float64(temperature)
-}
+// distance is how far a logit lies below the best, in units of the temperature.
+func distance(l, best, temperature float32) float64 { return arith.Distance(l, best, temperature) }
 
 // share is the part p of total, rounded up, at least 1; p is taken in steps of 2^-40.
 func share(total uint64, p float32) uint64 {

@@ -13,6 +13,7 @@ const maximaBlock = 64
 func scans(i isa) {
 	maxima(i)
 	finiteness(i)
+	weights(i)
 }
 
 func maxima(i isa) {
