@@ -12,6 +12,8 @@ type BenchOptions struct {
 	Depth    int    // tokens of context before what is measured
 	Threads  []int  // threads; each has a device and a stage of its own
 	Parallel []int  // sessions that decode at once; each is a test
+	Contexts []int  // contexts, of made-up keys and values, behind which decode is measured too
+	Act      int    // bits of activations: 8 or 16, or 0 for those of the model's entry
 	Repeat   int    // samples of each test
 }
 
@@ -22,6 +24,7 @@ type BenchReport struct {
 	Profile     string         `json:"profile"`
 	Machine     []BenchMachine `json:"machine"`
 	Results     []BenchResult  `json:"results"`
+	Contexts    []BenchContext `json:"contexts,omitempty"`
 }
 
 // BenchMachine is what the machine itself can do with so many threads.
@@ -55,6 +58,21 @@ type BenchResult struct {
 	MemoryShare  float64 `json:"memory_share"` // of the machine's ReadBps; above 1 when caches hold the weights
 	Ops          float64 `json:"ops_per_s"`
 	ProductShare float64 `json:"product_share"` // of the machine's ProductOps
+}
+
+// BenchContext is decode of one session behind a context.
+type BenchContext struct {
+	Threads  int       `json:"threads"`
+	Context  int       `json:"context"`      // tokens
+	Micros   float64   `json:"us_per_token"` // the least of the samples
+	TokensPS float64   `json:"tokens_per_s"` // of that
+	KVBytes  int64     `json:"kv_bytes"`     // keys and values that a token reads
+	Samples  []float64 `json:"samples"`      // microseconds a token
+
+	// The rate at which keys and values are read beyond those of the shortest
+	// context, in the time beyond its; 0 for that one.
+	KVBps       float64 `json:"kv_bytes_per_s"`
+	MemoryShare float64 `json:"memory_share"` // of the machine's ReadBps
 }
 
 // Bencher measures a model in this process; the command line is given one.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
@@ -43,13 +44,16 @@ func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s
 		return api.BenchReport{}, err
 	}
 	defer m.close()
+	if o.Act != 0 {
+		m.profile.Act = kernels.ActBits(o.Act)
+	}
 	tests, err := plan(o, m.profile.Context)
 	if err != nil {
 		return api.BenchReport{}, err
 	}
 	rep := api.BenchReport{Model: m.name, WeightBytes: m.layerBytes + m.headBytes, Profile: m.profile.String(), Results: []api.BenchResult{}}
 	for _, threads := range o.Threads {
-		if err := withThreads(ctx, m, threads, o.Repeat, tests, s, &rep, progress); err != nil {
+		if err := withThreads(ctx, m, threads, o, tests, s, &rep, progress); err != nil {
 			return api.BenchReport{}, err
 		}
 	}
@@ -88,8 +92,8 @@ func plan(o api.BenchOptions, context int) ([]test, error) {
 			out = append(out, test{gen: o.Gen, depth: o.Depth, parallel: n})
 		}
 	}
-	if len(out) == 0 || len(o.Threads) == 0 || o.Repeat < 1 {
-		return nil, api.Errorf(api.KindInvalid, "nothing to measure: give prompts, tokens to decode, threads and samples")
+	if len(out)+len(o.Contexts) == 0 || len(o.Threads) == 0 || o.Repeat < 1 {
+		return nil, api.Errorf(api.KindInvalid, "nothing to measure: give prompts, tokens to decode or contexts, threads and samples")
 	}
 	for _, t := range out {
 		switch {
@@ -103,7 +107,7 @@ func plan(o api.BenchOptions, context int) ([]test, error) {
 }
 
 // withThreads measures the machine and every test on a device of its own.
-func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
+func withThreads(ctx context.Context, m *benched, threads int, o api.BenchOptions, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
 	dev, err := cpu.New(cpu.Options{Threads: threads})
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
@@ -116,6 +120,23 @@ func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []t
 		return err
 	}
 	rep.Machine = append(rep.Machine, limits)
+	if len(tests) > 0 {
+		if err := withStage(ctx, m, dev, o.Repeat, tests, limits, rep, progress); err != nil {
+			return err
+		}
+	}
+	if len(o.Contexts) > 0 {
+		list, err := m.contexts(ctx, dev, o, limits, progress)
+		if err != nil {
+			return err
+		}
+		rep.Contexts = append(rep.Contexts, list...)
+	}
+	return nil
+}
+
+// withStage measures the tests on a stage of the whole model.
+func withStage(ctx context.Context, m *benched, dev kernels.Device, repeat int, tests []test, limits api.BenchMachine, rep *api.BenchReport, progress func(api.Progress)) error {
 	st, err := m.stage(ctx, dev, tests)
 	if err != nil {
 		return err
@@ -128,7 +149,7 @@ func withThreads(ctx context.Context, m *benched, threads, repeat int, tests []t
 		if err != nil {
 			return fmt.Errorf("bench %s: %w", t, err)
 		}
-		r.Model, r.Threads = m.name, threads
+		r.Model, r.Threads = m.name, limits.Threads
 		m.rates(&r, limits)
 		rep.Results = append(rep.Results, r)
 	}

@@ -76,6 +76,37 @@ func TestEveryTestIsMeasuredWithEveryNumberOfThreads(t *testing.T) {
 	}
 }
 
+func TestContextsAreMeasuredByThemselves(t *testing.T) {
+	o := options(t)
+	o.Prompt, o.Gen, o.Repeat, o.Contexts, o.Act = nil, 0, 2, []int{300, 0, 17}, 16
+	rep, err := run(t.Context(), o, nil, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.Results) != 0 || len(rep.Contexts) != 6 || !strings.Contains(rep.Profile, "a16") {
+		t.Fatalf("%d results and %d contexts of profile %s; none, 3 with each of two numbers of threads, and 16 bits were asked for", len(rep.Results), len(rep.Contexts), rep.Profile)
+	}
+	for i, c := range rep.Contexts {
+		if c.Context != o.Contexts[i%3] || c.Threads != o.Threads[i/3] || len(c.Samples) != 2 || !(c.Micros > 0) || math.Abs(c.TokensPS*c.Micros-1e6) > 1 {
+			t.Errorf("context %d: %+v", i, c)
+		}
+	}
+	if a, b := rep.Contexts[0].KVBytes, rep.Contexts[2].KVBytes; a <= 0 || a*17 != b*300 {
+		t.Errorf("300 and 17 tokens read %d and %d bytes", a, b)
+	}
+}
+
+func TestContextsAreRatedBesideTheShortest(t *testing.T) {
+	got := contextRates([]int{1000, 0, 4000}, [][]float64{{300, 250}, {100}, {900, 2000}}, 20, api.BenchMachine{Threads: 3, ReadBps: 200e6})
+	for i, want := range []struct{ micros, rate, share float64 }{
+		{250, 20 * 1000 / 150e-6, 20 * 1000 / 150e-6 / 200e6}, {100, 0, 0}, {900, 20 * 4000 / 800e-6, 20 * 4000 / 800e-6 / 200e6},
+	} {
+		if c := got[i]; c.Micros != want.micros || math.Abs(c.KVBps-want.rate) > 1 || math.Abs(c.MemoryShare-want.share) > 1e-9 || c.Threads != 3 {
+			t.Errorf("%+v; want %+v", c, want)
+		}
+	}
+}
+
 func TestReportHasTheNamesThatReadersExpect(t *testing.T) {
 	o := options(t)
 	o.Threads, o.Prompt, o.Parallel = []int{1}, []int{4}, []int{2}

@@ -32,6 +32,8 @@ slows it.`,
 	fl.IntSliceVarP(&o.Threads, "threads", "t", defaultThreads(runtime.NumCPU()), "threads")
 	fl.IntVarP(&o.Repeat, "repeat", "r", 5, "samples of each test")
 	fl.IntSliceVar(&o.Parallel, "parallel", []int{1}, "sessions that decode at once")
+	fl.IntSliceVar(&o.Contexts, "contexts", nil, "contexts of so many made-up tokens behind which decode is measured too, as in 0,4096,32768")
+	fl.IntVar(&o.Act, "activations", 0, "bits of activations: 8 or 16 (default the model entry's)")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkBench(&o); err != nil {
@@ -65,6 +67,7 @@ func checkBench(o *api.BenchOptions) error {
 		{"-t", o.Threads, 1, 1024},
 		{"-r", []int{o.Repeat}, 1, 1000},
 		{"--parallel", o.Parallel, 1, 256},
+		{"--contexts", o.Contexts, 0, 1 << 20},
 	} {
 		for _, v := range list.values {
 			if v < list.least || v > list.most {
@@ -72,8 +75,11 @@ func checkBench(o *api.BenchOptions) error {
 			}
 		}
 	}
-	if o.Gen == 0 && !slices.ContainsFunc(o.Prompt, func(p int) bool { return p > 0 }) {
-		return errors.New("nothing to measure: both -p and -n are 0")
+	if o.Act != 0 && o.Act != 8 && o.Act != 16 {
+		return fmt.Errorf("--activations is %d; give 8 or 16", o.Act)
+	}
+	if o.Gen == 0 && len(o.Contexts) == 0 && !slices.ContainsFunc(o.Prompt, func(p int) bool { return p > 0 }) {
+		return errors.New("nothing to measure: both -p and -n are 0 and there are no --contexts")
 	}
 	return nil
 }
@@ -102,7 +108,17 @@ func (c *command) showBench(rep api.BenchReport) {
 		rows = append(rows, [2]string{m.Device, fmt.Sprintf("memory read %s/s, products %s", size(int64(m.ReadBps)), giga(m.ProductOps))})
 	}
 	facts(c.out, width, rows)
-	fmt.Fprintln(c.out)
+	if len(rep.Results) > 0 {
+		fmt.Fprintln(c.out)
+		c.showTests(rep, width)
+	}
+	if len(rep.Contexts) > 0 {
+		fmt.Fprintln(c.out)
+		c.showContexts(rep, width)
+	}
+}
+
+func (c *command) showTests(rep api.BenchReport, width int) {
 	var list [][]string
 	for _, r := range rep.Results {
 		list = append(list, []string{
@@ -121,6 +137,27 @@ func (c *command) showBench(rep api.BenchReport) {
 		{title: "PEAK", right: true},
 	}, list)
 	fmt.Fprintln(c.out, wrap("READ: weights as a share of a streaming read of memory; PEAK: matrix products as a share of the fastest kernel on a hot matrix. Caches can take READ over 100%.", width, ""))
+}
+
+func (c *command) showContexts(rep api.BenchReport, width int) {
+	var list [][]string
+	for _, r := range rep.Contexts {
+		rate, share := "", ""
+		if r.KVBps > 0 {
+			rate, share = size(int64(r.KVBps))+"/s", percent(r.MemoryShare)
+		}
+		list = append(list, []string{fmt.Sprint(r.Threads), fmt.Sprint(r.Context), fmt.Sprintf("%.0f µs", r.Micros), fmt.Sprintf("%.1f", r.TokensPS), size(r.KVBytes), rate, share})
+	}
+	table(c.out, width, []column{
+		{title: "THREADS", right: true},
+		{title: "CONTEXT", right: true},
+		{title: "A TOKEN", right: true},
+		{title: "TOKENS/S", right: true},
+		{title: "KV", right: true},
+		{title: "KV RATE", right: true},
+		{title: "READ", right: true},
+	}, list)
+	fmt.Fprintln(c.out, wrap("Decode behind contexts whose keys and values are made up, the least of the samples. KV RATE: keys and values beyond those of the shortest context, in the time beyond its; READ: that as a share of a streaming read of memory.", width, ""))
 }
 
 // testName names a test as llama-bench does, with the sessions behind a cross.
