@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/sample"
@@ -103,5 +104,34 @@ func TestSmolLM2RepliesAreTheSameInListedSettings(t *testing.T) {
 				t.Fatalf("%+v (-plain +this):\n%s", s, diff)
 			}
 		}
+	}
+}
+
+// Activations of 16 bits cost speed for accuracy: this is what they must give for it.
+func TestSixteenBitSmolLM2IsWithinAHundredthOfTheFloatReference(t *testing.T) {
+	w := open(t, realModel(t))
+	fastKernels(t)
+	profile := f32Profile(w.cfg, 2048)
+	profile.Act = kernels.Act16
+	p := newPipe(t, w, pipeOptions{profile: profile, device: cpuDevice, blocks: 300})
+	var d difference
+	for i, c := range smolCases(t).Cases {
+		n := len(c.Tokens)
+		if !long() {
+			if len(c.Prompt) > 100 && c.Name != "raw_long_1" || testing.Short() && i > 3 {
+				continue
+			}
+			n = min(n, 16)
+		}
+		r := references(byte(i), c.Prompt, n)
+		p.run(r)
+		d.add(r.drawn, c.greedy)
+	}
+	t.Logf("%v", &d)
+	if d.max > 0.01 {
+		t.Errorf("a log-probability differs by %.5f; at most 0.01 was expected", d.max)
+	}
+	if d.crossed > 0.02 {
+		t.Errorf("a token differs where the margin is %.5f", d.crossed)
 	}
 }
