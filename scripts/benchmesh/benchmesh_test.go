@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/p2p/wire"
 )
 
@@ -151,5 +152,38 @@ func TestTheFarProcessServesItsMeshOnlyAndEndsWithItsInput(t *testing.T) {
 	}
 	if err := <-ended; err == nil {
 		t.Error("a mesh id of five bytes was taken")
+	}
+}
+
+func TestKernelsAreCountedWhereTheyBelong(t *testing.T) {
+	for function, want := range map[string]string{
+		"github.com/weft-mesh/weft/kernels/cpu.mul_q4_1_g2t4_a8_avx512vnni": "matrix products",
+		"github.com/weft-mesh/weft/kernels/cpu.weigh_f16_avx512vnni":        "attention",
+		"github.com/weft-mesh/weft/kernels/cpu.foldScales_avx2":             "attention",
+		"github.com/weft-mesh/weft/kernels/cpu.weights_avx512vnni":          sampling,
+		"github.com/weft-mesh/weft/kernels/cpu.(*kernelSet).blockMaxima":    sampling,
+		"github.com/weft-mesh/weft/shard/sample.(*Sampler).argmax":          sampling,
+		"github.com/weft-mesh/weft/kernels/cpu.quantise_a8_avx512vnni":      quantising,
+		"github.com/weft-mesh/weft/kernels/cpu.siluMul_avx512vnni":          elementwise,
+		"github.com/weft-mesh/weft/kernels/cpu.notFinite_avx512vnni":        elementwise,
+		"github.com/weft-mesh/weft/shard.(*Stage).Step":                     "stage, KV blocks",
+	} {
+		if got := groupOf(function); got != want {
+			t.Errorf("%s counts as %q; want %q", function, got, want)
+		}
+	}
+	if got := restShare(map[string]float64{"matrix products": 70, sampling: 5, quantising: 3, elementwise: 2, "other": 20}); got != 10 {
+		t.Errorf("the rest of a step is %g%%; want 10", got)
+	}
+}
+
+func TestContextsWithoutARateLeaveItOut(t *testing.T) {
+	got := contextRows(api.BenchReport{Contexts: []api.BenchContext{
+		{Threads: 2, Micros: 4000.4, TokensPS: 249.97},
+		{Threads: 2, Context: 1024, Micros: 5000, TokensPS: 200, KVBytes: 23_600_000, KVBps: 23.6e9, MemoryShare: 0.874},
+	}})
+	want := [][]string{{"2", "0", "4000", "250.0", "0.0", "", ""}, {"2", "1024", "5000", "200.0", "23.6", "23.6", "87%"}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
 	}
 }

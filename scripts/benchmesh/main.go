@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&b.model, "model", "", "GGUF file to measure with")
 	flag.StringVar(&b.llama, "llama", "", "llama-bench to compare with")
 	flag.IntVar(&b.times, "n", 7, "samples of each figure, at least 5")
-	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, tokens, llama, start, memory, binary, profile")
+	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, tokens, contexts, activations, llama, start, memory, binary, profile")
 	flag.StringVar(&doc, "doc", "", "document whose measured part is written anew")
 	flag.StringVar(&profile, "profiles", "", "directory to keep the CPU profiles in")
 	flag.StringVar(&echo, "echo", "", "serve echoes from this home (the hop part starts itself so)")
@@ -91,6 +91,8 @@ func (b *bench) all(ctx context.Context, profiles string) error {
 	parts := []part{
 		{"hop", false, b.hops},
 		{"tokens", true, b.tokens},
+		{"contexts", true, b.contexts},
+		{"activations", true, b.activations},
 		{"llama", true, b.compare},
 		{"start", true, b.starts},
 		{"memory", true, b.memory},
