@@ -30,7 +30,7 @@ type merged struct {
 
 func pairKey(a, b int32) uint64 { return uint64(uint32(a))<<32 | uint64(uint32(b)) }
 
-// bpe sets the family's defaults and builds its encoder.
+// bpe sets the family's defaults and makes its encoder, without merges.
 func (v *Vocab) bpe(m *gguf.Meta) error {
 	pre, err := m.StringOr(keyPre, "")
 	if err != nil {
@@ -48,13 +48,6 @@ func (v *Vocab) bpe(m *gguf.Meta) error {
 		names:   v.tokens[:len(v.tokens):len(v.tokens)],
 	}
 	e.scratch.New = func() any { return new(bpeScratch) }
-	merges, err := m.Strings(keyMerges)
-	if err != nil {
-		return err
-	}
-	if err := e.readMerges(merges); err != nil {
-		return err
-	}
 	v.enc = e
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/weft-mesh/weft/shard/gguf"
 )
@@ -53,7 +54,19 @@ func load(m *gguf.Meta) (*Vocab, error) {
 			return nil, fmt.Errorf("load vocabulary: %w", err)
 		}
 	}
-	if err := v.finish(m); err != nil {
+	// The table of merges is half of the work, and needs nothing of the rest.
+	var merges sync.WaitGroup
+	var mergesErr error
+	if e, ok := v.enc.(*bpeEncoder); ok {
+		list, err := m.Strings(keyMerges)
+		if err != nil {
+			return nil, fmt.Errorf("load vocabulary: %w", err)
+		}
+		merges.Go(func() { mergesErr = e.readMerges(list) })
+	}
+	err = v.finish(m)
+	merges.Wait()
+	if err = cmp.Or(mergesErr, err); err != nil {
 		return nil, fmt.Errorf("load vocabulary: %w", err)
 	}
 	return v, nil

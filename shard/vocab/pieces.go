@@ -7,7 +7,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/weft-mesh/weft/shard/gguf"
 )
@@ -19,8 +18,10 @@ const spaceMark = "▁"
 // order, as U+0100 and on.
 var byteRunes, runeBytes = byteAlphabet()
 
-func byteAlphabet() (of [256]rune, back map[rune]byte) {
-	back = make(map[rune]byte, 256)
+func byteAlphabet() (of [256]rune, back [256 + 68]int16) {
+	for r := range back {
+		back[r] = -1 // no character of the alphabet
+	}
 	next := rune(256)
 	for b := range 256 {
 		r := rune(b)
@@ -29,7 +30,7 @@ func byteAlphabet() (of [256]rune, back map[rune]byte) {
 			r = next
 			next++
 		}
-		of[b], back[r] = r, byte(b)
+		of[b], back[r] = r, int16(b)
 	}
 	return of, back
 }
@@ -37,6 +38,14 @@ func byteAlphabet() (of [256]rune, back map[rune]byte) {
 // buildPieces computes what each token stands for.
 func (v *Vocab) buildPieces() {
 	v.pieces = make([]string, len(v.tokens))
+	longest := 0
+	for _, t := range v.tokens {
+		longest += len(t)
+	}
+	// One string holds all that are decoded: they are never longer than they were.
+	var text strings.Builder
+	text.Grow(longest)
+	ends := make([]int, len(v.tokens))
 	for i, t := range v.tokens {
 		switch a := v.attrs[i]; {
 		case a&(attrControl|attrUser|attrUnknown) != 0:
@@ -46,25 +55,31 @@ func (v *Vocab) buildPieces() {
 				v.pieces[i] = string([]byte{b})
 			}
 		case a&attrNormal != 0 && v.model == "gpt2":
-			v.pieces[i] = decodeByteLevel(t)
+			decodeByteLevel(&text, t)
 		case a&attrNormal != 0:
 			v.pieces[i] = strings.ReplaceAll(t, spaceMark, " ")
 		}
+		ends[i] = text.Len()
+	}
+	at, all := 0, text.String()
+	for i, end := range ends {
+		if end > at {
+			v.pieces[i] = all[at:end]
+		}
+		at = end
 	}
 }
 
-// decodeByteLevel is the bytes that an entry of a byte-level vocabulary stands for. Characters outside the alphabet,
+// decodeByteLevel writes the bytes that an entry of a byte-level vocabulary stands for. Characters outside the alphabet,
 // which only a wrong conversion has, stand for themselves.
-func decodeByteLevel(t string) string {
-	out := make([]byte, 0, len(t))
+func decodeByteLevel(out *strings.Builder, t string) {
 	for _, r := range t {
-		if b, ok := runeBytes[r]; ok {
-			out = append(out, b)
+		if r < rune(len(runeBytes)) && runeBytes[r] >= 0 {
+			out.WriteByte(byte(runeBytes[r]))
 		} else {
-			out = utf8.AppendRune(out, r)
+			out.WriteRune(r)
 		}
 	}
-	return string(out)
 }
 
 // parseByteToken reads SentencePiece's "<0xNN>".
@@ -78,53 +93,78 @@ func parseByteToken(t string) (byte, bool) {
 
 // computeHash covers everything that encoding and decoding depend on.
 func (v *Vocab) computeHash(m *gguf.Meta) {
-	h := sha256.New()
-	hashString(h, "weft vocabulary 1")
-	hashString(h, v.model)
-	hashString(h, v.pre)
-	hashNumber(h, uint64(len(v.tokens)))
+	h := &hasher{hash: sha256.New(), part: make([]byte, 0, 1<<14)}
+	h.string("weft vocabulary 1")
+	h.string(v.model)
+	h.string(v.pre)
+	h.number(uint64(len(v.tokens)))
 	for i, t := range v.tokens {
-		hashString(h, t)
-		hashNumber(h, uint64(v.attrs[i]))
+		h.string(t)
+		h.number(uint64(v.attrs[i]))
 	}
 	for _, id := range []int32{v.bos, v.eos, v.eot, v.unk} {
-		hashNumber(h, uint64(uint32(id)))
+		h.number(uint64(uint32(id)))
 	}
 	for _, id := range sortedIDs(v.eog) {
-		hashNumber(h, uint64(uint32(id)))
+		h.number(uint64(uint32(id)))
 	}
 	for _, b := range []bool{v.addBOS, v.addEOS, v.stripsPrefix} {
-		hashString(h, strconv.FormatBool(b))
+		h.string(strconv.FormatBool(b))
 	}
 	v.hashFamily(h, m)
-	h.Sum(v.hash[:0])
+	h.sum(v.hash[:0])
+}
+
+// hasher gathers what is hashed: a vocabulary is hundreds of thousands of short pieces, and each call costs more than
+// most of them.
+type hasher struct {
+	hash hash.Hash
+	part []byte
+}
+
+func (h *hasher) string(s string) {
+	h.number(uint64(len(s)))
+	if len(h.part)+len(s) > cap(h.part) {
+		h.flush()
+		if len(s) > cap(h.part) {
+			_, _ = h.hash.Write([]byte(s)) // a hash never fails
+			return
+		}
+	}
+	h.part = append(h.part, s...)
+}
+
+func (h *hasher) number(n uint64) {
+	if len(h.part)+8 > cap(h.part) {
+		h.flush()
+	}
+	h.part = binary.LittleEndian.AppendUint64(h.part, n)
+}
+
+func (h *hasher) flush() {
+	_, _ = h.hash.Write(h.part)
+	h.part = h.part[:0]
+}
+
+func (h *hasher) sum(dst []byte) {
+	h.flush()
+	h.hash.Sum(dst)
 }
 
 // hashFamily adds merges for BPE, scores and space handling for SentencePiece.
-func (v *Vocab) hashFamily(h hash.Hash, m *gguf.Meta) {
+func (v *Vocab) hashFamily(h *hasher, m *gguf.Meta) {
 	switch e := v.enc.(type) {
 	case *bpeEncoder:
-		hashString(h, strconv.FormatBool(e.wholeWords))
+		h.string(strconv.FormatBool(e.wholeWords))
 		merges, _ := m.Strings(keyMerges)
-		hashNumber(h, uint64(len(merges)))
+		h.number(uint64(len(merges)))
 		for _, s := range merges {
-			hashString(h, s)
+			h.string(s)
 		}
 	case *spmEncoder:
-		hashString(h, strconv.FormatBool(e.squeeze))
+		h.string(strconv.FormatBool(e.squeeze))
 		for _, s := range e.scores {
-			hashNumber(h, uint64(math.Float32bits(s)))
+			h.number(uint64(math.Float32bits(s)))
 		}
 	}
-}
-
-func hashString(h hash.Hash, s string) {
-	hashNumber(h, uint64(len(s)))
-	_, _ = h.Write([]byte(s)) // a hash never fails
-}
-
-func hashNumber(h hash.Hash, n uint64) {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], n)
-	_, _ = h.Write(b[:])
 }
