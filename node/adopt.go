@@ -52,6 +52,20 @@ func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error
 	return nil, nil
 }
 
+// standing is the plan of the mesh for a model that this head does not use, nil
+// when there is none. Nothing is waited for.
+func (p *planner) standing(ctx context.Context, m *opened) *weftv1.PlanSpec {
+	ctx, cancel := context.WithTimeout(ctx, rivalTime)
+	defer cancel()
+	for _, k := range p.known(m) {
+		r, err := p.asker.Ask(ctx, k.holder, lookupOf(m), nil)
+		if err == nil && r.Existing != nil && p.check(m, r.Existing, k.holder) == nil {
+			return r.Existing
+		}
+	}
+	return nil
+}
+
 // rival is another head's plan of the same model.
 type rival struct {
 	id     *weftv1.PlanID
@@ -124,7 +138,7 @@ func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.
 			a.set(spec)
 			return spec, nil
 		case weftv1.PlanReply_RESERVED, weftv1.PlanReply_FETCHING, weftv1.PlanReply_LOADING:
-			a.report("loading", api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(spec.GetId().GetOwner()), Node: holder, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
+			a.report(progressOf(r), api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(spec.GetId().GetOwner()), Node: holder, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
 		default:
 			return nil, nil
 		}
@@ -135,6 +149,21 @@ func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.
 		}
 	}
 	return nil, nil
+}
+
+// progressOf is the state that a stage's answer means for its model.
+func progressOf(r *weftv1.PlanReply) string {
+	word := stateLoading
+	switch r.State {
+	case weftv1.PlanReply_RESERVED:
+		return statePlanning
+	case weftv1.PlanReply_FETCHING:
+		word = stateFetching
+	}
+	if r.BytesTotal > 0 {
+		word += fmt.Sprintf(" %d%%", 100*min(r.BytesDone, r.BytesTotal)/r.BytesTotal)
+	}
+	return word
 }
 
 // check holds a plan that another node told of against the model and the mesh:

@@ -12,7 +12,6 @@ import (
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
-	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/store"
 )
@@ -46,7 +45,7 @@ func (n *Node) Models(ctx context.Context) ([]api.Model, error) {
 	for _, r := range remote {
 		others = append(others, api.Model{
 			Name: r.name, Hash: r.id.String(), Context: r.profile.Context, KV: kvName(r.profile.KV), ActBits: int(r.profile.Act),
-			Source: "peer", Holders: r.holders, Default: len(entries) == 0 && len(remote) == 1,
+			Source: "peer", State: n.stateOf(r.id, r.profile), Holders: r.holders, Default: len(entries) == 0 && len(remote) == 1,
 		})
 	}
 	slices.SortFunc(others, func(a, b api.Model) int { return strings.Compare(a.Name+a.Hash, b.Name+b.Hash) })
@@ -78,11 +77,7 @@ func (n *Node) modelOf(e store.Entry) api.Model {
 			m.LastUsed = &k.LastUsed
 		}
 	}
-	for _, a := range n.plans.list() {
-		if a.model.entry.Model == e.Model && a.model.entry.Profile == e.Profile {
-			m.State = a.State()
-		}
-	}
+	m.State = n.stateOf(e.Model, e.Profile)
 	o, err := n.lib.shape(e)
 	if err != nil {
 		m.State = err.Error()
@@ -178,86 +173,6 @@ func (n *Node) PinModel(_ context.Context, r api.PinRequest) (api.Model, error) 
 		return api.Model{}, storeError(err)
 	}
 	return n.modelOf(e), nil
-}
-
-// Plan implements api.Node.
-func (n *Node) Plan(ctx context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {
-	ctx, cancel := n.alive(ctx)
-	defer cancel()
-	m, err := n.lib.open(ctx, r.Model, progress)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	if r.Load {
-		a, err := n.plans.get(ctx, m, progress)
-		if err != nil {
-			return api.Plan{}, n.replyError(ctx, err)
-		}
-		return n.planOf(a), nil
-	}
-	for _, a := range n.plans.list() {
-		if a.model.entry.Model == m.entry.Model && a.model.entry.Profile == m.entry.Profile && a.State() == "ready" {
-			return n.planOf(a), nil
-		}
-	}
-	p, err := scheduler.Make(n.snapshot(m), shape(m))
-	if err != nil {
-		return api.Plan{}, api.Errorf(api.KindNoCapacity, "%w", err)
-	}
-	out := api.Plan{Model: m.entry.Name, State: "proposed", Head: n.name()}
-	fillPlan(&out, p)
-	return out, nil
-}
-
-// fillPlan writes the scheduler's predictions.
-func fillPlan(out *api.Plan, p scheduler.Plan) {
-	out.TTFTms, out.TPOTms, out.Why = millis(p.TTFT), millis(p.TPOT), p.Why
-	out.Stages = nil
-	for _, st := range p.Stages {
-		out.Stages = append(out.Stages, api.PlanStage{
-			Node: st.Node, Name: st.Name, First: st.First, Last: st.Last, Bytes: st.Bytes, KVBytes: st.KVBytes, StepMs: millis(st.Step), HopMs: millis(st.Hop),
-		})
-	}
-}
-
-// planOf is a plan of this head with what was measured.
-func (n *Node) planOf(a *active) api.Plan {
-	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out.Generation = a.spec.GetId().GetGeneration()
-	out.MeasTTFTms, out.MeasTPOTms = a.ttft.v, a.tpot.v
-	if len(a.plan.Stages) > 0 {
-		fillPlan(&out, a.plan)
-	} else {
-		out.Stages = n.stagesOf(a)
-		out.Why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
-	}
-	for _, p := range n.worker.Stats().Plans {
-		if p.Plan.Id.Generation == out.Generation && string(p.Plan.Id.Model) == string(a.model.entry.Model[:]) && p.Stage < len(out.Stages) && len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
-			out.Stages[p.Stage].MeasStep = millis(p.StepTimes[0].Time)
-		}
-	}
-	return out
-}
-
-// stages are a plan's stages for a reply.
-func (n *Node) stages(a *active) []api.PlanStage {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return n.stagesOf(a)
-}
-
-func (n *Node) stagesOf(a *active) []api.PlanStage {
-	var out []api.PlanStage
-	for _, st := range a.spec.GetStages() {
-		name := st.Name
-		if name == "" {
-			name = n.nodeName(st.Peer)
-		}
-		out = append(out, api.PlanStage{Node: st.Peer, Name: name, First: int(st.First), Last: int(st.Last)})
-	}
-	return out
 }
 
 // invite makes an invitation; only an admitter can.

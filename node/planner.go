@@ -37,8 +37,9 @@ type pathOpener interface {
 
 // active is one model's plan as this head uses it, or the making of one.
 type active struct {
-	model *opened
-	ready chan struct{} // closed when path or err is set
+	model   *opened
+	ready   chan struct{} // closed when path or err is set
+	changed func()        // as of planner
 	// dropped is done when the plan broke and was given back.
 	dropped sync.Once
 
@@ -80,6 +81,8 @@ type planner struct {
 	// computes is why a node may not be a stage, nil if it may.
 	computes func(peer string) error
 	log      *slog.Logger
+	// changed tells the mesh that a plan's state has changed; it does not wait.
+	changed func()
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
 
@@ -94,6 +97,7 @@ type planner struct {
 	generation uint64
 	dropped    time.Time // when a plan was given back last
 	closed     bool
+	failures   map[string]failed // by slot
 	// choose makes a plan of a snapshot: nil for scheduler.Make.
 	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 }
@@ -142,7 +146,7 @@ func (p *planner) enter(m *opened) (*active, error) {
 	if a := p.plans[key]; a != nil {
 		return a, nil
 	}
-	a := &active{model: m, ready: make(chan struct{}), state: "planning"}
+	a := &active{model: m, ready: make(chan struct{}), state: statePlanning, changed: p.changed}
 	p.plans[key] = a
 	p.wg.Go(func() { p.build(a) })
 	return a, nil
@@ -173,8 +177,12 @@ func (a *active) wait(ctx context.Context, progress func(api.Progress)) error {
 
 func (a *active) report(state string, pr api.Progress) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	news := rank(a.state) != rank(state) || percent(a.state)/10 != percent(state)/10
 	a.state, a.note = state, pr
+	a.mu.Unlock()
+	if news && a.changed != nil {
+		a.changed()
+	}
 }
 
 // State is the plan's state as users see it.
@@ -183,7 +191,7 @@ func (a *active) State() string {
 	defer a.mu.Unlock()
 	if a.path != nil {
 		if err := a.path.Err(); err != nil {
-			return "degraded: " + err.Error()
+			return stateDegraded + ": " + err.Error()
 		}
 	}
 	return a.state
@@ -194,17 +202,22 @@ func (p *planner) build(a *active) {
 	path, err := p.make(p.ctx, a)
 	a.mu.Lock()
 	if err == nil {
-		a.path, a.state = path, "ready"
+		a.path, a.state = path, stateReady
 	} else {
 		a.err, a.state = err, "failed: "+err.Error()
 	}
 	a.lastUsed = time.Now()
 	a.mu.Unlock()
 	close(a.ready)
+	if p.ctx.Err() == nil {
+		p.fail(a.model, err)
+	}
 	if err != nil {
 		p.forget(a)
+		p.changed()
 		return
 	}
+	p.changed()
 	p.wg.Go(func() { p.watch(a) })
 }
 
@@ -323,7 +336,7 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 
 // connect opens the chains and sends a probe token across all stages.
 func (p *planner) connect(ctx context.Context, a *active, spec *weftv1.PlanSpec) (*session.Path, error) {
-	a.report("probing", api.Progress{Phase: "probe", Text: "sending a probe token through the stages"})
+	a.report(stateProbing, api.Progress{Phase: "probe", Text: "sending a probe token through the stages"})
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	path, err := p.opener.OpenPath(ctx, spec)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -61,7 +62,7 @@ func (f *findings) apply(s *scheduler.Snapshot) {
 // propose plans a model, reserves its stages and loads them; the plan is ready
 // but for its probe. What nodes answer is added to found.
 func (p *planner) propose(ctx context.Context, a *active, found *findings) (*weftv1.PlanSpec, error) {
-	a.report("planning", api.Progress{Phase: "plan", Text: "planning " + a.model.entry.Name})
+	a.report(statePlanning, api.Progress{Phase: "plan", Text: "planning " + a.model.entry.Name})
 	s := p.snapshot(a.model)
 	found.apply(&s)
 	plan, err := p.plan(s, a.model)
@@ -182,23 +183,20 @@ func (p *planner) reserve(ctx context.Context, spec *weftv1.PlanSpec, found *fin
 	})
 }
 
-// load is phase two: every stage fetches what it lacks and loads.
+// errStalled ends the loading of a stage that does not get on.
+var errStalled = fmt.Errorf("it has not got on with it for %v", stallTime)
+
+// load is phase two: every stage fetches what it lacks and loads. It may take
+// as long as it gets on.
 func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec, found *findings) error {
-	return each(spec, func(i int, st *weftv1.StageSpec) error {
-		r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Commit{Commit: &weftv1.Commit{Id: spec.Id}}}, func(r *weftv1.PlanReply) {
-			pr := api.Progress{Phase: "load", Text: fmt.Sprintf("loading layers %d-%d on %s", st.First, st.Last, st.Name), Node: st.Name, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"}
-			state := "loading"
-			if r.State == weftv1.PlanReply_FETCHING && r.BytesTotal > 0 { // before that it only looks what it has
-				pr.Phase, pr.Text = "fetch", fmt.Sprintf("%s fetches layers %d-%d", st.Name, st.First, st.Last)
-				state = "fetching"
-			}
-			if r.BytesTotal > 0 {
-				state += fmt.Sprintf(" %d%%", 100*r.BytesDone/r.BytesTotal)
-			}
-			a.report(state, pr)
-		})
+	return each(spec, func(_ int, st *weftv1.StageSpec) error {
+		r, err := p.commit(ctx, a, spec, st)
 		if err != nil {
-			return fmt.Errorf("load layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
+			err = fmt.Errorf("load layers %d to %d on %s: %w", st.First, st.Last, st.Name, err)
+			if errors.Is(err, errStalled) {
+				found.note(st.Peer, 0, err)
+			}
+			return err
 		}
 		err = outcome(r, st, spec, weftv1.PlanReply_READY)
 		if r.State != weftv1.PlanReply_RELEASED && r.State != weftv1.PlanReply_NONE { // others may have made it so
@@ -206,6 +204,35 @@ func (p *planner) load(ctx context.Context, a *active, spec *weftv1.PlanSpec, fo
 		}
 		return err
 	})
+}
+
+// commit has one stage loaded and reports how it gets on.
+func (p *planner) commit(ctx context.Context, a *active, spec *weftv1.PlanSpec, st *weftv1.StageSpec) (*weftv1.PlanReply, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(stallTime, func() { cancel(errStalled) })
+	defer stall.Stop()
+	last := &weftv1.PlanReply{}
+	r, err := p.asker.Ask(ctx, st.Peer, &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Commit{Commit: &weftv1.Commit{Id: spec.Id}}}, func(r *weftv1.PlanReply) {
+		if r.State != last.State || r.BytesDone != last.BytesDone {
+			last = r
+			stall.Reset(stallTime)
+		}
+		pr := api.Progress{Phase: "load", Text: fmt.Sprintf("loading layers %d-%d on %s", st.First, st.Last, st.Name), Node: st.Name, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"}
+		state := stateLoading
+		if r.State == weftv1.PlanReply_FETCHING && r.BytesTotal > 0 { // before that it only looks what it has
+			pr.Phase, pr.Text = "fetch", fmt.Sprintf("%s fetches layers %d-%d", st.Name, st.First, st.Last)
+			state = stateFetching
+		}
+		if r.BytesTotal > 0 {
+			state += fmt.Sprintf(" %d%%", 100*min(r.BytesDone, r.BytesTotal)/r.BytesTotal)
+		}
+		a.report(state, pr)
+	})
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errStalled) {
+		err = cause
+	}
+	return r, err
 }
 
 // outcome is the error that a stage's reply means, if it is not the wanted one.

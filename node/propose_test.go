@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -148,4 +150,53 @@ func TestHeadsAgreeOnTheFirstPlan(t *testing.T) {
 			t.Errorf("beside the plan of %s: %v %v, %d of its own are left", owner, spec, err, own)
 		}
 	}
+}
+
+// stuck is a mesh whose node a is asked to load and never gets on.
+type stuck struct{ answers }
+
+func (s stuck) Ask(ctx context.Context, peer string, req *weftv1.PlanRequest, progress func(*weftv1.PlanReply)) (*weftv1.PlanReply, error) {
+	if req.GetCommit() == nil || peer != "a" {
+		return s.answers(peer, req)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Second):
+			progress(&weftv1.PlanReply{State: weftv1.PlanReply_FETCHING, BytesDone: 7, BytesTotal: 10})
+		}
+	}
+}
+
+func TestALoadThatDoesNotGetOnEnds(t *testing.T) {
+	m := tinyModel(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := plannerOf(nil)
+		p.asker = stuck{func(_ string, req *weftv1.PlanRequest) (*weftv1.PlanReply, error) {
+			switch {
+			case req.GetLookup() != nil:
+				return &weftv1.PlanReply{State: weftv1.PlanReply_NONE}, nil
+			case req.GetReserve() != nil:
+				return &weftv1.PlanReply{State: weftv1.PlanReply_RESERVED}, nil
+			}
+			return &weftv1.PlanReply{State: weftv1.PlanReply_READY}, nil
+		}}
+		a, found := &active{model: m}, &findings{at: map[string]finding{}}
+		begin := time.Now()
+		for range 2 {
+			if _, err := p.propose(t.Context(), a, found); !errors.Is(err, errStalled) {
+				t.Fatalf("%v", err)
+			}
+			if a.State() != "fetching 70%" {
+				t.Errorf("the state was %q", a.State())
+			}
+		}
+		if d := time.Since(begin); d > 5*stallTime {
+			t.Errorf("it was waited for for %v", d)
+		}
+		if spec, err := p.propose(t.Context(), a, found); err != nil || spec.Stages[0].Peer != "b" {
+			t.Errorf("then %v %v", spec, err)
+		}
+	})
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/p2p/admission"
@@ -69,15 +67,8 @@ func (n *Node) record() gossip.Record {
 	for _, p := range w.Plans {
 		r.Load.WeightBytes += p.Needs.Weights
 		r.Load.KVBytes += p.Needs.KV
-		g := gossip.Generation{Generation: p.Plan.Id.Generation, State: stateWord(p.State)}
-		copy(g.Model[:], p.Plan.Id.Model)
-		for _, st := range p.Plan.Stages {
-			if id, err := peer.Decode(st.Peer); err == nil {
-				g.Stages = append(g.Stages, id)
-			}
-		}
-		r.Plans = append(r.Plans, g)
 	}
+	r.Plans = n.generations()
 	r.Models = n.heldModels()
 	return r
 }
@@ -115,22 +106,6 @@ func (n *Node) heldModels() []gossip.HeldModel {
 		out = append(out, m)
 	}
 	return out
-}
-
-// stateWord is a plan's state in one word.
-func stateWord(s weftv1.PlanReply_State) string {
-	switch s {
-	case weftv1.PlanReply_RESERVED:
-		return "reserved"
-	case weftv1.PlanReply_FETCHING:
-		return "fetching"
-	case weftv1.PlanReply_LOADING:
-		return "loading"
-	case weftv1.PlanReply_READY:
-		return "ready"
-	default:
-		return "failed"
-	}
 }
 
 // snapshot is what the planner gets to know: every live node with its record.
@@ -210,8 +185,8 @@ func (n *Node) known(m *opened) []knownPlan {
 			continue
 		}
 		for _, g := range mem.Record.Plans {
-			if g.Model == m.entry.Model && g.State != "failed" && g.State != "reserved" {
-				out = append(out, knownPlan{generation: g.Generation, holder: mem.ID.String(), ready: g.State == "ready"})
+			if ours(g, m.entry.Model, m.entry.Profile) && len(g.Stages) > 0 && g.State != "failed" && g.State != "reserved" {
+				out = append(out, knownPlan{generation: g.Generation, holder: mem.ID.String(), ready: g.State == stateReady})
 			}
 		}
 	}

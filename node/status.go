@@ -10,6 +10,7 @@ import (
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/worker"
+	"github.com/weft-mesh/weft/shard/store/manifest"
 )
 
 // Status implements api.Node.
@@ -41,15 +42,38 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	for _, p := range w.Plans {
 		s.Stages = append(s.Stages, loadedStage(p))
 	}
+	s.Plans = n.planStates(w)
+	slices.SortFunc(s.Plans, func(a, b api.PlanState) int { return strings.Compare(a.Model, b.Model) })
+	return s, nil
+}
+
+// planStates are the plans that this node heads or serves, and the models that
+// it could not plan.
+func (n *Node) planStates(w worker.Stats) []api.PlanState {
+	var out []api.PlanState
+	seen := map[string]bool{}
 	for _, a := range n.plans.list() {
 		st := api.PlanState{Model: a.model.entry.Name, State: a.State()}
 		a.mu.Lock()
 		st.Generation = a.spec.GetId().GetGeneration()
 		a.mu.Unlock()
-		s.Plans = append(s.Plans, st)
+		seen[slotOf(a.model.entry.Model, a.model.entry.Profile)] = true
+		out = append(out, st)
 	}
-	slices.SortFunc(s.Plans, func(a, b api.PlanState) int { return strings.Compare(a.Model, b.Model) })
-	return s, nil
+	for _, p := range w.Plans {
+		profile, err := profileOf(p.Plan.Id.Profile)
+		id := manifest.Hash(p.Plan.Id.Model)
+		if key := slotOf(id, profile); err == nil && !seen[key] {
+			seen[key] = true
+			out = append(out, api.PlanState{Model: p.Plan.Name, Generation: p.Plan.Id.Generation, State: n.stateOf(id, profile)})
+		}
+	}
+	for key, m := range n.plans.failedModels() {
+		if s := n.plans.failure(key); s != "" && !seen[key] {
+			out = append(out, api.PlanState{Model: m.entry.Name, State: s})
+		}
+	}
+	return out
 }
 
 func gpusOf(list []machine.GPU) []api.GPU {
@@ -63,7 +87,7 @@ func gpusOf(list []machine.GPU) []api.GPU {
 func loadedStage(p worker.PlanStats) api.LoadedStage {
 	st := p.Plan.Stages[p.Stage]
 	out := api.LoadedStage{
-		Model: p.Plan.Name, First: int(st.First), Last: int(st.Last), State: stateWord(p.State), Bytes: int64(p.Needs.Weights),
+		Model: p.Plan.Name, First: int(st.First), Last: int(st.Last), State: stageState(p), Bytes: int64(p.Needs.Weights),
 		KVBlocks: p.KV.Blocks, KVUsed: p.KV.Used + p.KV.Cached, Sessions: p.Sessions, Generated: int64(p.Rows),
 	}
 	if len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {

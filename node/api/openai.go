@@ -47,7 +47,8 @@ type openAIModel struct {
 	Object  string `json:"object"`
 	Created int64  `json:"created"`
 	OwnedBy string `json:"owned_by"`
-	Context int    `json:"context_length"` // beyond OpenAI's fields
+	Context int    `json:"context_length"` // this and what follows are beyond OpenAI's fields
+	State   string `json:"state,omitempty"`
 }
 
 // models lists what can be asked for; a name that two models have comes with
@@ -63,7 +64,7 @@ func (o *openAI) models(r *http.Request) ([]openAIModel, error) {
 	}
 	out := make([]openAIModel, 0, len(list))
 	for _, m := range list {
-		e := openAIModel{ID: m.Name, Object: "model", OwnedBy: "weft", Context: m.Context}
+		e := openAIModel{ID: m.Name, Object: "model", OwnedBy: "weft", Context: m.Context, State: m.State}
 		if count[m.Name] > 1 {
 			e.ID = fmt.Sprintf("%s@%.12s", m.Name, m.Hash)
 		}

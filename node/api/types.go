@@ -155,7 +155,7 @@ type LoadedStage struct {
 type PlanState struct {
 	Model      string `json:"model"`
 	Generation uint64 `json:"generation"`
-	State      string `json:"state"` // "planning", "fetching 40%", "loading", "probing", "ready", "degraded: why"
+	State      string `json:"state"` // "planning", "fetching 40%", "loading 40%", "probing", "ready", "degraded: why"
 }
 
 // GPU is a graphics processor as the system reports it.
@@ -227,7 +227,7 @@ type Model struct {
 	ActBits    int        `json:"activations"` // 8 or 16
 	Source     string     `json:"source"`      // file path, "hf:owner/repo", "pulled", or "peer"
 	Holders    []string   `json:"holders,omitempty"`
-	State      string     `json:"state"` // "", "planning", "ready", ...
+	State      string     `json:"state"` // "" before anybody asks for it, else as PlanState's, the same on every node
 	Default    bool       `json:"default"`
 	Added      time.Time  `json:"added"`
 	Pinned     bool       `json:"pinned"`              // its weights stay on this node's disk

@@ -255,9 +255,13 @@ func (s *served) stepOnce() error {
 		s.deliver(w, &results[i], took)
 	}
 	s.mu.Lock()
+	first := s.meter.steps == 0
 	s.meter.add(rows, rows-decodes, took)
 	s.queue.settle(s.step)
 	s.mu.Unlock()
+	if first { // a token has crossed the stage: it is known to work
+		s.w.cfg.Changed()
+	}
 	clear(s.step)
 	return nil
 }

@@ -87,13 +87,13 @@ type HeldModel struct {
 // LayerRange is First <= layer < End.
 type LayerRange struct{ First, End int }
 
-// Generation is a plan for a model that the machine takes part in or has
-// heard of.
+// Generation is a plan for a model that the machine takes part in, or heads.
 type Generation struct {
 	Model      [32]byte
+	Profile    string // the numeric profile, as of HeldModel
 	Generation uint64
-	State      string
-	Stages     []peer.ID // in order
+	State      string    // how far the machine's stage is, or its plan where it is no stage
+	Stages     []peer.ID // in order; none where a head speaks
 }
 
 // Link is a measured connection from another node to this one.

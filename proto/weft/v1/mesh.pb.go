@@ -1285,9 +1285,14 @@ type Generation struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Model      []byte                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	State      string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Binary peer ids of the stages in order.
-	Stages        [][]byte `protobuf:"bytes,4,rep,name=stages,proto3" json:"stages,omitempty"`
+	// How far the sender's stage is, or, of a head that is no stage, its plan:
+	// "planning", "reserved", "fetching 40%", "loading 40%", "probing", "ready",
+	// "failed", "degraded: why".
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Binary peer ids of the stages in order; none where a head speaks.
+	Stages [][]byte `protobuf:"bytes,4,rep,name=stages,proto3" json:"stages,omitempty"`
+	// The model's numeric profile, as of HeldModel.
+	Profile       string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,6 +1353,13 @@ func (x *Generation) GetStages() [][]byte {
 		return x.Stages
 	}
 	return nil
+}
+
+func (x *Generation) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
 }
 
 type Link struct {
@@ -1525,7 +1537,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\n" +
 	"LayerRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\rR\x03end\"p\n" +
+	"\x03end\x18\x02 \x01(\rR\x03end\"\x8a\x01\n" +
 	"\n" +
 	"Generation\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\fR\x05model\x12\x1e\n" +
@@ -1533,7 +1545,8 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
-	"\x06stages\x18\x04 \x03(\fR\x06stages\"Q\n" +
+	"\x06stages\x18\x04 \x03(\fR\x06stages\x12\x18\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\"Q\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x15\n" +
 	"\x06rtt_us\x18\x02 \x01(\x04R\x05rttUs\x12\x1e\n" +

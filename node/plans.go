@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+
+	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+// Plan implements api.Node.
+func (n *Node) Plan(ctx context.Context, r api.PlanRequest, progress func(api.Progress)) (api.Plan, error) {
+	ctx, cancel := n.alive(ctx)
+	defer cancel()
+	m, err := n.lib.open(ctx, r.Model, progress)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	if r.Load {
+		a, err := n.plans.get(ctx, m, progress)
+		if err != nil {
+			return api.Plan{}, n.replyError(ctx, err)
+		}
+		return n.planOf(a), nil
+	}
+	if a := n.plans.of(m.entry.Model, m.entry.Profile); a != nil && len(n.stages(a)) > 0 {
+		return n.planOf(a), nil
+	}
+	if spec := n.plans.standing(ctx, m); spec != nil {
+		return n.planOf(&active{model: m, spec: spec, state: n.stateOf(m.entry.Model, m.entry.Profile)}), nil
+	}
+	p, err := scheduler.Make(n.snapshot(m), shape(m))
+	if err != nil {
+		return api.Plan{}, api.Errorf(api.KindNoCapacity, "%w", err)
+	}
+	out := api.Plan{Model: m.entry.Name, State: "proposed", Head: n.name()}
+	fillPlan(&out, p)
+	return out, nil
+}
+
+// fillPlan writes the scheduler's predictions.
+func fillPlan(out *api.Plan, p scheduler.Plan) {
+	out.TTFTms, out.TPOTms, out.Why = millis(p.TTFT), millis(p.TPOT), p.Why
+	out.Stages = nil
+	for _, st := range p.Stages {
+		out.Stages = append(out.Stages, api.PlanStage{
+			Node: st.Node, Name: st.Name, First: st.First, Last: st.Last, Bytes: st.Bytes, KVBytes: st.KVBytes, StepMs: millis(st.Step), HopMs: millis(st.Hop),
+		})
+	}
+}
+
+// planOf is a plan of this head with what was measured.
+func (n *Node) planOf(a *active) api.Plan {
+	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out.Generation = a.spec.GetId().GetGeneration()
+	out.MeasTTFTms, out.MeasTPOTms = a.ttft.v, a.tpot.v
+	if len(a.plan.Stages) > 0 {
+		fillPlan(&out, a.plan)
+	} else {
+		out.Stages = n.stagesOf(a)
+		out.Why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
+	}
+	for _, p := range n.worker.Stats().Plans {
+		if p.Plan.Id.Generation == out.Generation && string(p.Plan.Id.Model) == string(a.model.entry.Model[:]) && p.Stage < len(out.Stages) && len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
+			out.Stages[p.Stage].MeasStep = millis(p.StepTimes[0].Time)
+		}
+	}
+	return out
+}
+
+// stages are a plan's stages for a reply.
+func (n *Node) stages(a *active) []api.PlanStage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return n.stagesOf(a)
+}
+
+func (n *Node) stagesOf(a *active) []api.PlanStage {
+	var out []api.PlanStage
+	for _, st := range a.spec.GetStages() {
+		name := st.Name
+		if name == "" {
+			name = n.nodeName(st.Peer)
+		}
+		out = append(out, api.PlanStage{Node: st.Peer, Name: name, First: int(st.First), Last: int(st.Last)})
+	}
+	return out
+}
