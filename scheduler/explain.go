@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -61,13 +62,14 @@ func (g *grid) free(id string) int64 {
 	return 0
 }
 
-// reasons says in words why d won.
+// reasons says in words why d won, and what the alternatives would cost.
 func (g *grid) reasons(d, solo *draft) []string {
 	var why []string
 	switch {
+	case g.s.Stages > 0:
+		why = append(why, fmt.Sprintf("%s were asked for; they take %s a token", count(len(d.order), "stage"), ms(d.tpot)))
 	case len(d.order) == 1:
-		why = append(why, fmt.Sprintf("%s holds the whole model and is the fastest node that does (%s a token): no split can be faster for one reply",
-			g.nodes[d.order[0]].Name, ms(d.tpot)))
+		why = append(why, fmt.Sprintf("%s holds the whole model and is the fastest node that does (%s a token)", g.nodes[d.order[0]].Name, ms(d.tpot)))
 	case solo == nil:
 		why = append(why, fmt.Sprintf("no single node has the %s that the model needs, so %d nodes share it",
 			Size(g.m.need(0, len(g.m.LayerBytes)-1)), len(d.order)))
@@ -78,14 +80,98 @@ func (g *grid) reasons(d, solo *draft) []string {
 	if len(d.order) > 1 {
 		why = append(why, "layers are split by measured speed within each node's memory")
 	}
-	if len(d.order) == 1 && len(g.nodes) > 1 {
-		g.s.Stages = 2
-		if b := g.split(); b != nil {
-			why = append(why, fmt.Sprintf("splitting over 2 nodes would take %s a token", ms(b.tpot)))
+	if a := g.s.Acceptance; a > 0 {
+		why = append(why, fmt.Sprintf("%.0f%% of what is drafted ahead is accepted, so the slowest stage (%s) counts more than the sum of all", 100*a, ms(d.most)))
+	}
+	why = append(why, g.alternatives(d)...)
+	return append(why, g.corrections()...)
+}
+
+// alternatives says what other plans would cost: other nodes alone, and splits of
+// one stage less and one more.
+func (g *grid) alternatives(d *draft) []string {
+	if g.s.Stages > 0 {
+		return nil
+	}
+	why := g.others(d)
+	for _, k := range []int{len(d.order) - 1, len(d.order) + 1} {
+		if k < 2 || k > len(g.nodes) || k > len(g.ends) {
+			continue
 		}
-		g.s.Stages = 0
+		g.s.Stages, g.quick = k, true
+		b := g.split()
+		g.s.Stages, g.quick = 0, false
+		switch {
+		case b == nil:
+			why = append(why, fmt.Sprintf("no %d nodes hold it", k))
+		case len(d.order) == 1 && b.tpot >= d.tpot:
+			why = append(why, fmt.Sprintf("splitting over %d nodes would be slower: %s a token over %s", k, ms(b.tpot), g.names(b)))
+		case len(d.order) == 1:
+			why = append(why, fmt.Sprintf("splitting over %d nodes would take %s a token over %s: not enough to make a reply depend on more nodes", k, ms(b.tpot), g.names(b)))
+		default:
+			why = append(why, fmt.Sprintf("%d nodes would take %s a token (%s)", k, ms(b.tpot), g.names(b)))
+		}
 	}
 	return why
+}
+
+// othersShown is how many other nodes alone are spoken of.
+const othersShown = 3
+
+// others are the nodes that hold the whole model and would be slower alone.
+func (g *grid) others(d *draft) []string {
+	if len(d.order) > 1 {
+		return nil
+	}
+	var why []string
+	end := len(g.ends) - 1
+	for i := range g.nodes { // fastest first
+		step, ok := g.cost(i, 0, end)
+		if !ok || i == d.order[0] || len(why) == othersShown {
+			continue
+		}
+		why = append(why, fmt.Sprintf("%s alone would take %s a token, %s of it on the way", g.nodes[i].Name, ms(g.into(-1, i)+step+g.back(i)), ms(g.into(-1, i)+g.back(i))))
+	}
+	return why
+}
+
+// corrections tells of nodes that were measured to be slower or faster than they say.
+func (g *grid) corrections() []string {
+	var why []string
+	for i := range g.nodes {
+		switch n := &g.nodes[i]; {
+		case n.Correction > correctionShown:
+			why = append(why, fmt.Sprintf("%s takes %.1f times as long as its measured speed promises, and is planned with that", n.Name, n.Correction))
+		case n.Correction > 0 && n.Correction < 1/correctionShown:
+			why = append(why, fmt.Sprintf("%s is %.1f times as fast as its measured speed promises, and is planned with that", n.Name, 1/n.Correction))
+		}
+		if len(why) == othersShown {
+			break
+		}
+	}
+	return why
+}
+
+// correctionShown is the factor from which a correction is worth a line.
+const correctionShown = 1.5
+
+func (g *grid) names(d *draft) string {
+	var names []string
+	for _, i := range d.order {
+		names = append(names, g.nodes[i].Name)
+	}
+	const most = 4
+	if n := len(names); n > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", n-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }

@@ -3,11 +3,13 @@
 // one on every node whatever the order of the records. It has no clock, socket
 // or goroutine and knows nothing of weft's other rooms.
 //
-// Start reading at Make. The objective is the time per token (TPOT) of one
-// session, the sum of all stages and hops; among plans within Slack of the
-// best one over the same nodes, the one with the fastest slowest stage wins,
-// because it bounds prefill and many sessions at once. One node that can hold
-// the model and is faster alone is the plan.
+// Start reading at Make. The objective is the expected time per token (TPOT) of
+// one session: the sum of all stages and hops, and, as far as drafts are
+// accepted, the slowest stage instead. Among plans within Slack of the best one
+// over the same nodes, the one with the fastest slowest stage wins, because it
+// bounds prefill and many sessions at once. One node that can hold the model is
+// the plan unless a split is clearly faster. Few nodes are tried in every order
+// and cut (grid.go); among many a beam search looks for good ones (search.go).
 package scheduler
 
 import (
@@ -21,6 +23,9 @@ import (
 const (
 	// Slack is how much TPOT may be given up for balance.
 	Slack = 1.05
+	// Gain is how much faster than the best single node a split has to be: more
+	// nodes are more that can fail.
+	Gain = 1.05
 	// hopOverhead is the software cost of one hop (reference: 35 to 60 µs).
 	hopOverhead = 60 * time.Microsecond
 	// stageOverhead is the cost of one step beside its weights.
@@ -28,9 +33,13 @@ const (
 	// exactNodes is the number of nodes up to which every order is tried.
 	exactNodes = 5
 	// maxUnits bounds the layer boundaries that are tried.
-	maxUnits = 64
+	maxUnits = 128
 	// promptTokens is the prompt for which TTFT is predicted.
 	promptTokens = 128
+	// kvTokens is the length of a session whose keys and values a step reads.
+	kvTokens = 256
+	// tokenBytes is the size of a message with a token.
+	tokenBytes = 64
 )
 
 // Node is one machine of a snapshot.
@@ -43,6 +52,23 @@ type Node struct {
 	Held       int64   // bytes of this model's tensors on its disk
 	Excluded   string  // why it may not be used, or ""
 	Sessions   int     // replies that it is computing
+	// Correction is how long its steps take over what its speed promises, as
+	// others measured it; 0: not known.
+	Correction float64
+}
+
+// speed is how many bytes a second one more session's steps get on the node.
+func (n *Node) speed() float64 {
+	v := n.DecodeBps / float64(1+n.Sessions)
+	if n.Correction > 0 {
+		v /= n.Correction
+	}
+	return v
+}
+
+// time is the predicted time of a decode step that reads so many bytes.
+func (n *Node) time(read int64) time.Duration {
+	return stageOverhead + time.Duration(float64(read)/n.speed()*float64(time.Second))
 }
 
 // Link is what is known of the way between two nodes.
@@ -74,6 +100,10 @@ type Snapshot struct {
 	Links map[[2]string]Link // by ordered pair of ids, the smaller first
 	// Stages, when over 0, is the exact number of stages wanted.
 	Stages int
+	// Acceptance is the measured share of drafted tokens that are accepted while
+	// drafts run ahead, 0 to 1. The more there are, the more the slowest stage
+	// alone counts.
+	Acceptance float64
 }
 
 // Stage is one node's range of layers, Last included.
@@ -105,12 +135,19 @@ func (s *Snapshot) link(a, b string) Link {
 	if a > b {
 		a, b = b, a
 	}
-	l, ok := s.Links[[2]string{a, b}]
-	if !ok {
-		return Link{RTT: 2 * time.Millisecond} // not measured yet: a slow LAN
+	if l, ok := s.Links[[2]string{a, b}]; ok {
+		return l
 	}
-	return l
+	// Not measured yet: no longer than by way of the head, else a slow LAN.
+	x, fromA := s.Links[ordered(a, s.Head)]
+	y, fromB := s.Links[ordered(b, s.Head)]
+	if fromA && fromB {
+		return Link{RTT: x.RTT + y.RTT}
+	}
+	return Link{RTT: 2 * time.Millisecond}
 }
+
+func ordered(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
 
 // hop is the one-way time for size bytes from a to b.
 func (s *Snapshot) hop(a, b string, size int64) time.Duration {
@@ -144,7 +181,7 @@ func (m *Model) read(first, last int) int64 {
 	if first == 0 && !(m.Tied && last == len(m.LayerBytes)-1) {
 		n -= m.EmbedBytes // one row of it is read
 	}
-	return n
+	return n + int64(last-first+1)*m.KVBytes*int64(min(kvTokens, m.Context))
 }
 
 // need is the memory of layers first to last with KV for one session.
@@ -154,10 +191,7 @@ func (m *Model) need(first, last int) int64 {
 }
 
 // step is the predicted time of one decode step of the layers on a node.
-func (m *Model) step(n *Node, first, last int) time.Duration {
-	busy := float64(1 + n.Sessions)
-	return stageOverhead + time.Duration(float64(m.read(first, last))/n.DecodeBps*busy*float64(time.Second))
-}
+func (m *Model) step(n *Node, first, last int) time.Duration { return n.time(m.read(first, last)) }
 
 // prefill is the predicted time of tokens prompt tokens through the layers.
 func (m *Model) prefill(n *Node, first, last, tokens int) time.Duration {
@@ -168,7 +202,11 @@ func (m *Model) prefill(n *Node, first, last, tokens int) time.Duration {
 	if n.PrefillOps <= 0 {
 		return time.Duration(tokens) * m.step(n, first, last)
 	}
-	return time.Duration(float64(macs) * float64(tokens) / n.PrefillOps * float64(time.Second))
+	t := float64(macs) * float64(tokens) / n.PrefillOps * float64(time.Second)
+	if n.Correction > 0 {
+		t *= n.Correction
+	}
+	return time.Duration(t)
 }
 
 // check refuses shapes and snapshots that make no sense, and sums the layers up.
@@ -176,6 +214,8 @@ func check(s *Snapshot, m *Model) error {
 	switch {
 	case len(m.LayerBytes) == 0 || len(m.LayerMacs) != len(m.LayerBytes):
 		return fmt.Errorf("plan %s: the model has %d layer sizes and %d layer costs", m.Name, len(m.LayerBytes), len(m.LayerMacs))
+	case !(s.Acceptance >= 0 && s.Acceptance <= 1):
+		return fmt.Errorf("plan %s: an acceptance rate of %v", m.Name, s.Acceptance)
 	case m.Context <= 0 || m.KVBytes < 0 || m.EmbedBytes < 0 || m.HeadBytes < 0:
 		return fmt.Errorf("plan %s: negative sizes or no context", m.Name)
 	}
@@ -213,7 +253,7 @@ func usable(s *Snapshot, m *Model) (nodes []Node, out []string) {
 		}
 	}
 	slices.SortFunc(nodes, func(a, b Node) int {
-		return cmp.Or(cmp.Compare(b.DecodeBps/float64(1+b.Sessions), a.DecodeBps/float64(1+a.Sessions)), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.speed(), a.speed()), cmp.Compare(a.ID, b.ID))
 	})
 	slices.Sort(out)
 	return nodes, out
