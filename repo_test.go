@@ -30,6 +30,8 @@ var rules = []rule{
 	{"shard", []string{"kernels"}, "a model and its pieces know nothing of the network"},
 	{"p2p", []string{"proto"}, "machines and links know nothing of models"},
 	{"node/cli", []string{"node/api", "node/machine", "node/chat"}, "the command line reaches the daemon through the client only"},
+	{"node/spec/spectest", []string{"node/spec", "node/session"}, "the simulator drives real sessions, for tests"},
+	{"node/spec", nil, "drafting is pure and knows tokens only"},
 	{"node/session", []string{"proto"}, "a head needs no weights and no sockets of its own"},
 	{"node", []string{"kernels", "proto", "scheduler", "shard", "p2p"}, "the node joins all rooms"},
 	{"scripts/benchmesh", []string{"scripts/marked", "kernels", "proto", "p2p", "node"}, "the benchmark asks nodes as the command line does, measures a hop of p2p/wire itself, and profiles a node in its own process"},

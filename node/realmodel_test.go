@@ -71,7 +71,7 @@ func TestTheRealModelGivesTheSameBytesHoweverItIsComputed(t *testing.T) {
 		got, err := generateIn(t, node.Tune(t.Context(), func(s *session.Spec) {
 			s.Chunk = c.chunk
 			if c.drafts != "none" {
-				s.Draft = d.draft
+				s.Drafter = d.drafter()
 			}
 		}), head, c.req)
 		if err != nil {

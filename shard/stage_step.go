@@ -88,6 +88,9 @@ func (s *Stage) Step(runs []Run) ([]Result, error) {
 	return s.step.results, nil
 }
 
+// errRefused is about a run whose first token is not the one that was drawn for its position: nothing of it is computed.
+var errRefused = errors.New("run is refused")
+
 // plan decides which runs are computed and builds their batch.
 func (s *Stage) plan(runs []Run) {
 	t := &s.step
@@ -101,6 +104,10 @@ func (s *Stage) plan(runs []Run) {
 		r := &runs[i]
 		t.results = append(t.results, Result{Session: r.Session, Epoch: r.Epoch, Base: r.Base, N: len(r.Tokens)})
 		e, err := s.admit(r)
+		if errors.Is(err, errRefused) {
+			t.results[i].EpochEnded = true
+			continue
+		}
 		if err != nil {
 			t.results[i].Err = err
 			continue
@@ -140,6 +147,10 @@ func (s *Stage) admit(r *Run) (*session, error) {
 	case len(s.step.ids)+len(r.Tokens) > s.step.maxRows:
 		s.step.full = true // for all that follow too, so that no session's runs change their order
 		return nil, ErrBatchFull
+	}
+	if e.slot < 0 && e.pending != noToken && r.Tokens[0] != e.pending {
+		e.ended = true
+		return nil, errRefused
 	}
 	if err := e.seq.Extend(r.Base + len(r.Tokens)); err != nil {
 		if errors.Is(err, kv.ErrReserved) {

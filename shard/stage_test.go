@@ -148,6 +148,27 @@ func decode(t testing.TB, s *shard.Stage, id shard.SessionID, base int, prompt [
 	return out
 }
 
+func TestARunThatDoesNotBeginAsDrawnEndsTheEpoch(t *testing.T) {
+	s := solo(t, pipeOptions{})
+	prompt := []int32{40, 50, 60}
+	want := decode(t, s, opened(t, s, 1), 0, prompt, 3)
+	id := opened(t, s, 2)
+	step(t, s, shard.Run{Session: id, Tokens: prompt, Sample: shard.SampleLast})
+	bad := shard.Run{Session: id, Base: 3, Tokens: []int32{(want[0] + 1) % 320, want[1]}, Sample: shard.SampleAll, States: true}
+	if r := step(t, s, bad)[0]; r.Err != nil || r.Accepted != 0 || !r.EpochEnded || len(r.Tokens) != 0 || len(r.StateHashes) != 0 {
+		t.Fatalf("a wrong first token gave %+v; want nothing accepted", r)
+	}
+	good := shard.Run{Session: id, Base: 3, Tokens: []int32{want[0]}, Sample: shard.SampleAll}
+	wantErr(t, step(t, s, good)[0].Err, shard.ErrStale)
+	if err := s.Truncate(id, 1, 3); err != nil {
+		t.Fatal(err)
+	}
+	good.Epoch = 1
+	if r := step(t, s, good)[0]; r.Err != nil || len(r.Tokens) != 1 || r.Tokens[0].ID != want[1] {
+		t.Fatalf("after the truncation: %+v", r)
+	}
+}
+
 func TestMismatchEndsTheEpochUntilTruncation(t *testing.T) {
 	s := solo(t, pipeOptions{})
 	prompt := []int32{40, 50, 60}

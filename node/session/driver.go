@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -16,19 +15,6 @@ const (
 	closeWait = 2 * time.Second        // for the stages to give KV back
 	retryWait = 250 * time.Millisecond // between openings while the stages are full
 )
-
-// Token is one committed token with what was asked about it.
-type Token struct {
-	ID      int32
-	Logprob float32
-	Top     []Candidate
-}
-
-// Candidate is an alternative to a drawn token.
-type Candidate struct {
-	ID      int32
-	Logprob float32
-}
 
 // Spec is one reply to drive.
 type Spec struct {
@@ -42,12 +28,8 @@ type Spec struct {
 	// Tokens is called in order with newly committed tokens; true ends the
 	// reply as stopped.
 	Tokens func([]Token) (stop bool, err error)
-	// Draft proposes up to room tokens that may follow the prompt and the
-	// committed tokens, which it must not keep. It is called before each decode
-	// run, and may be nil. What it gives changes the time of a reply, never a
-	// byte, except the hash of a reply that a stop string ends: that is of the
-	// last token drawn with it.
-	Draft func(tokens []int32, room int) []int32
+	// Measured is told what each answered decode run took; it may be nil.
+	Measured func(Measure)
 	// Progress is called while the prompt is prefilled, and after a loss while
 	// all known tokens are; it may be nil.
 	Progress func(done, total int)
@@ -88,6 +70,9 @@ type Driver struct {
 	stopped bool // by the caller
 	hasRoom bool // the stages have reserved KV
 	known   int  // tokens at the last opening: all are prefilled
+	lone    lone // the last run that was sent while none was in flight
+	hash    []byte
+	plain   bool // nothing is drafted any more: see faulted
 	// fruitless counts paths that were lost one after the other without a token.
 	fruitless int
 }
@@ -102,7 +87,7 @@ func Drive(ctx context.Context, p *Path, spec Spec) (Outcome, error) {
 	}
 	d := &Driver{spec: spec, s: s, path: p, begin: time.Now()}
 	err = d.run(ctx)
-	d.out.Tokens, d.out.Hash, d.out.Held = s.Generated(), s.Hash(), s.Held()
+	d.out.Tokens, d.out.Hash, d.out.Held = s.Generated(), d.hash, s.Held()
 	if d.stopped {
 		d.out.Tokens = d.out.Tokens[:d.handed]
 	}
@@ -231,49 +216,13 @@ func (d *Driver) wait(ctx context.Context, f func(any) (bool, error)) error {
 	}
 }
 
-// feed gives results to the session.
-func (d *Driver) feed(ev any) (bool, error) {
-	m, ok := ev.(*weftv1.Result)
-	if !ok {
-		return false, nil
-	}
-	r := Result{Epoch: m.Epoch, Base: int(m.Base), Count: int(m.Count), Accepted: int(m.Accepted), Stale: m.Stale, Hash: m.StateHash}
-	if m.Error != "" {
-		r.Err = fmt.Errorf("node %s: %s", m.ErrorBy, m.Error)
-	}
-	for _, t := range m.Drawn {
-		r.Drawn = append(r.Drawn, int32(t))
-	}
-	before := len(d.s.Generated())
-	d.s.Result(r)
-	for i := range len(d.s.Generated()) - before {
-		d.queue = append(d.queue, token(m, i))
-	}
-	return true, nil
-}
-
-// token is the i-th drawn token of a result with its log-probabilities.
-func token(m *weftv1.Result, i int) Token {
-	t := Token{ID: int32(m.Drawn[i])}
-	if i >= len(m.Logprobs) {
-		return t
-	}
-	lp := m.Logprobs[i]
-	t.Logprob = lp.Logprob
-	for k := range min(len(lp.TopTokens), len(lp.TopLogprobs)) {
-		t.Top = append(t.Top, Candidate{int32(lp.TopTokens[k]), lp.TopLogprobs[k]})
-	}
-	return t
-}
-
 // act does what the session asks for; true once the reply has ended.
 func (d *Driver) act() (bool, error) {
-	if d.spec.Draft != nil {
-		if room := d.s.Room(); room > 0 {
-			d.s.Draft(d.spec.Draft(d.s.Tokens(), room))
-		}
-	}
+	idle := d.s.Runs() == 0
 	rd := d.s.Ready()
+	if idle && len(rd.Runs) > 0 && !rd.Runs[0].Prefill {
+		d.lone = lone{rd.Runs[0].Epoch, rd.Runs[0].Base, time.Now()}
+	}
 	lost := d.send(rd) // told below: what is committed is the caller's in any case
 	if len(rd.Committed) > 0 {
 		d.fruitless = 0
@@ -344,23 +293,6 @@ func (d *Driver) why(err error) error {
 		}
 		return err
 	}
-}
-
-// commit hands committed tokens on with their details.
-func (d *Driver) commit(ids []int32) (bool, error) {
-	n := min(len(ids), len(d.queue))
-	out := d.queue[:n]
-	d.queue = append([]Token(nil), d.queue[n:]...)
-	if d.spec.Tokens == nil {
-		return false, nil
-	}
-	for i := range out { // singly: what a draft brought after a stop is not of the reply
-		d.handed++
-		if stop, err := d.spec.Tokens(out[i : i+1]); stop || err != nil {
-			return stop, err
-		}
-	}
-	return false, nil
 }
 
 // close frees the session's KV at every stage and waits, for a bounded time,

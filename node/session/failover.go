@@ -14,6 +14,12 @@ const maxFruitless = 5
 func (d *Driver) run(ctx context.Context) error {
 	for {
 		err := d.over(ctx)
+		if errors.Is(err, errFaulted) {
+			d.plain, d.hasRoom = true, false
+			d.s.Plain()
+			d.s.Reopen()
+			continue
+		}
 		if err == nil || ctx.Err() != nil || !d.lost(err) {
 			return err
 		}

@@ -109,14 +109,18 @@ func (s *stages) run(r *weftv1.Run) {
 		return
 	}
 	out := &weftv1.Result{
-		Session: r.Session, Epoch: res.Epoch, Base: uint32(res.Base), Count: uint32(res.Count), Accepted: uint32(res.Accepted), StateHash: res.Hash,
+		Session: r.Session, Epoch: res.Epoch, Base: uint32(res.Base), Count: uint32(res.Count), Accepted: uint32(res.Accepted), Stale: res.Stale,
 	}
 	for i, d := range res.Drawn {
 		out.Drawn = append(out.Drawn, uint32(d))
+		out.StateHashes = append(out.StateHashes, stateHash(run.Base+len(run.Tokens)-run.Sample+i)...)
 		out.Logprobs = append(out.Logprobs, &weftv1.Logprob{Logprob: float32(run.Base + len(run.Tokens) - run.Sample + i)})
 	}
 	s.path.Result(out)
 }
+
+// stateHash stands for the hash of the state at a position.
+func stateHash(at int) []byte { return binary.LittleEndian.AppendUint64(make([]byte, 24), uint64(at)) }
 
 // TestALossAtAnyFrameChangesNothingOfAReply drives replies that lose their path
 // at every frame in turn, once and again at every third frame after that.
@@ -187,7 +191,7 @@ func lossAt(t *testing.T, prompt, want []int32, at, most, end, drafts, again, st
 		},
 	}
 	if drafts > 0 {
-		spec.Draft = func(tokens []int32, room int) []int32 {
+		spec.Drafter = &session.Drafts{Runs: 1 + drafts%3, Give: func(tokens []int32, room int) []int32 {
 			seq := slices.Clone(tokens)
 			for range min(room, drafts) {
 				seq = append(seq, draw(seq, end))
@@ -197,7 +201,7 @@ func lossAt(t *testing.T, prompt, want []int32, at, most, end, drafts, again, st
 				out[n-1] = out[n-1]%40 + 2
 			}
 			return out
-		}
+		}}
 	}
 	out, err := session.Drive(t.Context(), first.path, spec)
 	if err != nil {
@@ -211,8 +215,8 @@ func lossAt(t *testing.T, prompt, want []int32, at, most, end, drafts, again, st
 			t.Fatalf("loss at frame %d: token %d has the log-probability of another (%v)", at, i, p)
 		}
 	}
-	if stopAt == 0 && string(out.Hash) != fmt.Sprint(len(prompt)+len(want)-1) {
-		t.Fatalf("loss at frame %d: hash %s of %d tokens", at, out.Hash, len(want))
+	if last := stateHash(len(prompt) + len(want) - 2); !slices.Equal(out.Hash, last) {
+		t.Fatalf("loss at frame %d: hash %x of %d tokens, %x was expected", at, out.Hash, len(want), last)
 	}
 	if first.path.Replies() != 0 {
 		t.Fatalf("loss at frame %d: the reply is still on its first path", at)

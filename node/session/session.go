@@ -14,7 +14,6 @@ package session
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Limits of a session's parameters.
@@ -34,6 +33,7 @@ type Params struct {
 	Chunk     int                 // positions of a prefill run; 0: DefaultChunk
 	Credit    int                 // positions in flight at most; 0: DefaultCredit
 	WantHash  bool                // ask for the state hash with every drawn token
+	Drafter   Drafter             // proposes what may follow; nil: nothing is drafted
 }
 
 // Finish is why a reply ended.
@@ -67,7 +67,6 @@ type Result struct {
 	Drawn    []int32
 	Accepted int
 	Stale    bool
-	Hash     []byte
 	Err      error
 }
 
@@ -93,7 +92,7 @@ type phase uint8
 const (
 	opening  phase = iota
 	filling        // known tokens are being prefilled
-	decoding       // one run at a time draws tokens
+	decoding       // runs draw tokens
 	ending         // the finish is known; runs in flight are awaited
 	ended
 )
@@ -104,12 +103,26 @@ type flight struct {
 
 // Session is one reply's state. The zero value is not usable: see New.
 //
-// Invariants, checked by the model test:
+// While tokens are drawn, the sequence has two parts: the committed tokens, and
+// the tail of drafted ones that were sent and are not decided. A run carries a
+// piece of the sequence; several may be in flight, each going on where the one
+// before it ends. A result commits what was drawn for its run's positions; while
+// that is what the tail says, the runs behind it stand. At the first difference
+// the tail is forgotten and a new epoch begins with a Truncation: whatever comes
+// of runs in flight is of an epoch that is gone.
+//
+// Invariants, checked by the model tests:
 //   - committed tokens never change;
 //   - positions sent but not acknowledged never exceed the credit;
 //   - runs of an epoch are contiguous, and their results come in order;
+//   - sent is acked, when no run is in flight, and otherwise the end of the last
+//     run in flight; with runs in flight, the last committed token is one of
+//     theirs, and the tail is what they carry behind it;
 //   - a token is committed only from a run of the current epoch whose inputs
-//     were all committed or drafted and accepted.
+//     were all committed or drafted and accepted;
+//   - a Truncation keeps exactly what is acked: every stage has computed it, in
+//     an epoch that it knows, and the Confirm before it says so;
+//   - no position is sent beyond the reply's last one.
 type Session struct {
 	p       Params
 	tokens  []int32 // prompt and committed tokens
@@ -122,11 +135,10 @@ type Session struct {
 	acked   int // positions acknowledged
 	told    int // confirmed length that the stages were told
 	flights []flight
-	draft   []int32
+	tail    []int32 // drafted tokens behind the committed ones that were sent
 	trunc   *Truncation
 	fresh   []int32
 	finish  Finish
-	hash    []byte
 	err     error
 	runBuf  []int32
 }
@@ -169,6 +181,9 @@ func (s *Session) Opened(held int) {
 	}
 	s.sent, s.acked, s.told = from, from, from
 	s.phase = filling
+	if s.p.Drafter != nil && len(s.tokens) == s.prompt {
+		s.p.Drafter.Begin(s.tokens)
+	}
 }
 
 // Reopen forgets what the stages hold, after a plan lost a stage: the tokens
@@ -182,29 +197,9 @@ func (s *Session) Reopen() {
 	}
 	s.epoch++
 	s.sent, s.acked, s.told = 0, 0, 0
-	s.draft = s.draft[:0]
+	s.forget()
 	s.trunc = nil
 	s.phase = opening
-}
-
-// Draft proposes tokens that may follow the committed ones. They go with the
-// next decode run and are forgotten if none is due. What follows a drafted end
-// of generation could not be committed, so neither it nor the end is used.
-func (s *Session) Draft(tokens []int32) {
-	if s.p.EOG != nil {
-		if i := slices.IndexFunc(tokens, s.p.EOG); i >= 0 {
-			tokens = tokens[:i]
-		}
-	}
-	s.draft = append(s.draft[:0], tokens...)
-}
-
-// Room is how many drafted tokens the next decode run may carry; 0 when none is due.
-func (s *Session) Room() int {
-	if s.phase != decoding || len(s.flights) > 0 {
-		return 0
-	}
-	return max(0, min(s.left(), s.p.Credit, maxVerify)-1)
 }
 
 // left is how many more tokens may be drawn.
@@ -245,6 +240,9 @@ func (s *Session) end(f Finish) {
 func (s *Session) Result(r Result) {
 	if s.phase == ended || r.Epoch < s.epoch || s.phase == opening {
 		return // of an epoch that is gone
+	}
+	if r.Epoch == s.epoch && r.Count > 0 && r.Base+r.Count <= s.acked && s.phase != ending {
+		return // a second time
 	}
 	if len(s.flights) == 0 || r.Epoch > s.epoch {
 		if s.phase != ending {
@@ -294,34 +292,6 @@ func (f flight) check(r Result) error {
 	return nil
 }
 
-// drew commits drawn tokens and decides what follows.
-func (s *Session) drew(f flight, r Result) {
-	s.hash = r.Hash
-	keep := f.base + f.count - f.sample + 1 + r.Accepted
-	if keep < s.sent { // drafted tokens were refused: their positions go
-		s.epoch++
-		s.acked, s.sent = keep, keep
-		s.told = min(s.told, keep)
-		s.trunc = &Truncation{Epoch: s.epoch, Keep: keep}
-	}
-	s.phase = decoding
-	for _, t := range r.Drawn {
-		s.tokens = append(s.tokens, t)
-		s.fresh = append(s.fresh, t)
-		switch {
-		case s.p.EOG != nil && s.p.EOG(t):
-			s.end(FinishStop)
-		case len(s.tokens)-s.prompt >= s.p.MaxTokens:
-			s.end(FinishLength)
-		case len(s.tokens) >= s.p.Context:
-			s.end(FinishContext)
-		}
-		if s.phase == ending {
-			return
-		}
-	}
-}
-
 // Ready gives what is to be done now and forgets it. Slices in it stay valid
 // until the session is fed again.
 func (s *Session) Ready() Ready {
@@ -333,9 +303,7 @@ func (s *Session) Ready() Ready {
 		rd.Runs = s.fill()
 	case decoding:
 		rd.Truncate, s.trunc = s.trunc, nil
-		if len(s.flights) == 0 {
-			rd.Runs = []Run{s.decode()}
-		}
+		rd.Runs = s.decode()
 	case ending:
 		if len(s.flights) == 0 {
 			s.phase = ended
@@ -378,16 +346,6 @@ func (s *Session) fill() []Run {
 		runs = append(runs, r)
 	}
 	return runs
-}
-
-// decode makes the run of the last committed token and the drafted ones.
-func (s *Session) decode() Run {
-	n := min(len(s.draft), s.Room())
-	s.runBuf = append(append(s.runBuf[:0], s.tokens[len(s.tokens)-1]), s.draft[:n]...)
-	s.draft = s.draft[:0]
-	r := Run{Epoch: s.epoch, Base: len(s.tokens) - 1, Tokens: s.runBuf, Sample: n + 1, WantHash: s.p.WantHash}
-	s.launch(r)
-	return r
 }
 
 func (s *Session) launch(r Run) {

@@ -16,6 +16,14 @@ func (s *Session) Prefilled() int { return min(s.acked, s.prompt) }
 // Acked is how many positions the last stage has acknowledged.
 func (s *Session) Acked() int { return s.acked }
 
+// Ahead are the drafted tokens that were sent and are not decided yet: they may
+// follow the committed ones. The caller must not write; they are valid until the
+// session is fed again.
+func (s *Session) Ahead() []int32 { return s.tail }
+
+// Runs is how many runs are in flight.
+func (s *Session) Runs() int { return len(s.flights) }
+
 // InFlight is how many positions are sent and not acknowledged.
 func (s *Session) InFlight() int {
 	n := 0
@@ -31,8 +39,13 @@ func (s *Session) finished() bool { return s.phase == ending && len(s.flights) =
 // Epoch is the current epoch.
 func (s *Session) Epoch() uint32 { return s.epoch }
 
-// Hash is the state hash that came with the last drawn token.
-func (s *Session) Hash() []byte { return s.hash }
+// Drafts says whether tokens may be drafted for the reply, and whether any may
+// have been.
+func (s *Session) Drafts() bool { return s.p.Drafter != nil && len(s.tokens) > s.prompt }
+
+// Plain ends drafting. It is called before Reopen: what is ahead of the committed
+// tokens is lost with it.
+func (s *Session) Plain() { s.p.Drafter = nil }
 
 // Err is why the reply failed.
 func (s *Session) Err() error { return s.err }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard"
@@ -16,6 +17,7 @@ const (
 	maxRun    = 4096 // positions of a run, and of a session's credit
 	maxBias   = sample.MaxBiases
 	maxCredit = 64 << 20 // bytes of hidden states that a session may have in flight
+	maxEffort = 1 << 40  // microseconds that earlier stages may claim
 )
 
 func retry(err error) bool   { return errors.Is(err, shard.ErrBatchFull) }
@@ -27,11 +29,19 @@ func runFrame(run *weftv1.Run) *weftv1.Frame {
 	return &weftv1.Frame{Body: &weftv1.Frame_Run{Run: run}}
 }
 
+// strive adds a step of so many rows to what a run took so far.
+func strive(e *weftv1.Effort, took time.Duration, rows int) *weftv1.Effort {
+	us := uint64(took.Microseconds())
+	return &weftv1.Effort{
+		SumUs: min(e.GetSumUs(), maxEffort) + us, SlowestUs: max(min(e.GetSlowestUs(), maxEffort), us), Rows: max(e.GetRows(), uint32(rows)),
+	}
+}
+
 // resultFrame is the last stage's answer to a whole run.
 func resultFrame(w *work, r *shard.Result) *weftv1.Frame {
 	res := &weftv1.Result{
 		Session: w.run.Session, Epoch: w.run.Epoch, Base: w.run.Base, Count: uint32(len(w.tokens)),
-		Confirmed: uint32(r.Base + r.Accepted), EpochEnded: r.EpochEnded,
+		Confirmed: uint32(r.Base + r.Accepted), EpochEnded: r.EpochEnded, Effort: w.run.Effort,
 	}
 	for _, t := range r.Tokens {
 		res.Drawn = append(res.Drawn, uint32(t.ID))
@@ -43,8 +53,11 @@ func resultFrame(w *work, r *shard.Result) *weftv1.Frame {
 		}
 	}
 	if n := len(r.StateHashes); n > 0 {
-		h := r.StateHashes[n-1]
-		res.StateHash = h[:]
+		res.StateHashes = make([]byte, 0, n*len(r.StateHashes[0]))
+		for i := range r.StateHashes {
+			res.StateHashes = append(res.StateHashes, r.StateHashes[i][:]...)
+		}
+		res.StateHash = res.StateHashes[(n-1)*len(r.StateHashes[0]):]
 	}
 	return &weftv1.Frame{Body: &weftv1.Frame_Result{Result: res}}
 }

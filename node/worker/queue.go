@@ -65,19 +65,29 @@ func (q *queue) add(w *work, class weftv1.Class) {
 }
 
 // compose picks the runs of the next step and sets their take: decode and
-// verification first, then up to prefillRows rows of prefill in order of arrival,
-// the last one perhaps in part. The runs stay queued until settle.
+// verification first, one run of each session, then up to prefillRows rows of
+// prefill in order of arrival, the last one perhaps in part. The runs stay queued
+// until settle.
+//
+// A session's later decode runs are drafts ahead of the earlier ones. Together
+// they would be one wide run: it would take longer, and all of it would be for
+// nothing if the first of them is refused.
 func (q *queue) compose(dst []*work, prefillRows int) []*work {
-	rows, waiting := q.maxRows, q.decode
-	for len(waiting) > 0 && waiting[0].left() <= rows {
-		w := waiting[0]
+	rows := q.maxRows
+	for _, w := range q.decode {
+		if w.left() > rows {
+			break
+		}
+		if slices.ContainsFunc(dst, func(d *work) bool { return d.ses == w.ses }) {
+			continue
+		}
 		w.take = w.left()
 		rows -= w.take
-		dst, waiting = append(dst, w), waiting[1:]
+		dst = append(dst, w)
 	}
 	rows = min(rows, max(prefillRows, minPrefill))
 	for i, w := range q.prefill {
-		if slices.ContainsFunc(waiting, func(d *work) bool { return d.ses == w.ses }) {
+		if slices.ContainsFunc(q.decode, func(d *work) bool { return d.ses == w.ses && d.take == 0 }) {
 			break
 		}
 		n := min(w.left(), rows)

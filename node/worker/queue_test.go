@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -159,5 +160,26 @@ func TestTheMeterSizesPrefillByItsTime(t *testing.T) {
 		if got := widthClass(rows); got != class {
 			t.Errorf("width %d is in class %d, want %d", rows, got, class)
 		}
+	}
+}
+
+func TestAStepTakesOneDecodeRunOfEachSession(t *testing.T) {
+	a, b := &session{}, &session{}
+	q := queue{maxRows: 64}
+	run := func(s *session, n int) *work {
+		w := item(s, n, n)
+		q.add(w, decodeClass)
+		return w
+	}
+	a1, a2, b1, a3, b2 := run(a, 2), run(a, 3), run(b, 1), run(a, 2), run(b, 1)
+	for i, want := range [][]*work{{a1, b1}, {a2, b2}, {a3}} {
+		got := q.compose(nil, 64)
+		if !slices.Equal(got, want) {
+			t.Fatalf("step %d takes %d runs, %d were expected", i, len(got), len(want))
+		}
+		q.settle(got)
+	}
+	if !q.empty() {
+		t.Error("runs are left")
 	}
 }

@@ -252,6 +252,7 @@ func (s *served) stepOnce() error {
 		}
 	}
 	for i, w := range s.step {
+		w.run.Effort = strive(w.run.Effort, took, rows)
 		s.deliver(w, &results[i], took)
 	}
 	s.mu.Lock()

@@ -1065,7 +1065,8 @@ type Run struct {
 	Base          uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
 	Tokens        []uint32               `protobuf:"varint,4,rep,packed,name=tokens,proto3" json:"tokens,omitempty"`
 	Sample        uint32                 `protobuf:"varint,5,opt,name=sample,proto3" json:"sample,omitempty"`                     // the last `sample` positions draw a token each: none, one, or all
-	WantHash      bool                   `protobuf:"varint,6,opt,name=want_hash,json=wantHash,proto3" json:"want_hash,omitempty"` // report the last position's state hash
+	WantHash      bool                   `protobuf:"varint,6,opt,name=want_hash,json=wantHash,proto3" json:"want_hash,omitempty"` // report the state hash of each drawn token
+	Effort        *Effort                `protobuf:"bytes,7,opt,name=effort,proto3" json:"effort,omitempty"`                      // of the stages before the receiver
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1142,32 +1143,102 @@ func (x *Run) GetWantHash() bool {
 	return false
 }
 
+func (x *Run) GetEffort() *Effort {
+	if x != nil {
+		return x.Effort
+	}
+	return nil
+}
+
+// Effort is what computing a run took so far.
+type Effort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SumUs         uint64                 `protobuf:"varint,1,opt,name=sum_us,json=sumUs,proto3" json:"sum_us,omitempty"`             // of the steps that the run was part of, one a stage
+	SlowestUs     uint64                 `protobuf:"varint,2,opt,name=slowest_us,json=slowestUs,proto3" json:"slowest_us,omitempty"` // the longest of them
+	Rows          uint32                 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`                            // most positions in one of them, other sessions' included
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Effort) Reset() {
+	*x = Effort{}
+	mi := &file_weft_v1_run_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Effort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Effort) ProtoMessage() {}
+
+func (x *Effort) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_run_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Effort.ProtoReflect.Descriptor instead.
+func (*Effort) Descriptor() ([]byte, []int) {
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Effort) GetSumUs() uint64 {
+	if x != nil {
+		return x.SumUs
+	}
+	return 0
+}
+
+func (x *Effort) GetSlowestUs() uint64 {
+	if x != nil {
+		return x.SlowestUs
+	}
+	return 0
+}
+
+func (x *Effort) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 // Result acknowledges every run, prefill included.
 type Result struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Session   []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	Epoch     uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Base      uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
-	Count     uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`         // positions of the run
-	Drawn     []uint32               `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`  // tokens drawn, in order of position; the last one is for position confirmed
-	Accepted  uint32                 `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`   // drafted tokens of the run that equal the drawn ones: one less than drawn
-	Confirmed uint32                 `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"` // the session's valid length after this run
-	Logprobs  []*Logprob             `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`    // one per drawn token when wanted
-	StateHash []byte                 `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Count     uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`                           // positions of the run
+	Drawn     []uint32               `protobuf:"varint,5,rep,packed,name=drawn,proto3" json:"drawn,omitempty"`                    // tokens drawn, in order of position; the last one is for position confirmed
+	Accepted  uint32                 `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`                     // drafted tokens of the run that equal the drawn ones: one less than drawn
+	Confirmed uint32                 `protobuf:"varint,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"`                   // the session's valid length after this run
+	Logprobs  []*Logprob             `protobuf:"bytes,8,rep,name=logprobs,proto3" json:"logprobs,omitempty"`                      // one per drawn token when wanted
+	StateHash []byte                 `protobuf:"bytes,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`   // of the last drawn token
 	Error     string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`                           // the run failed: names layer and cause
 	ErrorBy   string                 `protobuf:"bytes,11,opt,name=error_by,json=errorBy,proto3" json:"error_by,omitempty"`        // peer id of the stage
 	Stale     bool                   `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                          // of an old epoch, or discarded after a mismatch: nothing was computed
 	ComputeUs uint64                 `protobuf:"varint,13,opt,name=compute_us,json=computeUs,proto3" json:"compute_us,omitempty"` // the last stage's step time
 	// The run met a mismatch: what else comes of this epoch is discarded, and the
 	// head begins the next one with Truncate(keep = confirmed).
-	EpochEnded    bool `protobuf:"varint,14,opt,name=epoch_ended,json=epochEnded,proto3" json:"epoch_ended,omitempty"`
+	EpochEnded    bool    `protobuf:"varint,14,opt,name=epoch_ended,json=epochEnded,proto3" json:"epoch_ended,omitempty"`
+	StateHashes   []byte  `protobuf:"bytes,15,opt,name=state_hashes,json=stateHashes,proto3" json:"state_hashes,omitempty"` // of every drawn token, 32 bytes each
+	Effort        *Effort `protobuf:"bytes,16,opt,name=effort,proto3" json:"effort,omitempty"`                              // of all stages
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_weft_v1_run_proto_msgTypes[10]
+	mi := &file_weft_v1_run_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1250,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[10]
+	mi := &file_weft_v1_run_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1263,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Result) GetSession() []byte {
@@ -1293,6 +1364,20 @@ func (x *Result) GetEpochEnded() bool {
 	return false
 }
 
+func (x *Result) GetStateHashes() []byte {
+	if x != nil {
+		return x.StateHashes
+	}
+	return nil
+}
+
+func (x *Result) GetEffort() *Effort {
+	if x != nil {
+		return x.Effort
+	}
+	return nil
+}
+
 type Logprob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint32                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -1305,7 +1390,7 @@ type Logprob struct {
 
 func (x *Logprob) Reset() {
 	*x = Logprob{}
-	mi := &file_weft_v1_run_proto_msgTypes[11]
+	mi := &file_weft_v1_run_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1402,7 @@ func (x *Logprob) String() string {
 func (*Logprob) ProtoMessage() {}
 
 func (x *Logprob) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[11]
+	mi := &file_weft_v1_run_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1415,7 @@ func (x *Logprob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logprob.ProtoReflect.Descriptor instead.
 func (*Logprob) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{11}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Logprob) GetToken() uint32 {
@@ -1373,7 +1458,7 @@ type Truncate struct {
 
 func (x *Truncate) Reset() {
 	*x = Truncate{}
-	mi := &file_weft_v1_run_proto_msgTypes[12]
+	mi := &file_weft_v1_run_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1470,7 @@ func (x *Truncate) String() string {
 func (*Truncate) ProtoMessage() {}
 
 func (x *Truncate) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[12]
+	mi := &file_weft_v1_run_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1483,7 @@ func (x *Truncate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Truncate.ProtoReflect.Descriptor instead.
 func (*Truncate) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{12}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Truncate) GetSession() []byte {
@@ -1433,7 +1518,7 @@ type Confirm struct {
 
 func (x *Confirm) Reset() {
 	*x = Confirm{}
-	mi := &file_weft_v1_run_proto_msgTypes[13]
+	mi := &file_weft_v1_run_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1530,7 @@ func (x *Confirm) String() string {
 func (*Confirm) ProtoMessage() {}
 
 func (x *Confirm) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[13]
+	mi := &file_weft_v1_run_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1543,7 @@ func (x *Confirm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirm.ProtoReflect.Descriptor instead.
 func (*Confirm) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{13}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Confirm) GetSession() []byte {
@@ -1486,7 +1571,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_weft_v1_run_proto_msgTypes[14]
+	mi := &file_weft_v1_run_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1583,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[14]
+	mi := &file_weft_v1_run_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1596,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{14}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Close) GetSession() []byte {
@@ -1537,7 +1622,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_weft_v1_run_proto_msgTypes[15]
+	mi := &file_weft_v1_run_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1634,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[15]
+	mi := &file_weft_v1_run_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1647,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{15}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CloseReply) GetSession() []byte {
@@ -1583,7 +1668,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_weft_v1_run_proto_msgTypes[16]
+	mi := &file_weft_v1_run_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1680,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[16]
+	mi := &file_weft_v1_run_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1693,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{16}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Beat) GetSeq() uint64 {
@@ -1637,7 +1722,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_weft_v1_run_proto_msgTypes[17]
+	mi := &file_weft_v1_run_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1734,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[17]
+	mi := &file_weft_v1_run_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1747,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{17}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lost) GetPeer() string {
@@ -1696,7 +1781,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_weft_v1_run_proto_msgTypes[18]
+	mi := &file_weft_v1_run_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1793,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_run_proto_msgTypes[18]
+	mi := &file_weft_v1_run_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1806,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_weft_v1_run_proto_rawDescGZIP(), []int{18}
+	return file_weft_v1_run_proto_rawDescGZIP(), []int{19}
 }
 
 var File_weft_v1_run_proto protoreflect.FileDescriptor
@@ -1808,14 +1893,20 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	"\x04bias\x18\r \x03(\v2\x12.weft.v1.LogitBiasR\x04bias\"5\n" +
 	"\tLogitBias\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\rR\x05token\x12\x12\n" +
-	"\x04bias\x18\x02 \x01(\x01R\x04bias\"\x96\x01\n" +
+	"\x04bias\x18\x02 \x01(\x01R\x04bias\"\xbf\x01\n" +
 	"\x03Run\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +
 	"\x04base\x18\x03 \x01(\rR\x04base\x12\x16\n" +
 	"\x06tokens\x18\x04 \x03(\rR\x06tokens\x12\x16\n" +
 	"\x06sample\x18\x05 \x01(\rR\x06sample\x12\x1b\n" +
-	"\twant_hash\x18\x06 \x01(\bR\bwantHash\"\x86\x03\n" +
+	"\twant_hash\x18\x06 \x01(\bR\bwantHash\x12'\n" +
+	"\x06effort\x18\a \x01(\v2\x0f.weft.v1.EffortR\x06effort\"R\n" +
+	"\x06Effort\x12\x15\n" +
+	"\x06sum_us\x18\x01 \x01(\x04R\x05sumUs\x12\x1d\n" +
+	"\n" +
+	"slowest_us\x18\x02 \x01(\x04R\tslowestUs\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\rR\x04rows\"\xd2\x03\n" +
 	"\x06Result\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +
@@ -1834,7 +1925,9 @@ const file_weft_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"compute_us\x18\r \x01(\x04R\tcomputeUs\x12\x1f\n" +
 	"\vepoch_ended\x18\x0e \x01(\bR\n" +
-	"epochEnded\"{\n" +
+	"epochEnded\x12!\n" +
+	"\fstate_hashes\x18\x0f \x01(\fR\vstateHashes\x12'\n" +
+	"\x06effort\x18\x10 \x01(\v2\x0f.weft.v1.EffortR\x06effort\"{\n" +
 	"\aLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\rR\x05token\x12\x18\n" +
 	"\alogprob\x18\x02 \x01(\x02R\alogprob\x12\x1d\n" +
@@ -1884,7 +1977,7 @@ func file_weft_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_weft_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_weft_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_weft_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_weft_v1_run_proto_goTypes = []any{
 	(Class)(0),         // 0: weft.v1.Class
 	(RefusedKind)(0),   // 1: weft.v1.RefusedKind
@@ -1898,15 +1991,16 @@ var file_weft_v1_run_proto_goTypes = []any{
 	(*Sampling)(nil),   // 9: weft.v1.Sampling
 	(*LogitBias)(nil),  // 10: weft.v1.LogitBias
 	(*Run)(nil),        // 11: weft.v1.Run
-	(*Result)(nil),     // 12: weft.v1.Result
-	(*Logprob)(nil),    // 13: weft.v1.Logprob
-	(*Truncate)(nil),   // 14: weft.v1.Truncate
-	(*Confirm)(nil),    // 15: weft.v1.Confirm
-	(*Close)(nil),      // 16: weft.v1.Close
-	(*CloseReply)(nil), // 17: weft.v1.CloseReply
-	(*Beat)(nil),       // 18: weft.v1.Beat
-	(*Lost)(nil),       // 19: weft.v1.Lost
-	(*End)(nil),        // 20: weft.v1.End
+	(*Effort)(nil),     // 12: weft.v1.Effort
+	(*Result)(nil),     // 13: weft.v1.Result
+	(*Logprob)(nil),    // 14: weft.v1.Logprob
+	(*Truncate)(nil),   // 15: weft.v1.Truncate
+	(*Confirm)(nil),    // 16: weft.v1.Confirm
+	(*Close)(nil),      // 17: weft.v1.Close
+	(*CloseReply)(nil), // 18: weft.v1.CloseReply
+	(*Beat)(nil),       // 19: weft.v1.Beat
+	(*Lost)(nil),       // 20: weft.v1.Lost
+	(*End)(nil),        // 21: weft.v1.End
 }
 var file_weft_v1_run_proto_depIdxs = []int32{
 	3,  // 0: weft.v1.Frame.part:type_name -> weft.v1.Part
@@ -1914,14 +2008,14 @@ var file_weft_v1_run_proto_depIdxs = []int32{
 	7,  // 2: weft.v1.Frame.open:type_name -> weft.v1.Open
 	8,  // 3: weft.v1.Frame.open_reply:type_name -> weft.v1.OpenReply
 	11, // 4: weft.v1.Frame.run:type_name -> weft.v1.Run
-	12, // 5: weft.v1.Frame.result:type_name -> weft.v1.Result
-	14, // 6: weft.v1.Frame.truncate:type_name -> weft.v1.Truncate
-	15, // 7: weft.v1.Frame.confirm:type_name -> weft.v1.Confirm
-	16, // 8: weft.v1.Frame.close:type_name -> weft.v1.Close
-	17, // 9: weft.v1.Frame.close_reply:type_name -> weft.v1.CloseReply
-	18, // 10: weft.v1.Frame.beat:type_name -> weft.v1.Beat
-	19, // 11: weft.v1.Frame.lost:type_name -> weft.v1.Lost
-	20, // 12: weft.v1.Frame.end:type_name -> weft.v1.End
+	13, // 5: weft.v1.Frame.result:type_name -> weft.v1.Result
+	15, // 6: weft.v1.Frame.truncate:type_name -> weft.v1.Truncate
+	16, // 7: weft.v1.Frame.confirm:type_name -> weft.v1.Confirm
+	17, // 8: weft.v1.Frame.close:type_name -> weft.v1.Close
+	18, // 9: weft.v1.Frame.close_reply:type_name -> weft.v1.CloseReply
+	19, // 10: weft.v1.Frame.beat:type_name -> weft.v1.Beat
+	20, // 11: weft.v1.Frame.lost:type_name -> weft.v1.Lost
+	21, // 12: weft.v1.Frame.end:type_name -> weft.v1.End
 	5,  // 13: weft.v1.PlanID.profile:type_name -> weft.v1.Profile
 	4,  // 14: weft.v1.ChainHello.plan:type_name -> weft.v1.PlanID
 	0,  // 15: weft.v1.ChainHello.class:type_name -> weft.v1.Class
@@ -1929,12 +2023,14 @@ var file_weft_v1_run_proto_depIdxs = []int32{
 	1,  // 17: weft.v1.Open.refused_kind:type_name -> weft.v1.RefusedKind
 	1,  // 18: weft.v1.OpenReply.refused_kind:type_name -> weft.v1.RefusedKind
 	10, // 19: weft.v1.Sampling.bias:type_name -> weft.v1.LogitBias
-	13, // 20: weft.v1.Result.logprobs:type_name -> weft.v1.Logprob
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 20: weft.v1.Run.effort:type_name -> weft.v1.Effort
+	14, // 21: weft.v1.Result.logprobs:type_name -> weft.v1.Logprob
+	12, // 22: weft.v1.Result.effort:type_name -> weft.v1.Effort
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_run_proto_init() }
@@ -1962,7 +2058,7 @@ func file_weft_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_run_proto_rawDesc), len(file_weft_v1_run_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

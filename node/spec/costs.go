@@ -1,0 +1,197 @@
+package spec
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// MaxWidth is how many positions a run that carries drafts has at most.
+const MaxWidth = 64
+
+// Answer is what an answered run tells about a plan.
+type Answer struct {
+	Width   int           // positions of the run
+	Rows    int           // positions of the steps in which the stages computed it, those of other replies included
+	Latency time.Duration // from sending until the answer, for a run that nothing was in flight before; else 0
+	Compute time.Duration // of all stages together; 0: not known
+	Slowest time.Duration // of the slowest stage; 0: not known
+}
+
+// Costs is what runs cost over one plan, by width, as measured: moving averages
+// of the stages' times, and of the time that a run spends on the way between
+// them. It serves all replies of the plan, from any goroutine.
+//
+// Widths that were not tried lie on the line through those that were; beyond
+// them the line rises half as steeply, so that a doubt is tried rather than
+// kept. Before anything is known a wide run costs what a narrow one does.
+type Costs struct {
+	// mu guards everything below.
+	mu      sync.Mutex
+	compute table
+	slowest table
+	hops    average
+}
+
+// NewCosts makes costs that know a plan's predictions: a run of one position
+// takes compute on all stages and slowest on the slowest, and hops between. Zero
+// values are unknown.
+func NewCosts(compute, slowest, hops time.Duration) *Costs {
+	c := &Costs{}
+	if compute > 0 {
+		c.compute.add(1, compute.Seconds(), 0)
+		c.slowest.add(1, slowest.Seconds(), 0)
+		c.hops.add(hops.Seconds(), 0)
+	}
+	return c
+}
+
+// Answered takes in a measurement.
+func (c *Costs) Answered(a Answer) {
+	if a.Compute <= 0 || a.Rows < 1 || a.Rows > MaxWidth {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compute.add(a.Rows, a.Compute.Seconds(), 1)
+	c.slowest.add(a.Rows, a.Slowest.Seconds(), 1)
+	if a.Latency > 0 {
+		c.hops.add(max(0, (a.Latency-a.Compute).Seconds()), 1)
+	}
+}
+
+// view is a plan's costs at one moment, in seconds.
+type view struct {
+	hops             float64
+	compute, slowest table
+}
+
+func (c *Costs) view() (view, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return view{c.hops.v, c.compute, c.slowest}, c.compute.known > 0
+}
+
+// latency is how long a run takes through an empty pipe.
+func (v *view) latency(width int) float64 { return v.hops + v.compute.at(width) }
+
+// Latency is how long a run of the width takes when nothing is in its way; 0
+// while nothing is known.
+func (c *Costs) Latency(width int) time.Duration {
+	v, ok := c.view()
+	if !ok {
+		return 0
+	}
+	return time.Duration(v.latency(width) * float64(time.Second))
+}
+
+// PerPosition is the least time of the slowest stage for a position, over the
+// widths that runs of a pipeline may have: none is faster. 0 while nothing is known.
+func (c *Costs) PerPosition() time.Duration {
+	v, ok := c.view()
+	if !ok {
+		return 0
+	}
+	least := math.Inf(1)
+	for w := 1; w <= maxMicro; w++ {
+		least = min(least, v.slowest.at(w)/float64(w))
+	}
+	return time.Duration(least * float64(time.Second))
+}
+
+// average is a moving average: the mean of the first few values, then one that
+// forgets.
+type average struct {
+	v float64
+	n int
+}
+
+const forgetful = 12
+
+// add takes a value in. One that stands far above the average, a pause of the
+// machine, counts as what is three times it.
+func (a *average) add(v float64, weight int) {
+	if a.n > 2 {
+		v = min(v, 3*a.v)
+	}
+	a.v += (v - a.v) / float64(min(a.n, forgetful)+1)
+	a.n = min(a.n+weight, forgetful)
+}
+
+// table holds times by width: one of its own for narrow widths, one for each
+// four beyond.
+type table struct {
+	cells [narrow + (MaxWidth-narrow)/4]average
+	known int // cells that have a value
+}
+
+const narrow = 16
+
+func cellOf(width int) int {
+	if width <= narrow {
+		return width - 1
+	}
+	return min(narrow+(width-narrow-1)/4, len(table{}.cells)-1)
+}
+
+// widthOf is the middle of a cell.
+func widthOf(cell int) float64 {
+	if cell < narrow {
+		return float64(cell + 1)
+	}
+	return float64(narrow) + 4*float64(cell-narrow) + 2.5
+}
+
+func (t *table) add(width int, v float64, weight int) {
+	c := &t.cells[cellOf(max(width, 1))]
+	if c.v == 0 {
+		t.known++
+	}
+	c.add(v, weight)
+}
+
+// widest is the widest width that has a time, 0 if none.
+func (t *table) widest() int {
+	for i := len(t.cells) - 1; i >= 0; i-- {
+		if t.cells[i].v > 0 {
+			return int(widthOf(i))
+		}
+	}
+	return 0
+}
+
+// at is the time of a width.
+func (t *table) at(width int) float64 {
+	i := cellOf(width)
+	if t.cells[i].v > 0 {
+		return t.cells[i].v
+	}
+	below, above := i-1, i+1
+	for below >= 0 && t.cells[below].v == 0 {
+		below--
+	}
+	for above < len(t.cells) && t.cells[above].v == 0 {
+		above++
+	}
+	x := widthOf(i)
+	switch {
+	case below < 0 && above == len(t.cells):
+		return 0
+	case below < 0:
+		return t.cells[above].v
+	case above == len(t.cells):
+		return t.cells[below].v + (x-widthOf(below))*t.slope(below)/2
+	}
+	share := (x - widthOf(below)) / (widthOf(above) - widthOf(below))
+	return t.cells[below].v + share*(t.cells[above].v-t.cells[below].v)
+}
+
+// slope is how steeply the known times rise up to a cell.
+func (t *table) slope(last int) float64 {
+	for first := range last {
+		if t.cells[first].v > 0 {
+			return max(0, (t.cells[last].v-t.cells[first].v)/(widthOf(last)-widthOf(first)))
+		}
+	}
+	return 0
+}
