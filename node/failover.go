@@ -44,6 +44,7 @@ func (g *generation) failover(ctx context.Context, cause error) (*session.Path, 
 	}
 	n.failovers.Add(1)
 	g.a, g.moved = a, true
+	g.spec.Over(a.measuredCosts())
 	return a.path, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
+	"github.com/weft-mesh/weft/node/spec"
 	"github.com/weft-mesh/weft/shard/vocab"
 )
 
@@ -38,23 +39,28 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	if err != nil {
 		return api.Reply{}, err
 	}
-	spec, err := replySpec(m, r, prompt)
+	reply, err := replySpec(m, r, prompt)
 	if err != nil {
 		return api.Reply{}, err
 	}
 	if err := n.store.MarkUsed(m.entry); err != nil {
 		n.log.Warn("last used model is not remembered", "error", err)
 	}
+	mode, err := n.speculation(r)
+	if err != nil {
+		return api.Reply{}, err
+	}
 	n.sessions.Add(1)
 	defer n.sessions.Add(-1)
 	live := n.replies.begin(m.entry.Name, len(prompt), n.now())
 	defer live.end()
-	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: spec.Sampling.Seed, live: live}
+	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: reply.Sampling.Seed, live: live}
 	if g.a, err = n.plans.get(ctx, m, progress); err != nil {
 		return api.Reply{}, n.replyError(ctx, err)
 	}
-	spec.Chunk, spec.Credit = g.pieces()
-	return g.run(ctx, spec, begin)
+	reply.Chunk, reply.Credit = g.pieces()
+	g.speculate(&reply, mode)
+	return g.run(ctx, reply, begin)
 }
 
 // pieces gives the positions of a prefill run, so that its hidden states take
@@ -96,36 +102,38 @@ type generation struct {
 	started bool // the start was told
 	moved   bool // to another plan, after a loss
 	probs   []api.Token
-	first   time.Time
+	first   time.Time // when the first token came
+	last    time.Time // when the last one came
+	spec    *spec.Speculator
 }
 
-func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time) (api.Reply, error) {
+func (g *generation) run(ctx context.Context, reply session.Spec, begin time.Time) (api.Reply, error) {
 	g.text = session.NewText(g.m.vocab.NewDecoder(vocab.DecodeOptions{WholeText: false}), g.r.Stop)
-	spec.Started = func(held int) {
+	reply.Started = func(held int) {
 		if g.started {
 			return
 		}
 		g.started = true
 		_ = g.emit(api.Event{Start: &api.Start{Model: g.m.entry.Name, PromptTokens: len(g.prompt), Seed: g.seed, Stages: g.n.stages(g.a)}})
 	}
-	spec.Tokens = g.tokens
-	spec.Progress = func(done, total int) {
+	reply.Tokens = g.tokens
+	reply.Progress = func(done, total int) {
 		text := "reading the prompt"
 		if g.moved {
 			text = "reading again what was said so far"
 		}
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "prefill", Text: text, Done: int64(done), Total: int64(total), Unit: "tokens"}})
 	}
-	spec.Queued = func() {
+	reply.Queued = func() {
 		g.live.wait()
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
 	}
-	spec.Failover = g.failover
+	reply.Failover = g.failover
 	if tune, ok := ctx.Value(tuneKey{}).(func(*session.Spec)); ok {
-		tune(&spec)
+		tune(&reply)
 	}
 	ready := time.Now()
-	out, err := session.Drive(ctx, g.a.path, spec)
+	out, err := session.Drive(ctx, g.a.path, reply)
 	if err != nil {
 		return api.Reply{}, g.n.lostOrRefused(ctx, g.a, err)
 	}
@@ -143,8 +151,9 @@ func (g *generation) run(ctx context.Context, spec session.Spec, begin time.Time
 // tokens takes committed tokens: their text goes out unless it may be the
 // beginning of a stop string.
 func (g *generation) tokens(list []session.Token) (bool, error) {
+	g.last = time.Now()
 	if g.first.IsZero() {
-		g.first = time.Now()
+		g.first = g.last
 	}
 	g.live.add(len(list), g.n.now())
 	g.n.generated.Add(int64(len(list)))
@@ -187,6 +196,7 @@ func (g *generation) reply(out session.Outcome, begin, ready time.Time) api.Repl
 		Model: g.m.entry.Name, PromptTokens: g.prompt, Tokens: out.Tokens, Text: g.text.String(), Seed: g.seed, Cached: out.Held,
 		Plan:      api.ReplyPlan{Generation: g.a.spec.GetId().GetGeneration(), Stages: g.n.stages(g.a)},
 		StateHash: hex.EncodeToString(out.Hash), Logprobs: g.probs, Failovers: out.Failovers,
+		Speculation: g.speculated(len(out.Tokens)),
 	}
 	if rep.Tokens == nil {
 		rep.Tokens = []int32{}

@@ -15,6 +15,7 @@ import (
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/node/spec"
 	"github.com/weft-mesh/weft/node/speed"
 	"github.com/weft-mesh/weft/node/worker"
 	"github.com/weft-mesh/weft/p2p/wire"
@@ -65,6 +66,10 @@ type Node struct {
 	generated atomic.Int64 // tokens of this head
 	failovers atomic.Int64 // replies of this head that went on under another plan
 	replies   replies
+	drafted   atomic.Int64 // tokens that were sent as drafts
+	accepted  atomic.Int64 // of those
+	runs      atomic.Int64 // decode runs of this head
+	grams     *spec.Library
 	stopOnce  sync.Once
 	stopErr   error
 }
@@ -84,7 +89,10 @@ func Start(ctx context.Context, c api.Config, progress func(api.Progress)) (api.
 	if err := os.MkdirAll(c.Home, 0o700); err != nil {
 		return nil, fmt.Errorf("start node: %w; choose another directory with WEFT_HOME", err)
 	}
-	n := &Node{cfg: c, log: c.Log, now: time.Now, begin: time.Now(), done: make(chan struct{})}
+	if _, err := spec.ParseMode(c.Speculate); err != nil {
+		return nil, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	n := &Node{cfg: c, log: c.Log, now: time.Now, begin: time.Now(), done: make(chan struct{}), grams: spec.NewLibrary(0)}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx, progress); err != nil {
 		n.stop(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
+	"github.com/weft-mesh/weft/node/spec"
 	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
@@ -53,6 +54,7 @@ type active struct {
 	err      error
 	ttft     ema
 	tpot     ema
+	costs    *spec.Costs // see measuredCosts
 	lastUsed time.Time
 }
 

@@ -177,6 +177,14 @@ type usage struct {
 	CompletionTokens int           `json:"completion_tokens"`
 	TotalTokens      int           `json:"total_tokens"`
 	PromptDetails    promptDetails `json:"prompt_tokens_details"`
+	Details          details       `json:"completion_tokens_details"`
+}
+
+// details tell of drafted tokens what OpenAI tells of predicted ones. Rejected
+// ones are not counted as tokens of the completion.
+type details struct {
+	Accepted int `json:"accepted_prediction_tokens"`
+	Rejected int `json:"rejected_prediction_tokens"`
 }
 
 type promptDetails struct {
@@ -192,6 +200,10 @@ func usageOf(q *completionRequest, replies []Reply) *usage {
 			u.PromptDetails.CachedTokens += r.Cached
 		}
 		u.CompletionTokens += len(r.Tokens)
+		if s := r.Speculation; s != nil {
+			u.Details.Accepted += s.Accepted
+			u.Details.Rejected += s.Drafted - s.Accepted
+		}
 	}
 	u.TotalTokens = u.PromptTokens + u.CompletionTokens
 	return u

@@ -19,7 +19,7 @@ func steady(s string) string {
 }
 
 func TestReplies(t *testing.T) {
-	const usage = `"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":1}}`
+	const usage = `"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}`
 	const lp = `{"token":"one","logprob":-0.5,"bytes":[111,110,101],"top_logprobs":[{"token":"one","logprob":-0.5,"bytes":[111,110,101]}]}`
 	chatHead := `{"id":"chatcmpl-ID","object":"chat.completion","created":0,"model":"tiny",`
 	textHead := `{"id":"cmpl-ID","object":"text_completion","created":0,"model":"tiny",`
@@ -47,7 +47,7 @@ func TestReplies(t *testing.T) {
 		{
 			"two prompts, two choices", "completions", `{"prompt":["a","b"],"n":2,"max_tokens":1}`,
 			textHead + `"choices":[{"index":0,"text":"one","logprobs":null,"finish_reason":"length"},{"index":1,"text":"one","logprobs":null,"finish_reason":"length"},{"index":2,"text":"one","logprobs":null,"finish_reason":"length"},{"index":3,"text":"one","logprobs":null,"finish_reason":"length"}],` +
-				`"usage":{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2}}}` + "\n",
+				`"usage":{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}` + "\n",
 		},
 		{
 			"streamed chat", "chat/completions", `{"stream":true,"max_tokens":2,"messages":[{"role":"user","content":"hi"}]}`,
@@ -61,7 +61,7 @@ func TestReplies(t *testing.T) {
 			chatChunk + `{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{"content":"one"},"logprobs":{"content":[` + lp + `],"refusal":null},"finish_reason":null}],"usage":null}` + "\n\n" +
 				chatChunk + `{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null}` + "\n\n" +
-				chatChunk + `],"usage":{"prompt_tokens":2,"completion_tokens":1,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}}` + "\n\ndata: [DONE]\n\n",
+				chatChunk + `],"usage":{"prompt_tokens":2,"completion_tokens":1,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}` + "\n\ndata: [DONE]\n\n",
 		},
 		{
 			"streamed text with log-probabilities", "completions", `{"stream":true,"logprobs":0,"max_tokens":2,"prompt":"a"}`,

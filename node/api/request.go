@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/json"
+
+	"github.com/weft-mesh/weft/node/spec"
 )
 
 // completionRequest is a request of either completion endpoint, checked.
@@ -83,7 +85,10 @@ func (f *fields) sampling() GenerateRequest {
 	g := GenerateRequest{
 		Model: f.text("model"), Stop: f.stops(), Seed: f.seed("seed"), LogitBias: f.bias(), IgnoreEOS: f.flag("ignore_eos"),
 		Temperature: f.number("temperature", 0, 100), TopP: f.number("top_p", 0, 1), MinP: f.number("min_p", 0, 1),
-		TopK: f.integer("top_k", -1, maxInt32),
+		TopK: f.integer("top_k", -1, maxInt32), Speculate: f.text("speculate"),
+	}
+	if _, err := spec.ParseMode(g.Speculate); err != nil {
+		f.fail("speculate", "%v", err)
 	}
 	if g.TopK != nil && *g.TopK < 0 { // the other way to say that all tokens count
 		*g.TopK = 0

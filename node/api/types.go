@@ -34,6 +34,9 @@ type Config struct {
 	// Peers are addresses of members, "host:port" or a multiaddr with a peer
 	// id, beside what the local network tells.
 	Peers []string
+	// Speculate is how replies are speculated whose request does not say: "off",
+	// "sync", "async" or "auto", the default.
+	Speculate string
 }
 
 // Running is a started node.
@@ -334,7 +337,8 @@ type GenerateRequest struct {
 	IgnoreEOS        bool                       `json:"ignore_eos,omitempty"`
 	NoPrefix         bool                       `json:"no_prefix,omitempty"`
 	StateHash        bool                       `json:"state_hash,omitempty"`
-	Tenant           string                     `json:"-"` // whose prefix cache: derived from the API key
+	Speculate        string                     `json:"speculate,omitempty"` // "off", "sync", "async" or "auto"; default the node's setting
+	Tenant           string                     `json:"-"`                   // whose prefix cache: derived from the API key
 }
 
 // Event is a piece of a reply as it comes.
@@ -364,19 +368,20 @@ type Token struct {
 
 // Reply is the whole of a reply: what `weft run --json` prints.
 type Reply struct {
-	Model        string    `json:"model"`
-	PromptTokens []int32   `json:"prompt_tokens"`
-	Tokens       []int32   `json:"tokens"`
-	Text         string    `json:"text"`
-	FinishReason string    `json:"finish_reason"` // "stop", "length", "cancelled"
-	FinishDetail string    `json:"finish_detail,omitempty"`
-	Seed         uint64    `json:"seed"`
-	Cached       int       `json:"cached_tokens"` // prompt tokens taken from the prefix cache
-	Timings      Timings   `json:"timings"`
-	Plan         ReplyPlan `json:"plan"`
-	StateHash    string    `json:"state_hash,omitempty"` // of the last position's final hidden state, hex
-	Logprobs     []Token   `json:"logprobs,omitempty"`
-	Failovers    int       `json:"failovers"` // times that a stage was lost and the reply went on under another plan
+	Model        string       `json:"model"`
+	PromptTokens []int32      `json:"prompt_tokens"`
+	Tokens       []int32      `json:"tokens"`
+	Text         string       `json:"text"`
+	FinishReason string       `json:"finish_reason"` // "stop", "length", "cancelled"
+	FinishDetail string       `json:"finish_detail,omitempty"`
+	Seed         uint64       `json:"seed"`
+	Cached       int          `json:"cached_tokens"` // prompt tokens taken from the prefix cache
+	Timings      Timings      `json:"timings"`
+	Plan         ReplyPlan    `json:"plan"`
+	StateHash    string       `json:"state_hash,omitempty"` // of the last position's final hidden state, hex
+	Logprobs     []Token      `json:"logprobs,omitempty"`
+	Speculation  *Speculation `json:"speculation,omitempty"`
+	Failovers    int          `json:"failovers"` // times that a stage was lost and the reply went on under another plan
 }
 
 // Timings are a reply's measured times.

@@ -26,6 +26,7 @@ type runFlags struct {
 	maxTokens int
 	ctx       int
 	raw, json bool
+	speculate string
 
 	hasTemp, hasSeed bool
 }
@@ -50,6 +51,7 @@ the model runs inside this command.`,
 	fl.IntVar(&f.maxTokens, "max-tokens", 0, "end the reply after this many tokens")
 	fl.IntVar(&f.ctx, "ctx", 0, "context in tokens with the prompt (default the model's)")
 	fl.BoolVar(&f.raw, "raw", false, "no chat template: continue the text")
+	fl.StringVar(&f.speculate, "speculate", "", "off, sync, async or auto: draft ahead of the stages; never changes the reply (default the node's, auto)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the text")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.hasTemp, f.hasSeed = fl.Changed("temp"), fl.Changed("seed")
@@ -67,6 +69,9 @@ func (f *runFlags) check() error {
 		err = fmt.Errorf("--ctx is %d; give 1 or more", f.ctx)
 	case f.temp < 0:
 		err = fmt.Errorf("--temp is %v; give 0 or more", f.temp)
+	}
+	if err == nil {
+		err = api.CheckSpeculate(f.speculate)
 	}
 	if err != nil {
 		return usageError{err}
@@ -93,7 +98,7 @@ func modelRef(ref string) (string, error) {
 
 // request is what the flags say about a reply.
 func (f *runFlags) request() api.GenerateRequest {
-	r := api.GenerateRequest{Model: f.model, MaxTokens: f.maxTokens, Context: f.ctx, StateHash: f.json}
+	r := api.GenerateRequest{Model: f.model, MaxTokens: f.maxTokens, Context: f.ctx, StateHash: f.json, Speculate: f.speculate}
 	if f.hasTemp {
 		r.Temperature = &f.temp
 	}

@@ -25,6 +25,7 @@ type upFlags struct {
 	disk, weights       string
 	threads             int
 	logJSON             bool
+	speculate           string
 }
 
 func (c *command) up() *cobra.Command {
@@ -62,6 +63,7 @@ on a member.`,
 	fl.StringSliceVar(&f.keys, "api-key", nil, "`KEY` that HTTP clients must send (also WEFT_API_KEY)")
 	fl.StringSliceVar(&f.hosts, "host-name", nil, "further `NAME` that the HTTP API answers to")
 	fl.StringVar(&f.tier, "tier", "", "kernel tier (default the best that this processor has)")
+	fl.StringVar(&f.speculate, "speculate", "auto", "off, sync, async or auto: how replies that do not say draft ahead of the stages")
 	fl.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log JSON")
 	return cmd
@@ -72,7 +74,10 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 	cfg := api.Config{
 		Home: c.home, Version: c.Version, Listen: f.listen, HTTP: f.http, Join: strings.TrimSpace(f.join), Name: f.name,
 		Mesh: f.mesh, New: f.found, Peers: f.peers,
-		Threads: f.threads, Tier: f.tier, APIKeys: f.keys, Hosts: f.hosts,
+		Threads: f.threads, Tier: f.tier, APIKeys: f.keys, Hosts: f.hosts, Speculate: f.speculate,
+	}
+	if err := api.CheckSpeculate(f.speculate); err != nil {
+		return cfg, usageError{err}
 	}
 	if f.memory != "" {
 		n, ok := machine.ParseSize(f.memory)
