@@ -23,7 +23,7 @@ const (
 
 // usual are the likelihoods of a matched context before anything is known, by
 // bucket; usualFirst is that of a source that does not match.
-var usual = [buckets]float64{0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.93, 0.96}
+var usual = [buckets]float64{0.06, 0.15, 0.3, 0.4, 0.5, 0.65, 0.78, 0.87, 0.93, 0.96}
 
 const usualFirst = 0.6
 
