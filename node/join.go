@@ -19,10 +19,8 @@ import (
 // Times of looking for a mesh. On a local network members answer within tens
 // of milliseconds; who names a mesh or an address is sure that it is there.
 const (
-	lookTime      = 1500 * time.Millisecond
-	lookLonger    = 10 * time.Second
-	staticRetry   = 10 * time.Second
-	staticRetries = 30
+	lookTime   = 1500 * time.Millisecond
+	lookLonger = 10 * time.Second
 )
 
 // enter makes a node without a mesh a member of one: by its token, by a code
@@ -167,28 +165,6 @@ func askNotice(w admission.Waiting) string {
 	fmt.Fprintf(&b, "Within two minutes, type on any machine of the mesh:\n\n    weft approve %s\n\n", w.Code)
 	b.WriteString("For a mesh of its own instead, press Ctrl-C and run: weft up --new NAME")
 	return b.String()
-}
-
-// addStatic gives the addresses that the user named to discovery, asking who
-// listens there where the address does not say.
-func (m *mesh) addStatic() {
-	for _, addr := range m.n.cfg.Peers {
-		m.n.background(func() {
-			for range staticRetries {
-				info, err := m.host.Resolve(m.n.ctx, addr)
-				if err == nil {
-					m.finder.Add(info)
-					return
-				}
-				m.n.log.Info("named address not reached", "addr", addr, "error", err)
-				select {
-				case <-m.n.ctx.Done():
-					return
-				case <-time.After(staticRetry):
-				}
-			}
-		})
-	}
 }
 
 // Approve implements api.Trust.

@@ -52,6 +52,7 @@ type mesh struct {
 	service   *admission.Service
 	weights   *worker.WeightsClient
 	traffic   traffic
+	outside   *discovery.Outside // nil unless the user wants a DHT
 	left      bool
 }
 
@@ -68,6 +69,9 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 		return nil, err
 	}
 	if m.invites, err = admission.OpenInvitations(n.cfg.Home); err != nil {
+		return nil, err
+	}
+	if m.outside, err = n.outside(key); err != nil {
 		return nil, err
 	}
 	token, err := m.token()
@@ -143,8 +147,12 @@ func (m *mesh) gather(first peer.AddrInfo) error {
 	if m.gossip, err = gossip.New(gossip.Config{Host: m.host, Logger: m.n.log}); err != nil {
 		return err
 	}
+	if err := m.keepPeers(); err != nil {
+		return err
+	}
 	if m.finder, err = discovery.Run(discovery.Config{
-		Host: m.host, Dir: m.n.cfg.Home, Mesh: m.admission.ID(), NoMDNS: onlyLoopback(m.n.cfg.Listen), Logger: m.n.log,
+		Host: m.host, Dir: m.n.cfg.Home, Mesh: m.admission.ID(), NoMDNS: onlyLoopback(m.n.cfg.Listen),
+		Secrets: m.admission, Outside: m.outside, Logger: m.n.log,
 	}); err != nil {
 		return err
 	}

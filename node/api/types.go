@@ -37,6 +37,7 @@ type Config struct {
 	// Speculate is how replies are speculated whose request does not say: "off",
 	// "sync", "async" or "auto", the default.
 	Speculate string
+	Bootstrap []string // nodes of a DHT to find members of other networks at: "public" or PEER@HOST:PORT; default none
 }
 
 // Running is a started node.

@@ -20,7 +20,7 @@ type upFlags struct {
 	listen, keys, hosts []string
 	http, join, name    string
 	mesh, found         string
-	peers               []string
+	peers, bootstrap    []string
 	memory, tier, level string
 	disk, weights       string
 	threads             int
@@ -54,7 +54,8 @@ on a member.`,
 	fl.StringVar(&f.join, "join", "", "join a mesh with this invitation `TOKEN`")
 	fl.StringVar(&f.mesh, "mesh", "", "ask only the mesh of this `NAME` or id to be let in")
 	fl.StringVar(&f.found, "new", "", "make a new mesh of this `NAME` without looking for others")
-	fl.StringSliceVar(&f.peers, "peer", nil, "address of a member, HOST:PORT, where the local network does not show it")
+	fl.StringSliceVar(&f.peers, "peer", nil, "address of a member, HOST:PORT, where the local network does not show it; kept for later starts, none forgets them")
+	fl.StringSliceVar(&f.bootstrap, "bootstrap", nil, "find members of other networks through a DHT: public, or PEER@HOST:PORT of its nodes (default no DHT)")
 	fl.StringVar(&f.name, "name", "", "this node's name (default the machine's)")
 	fl.StringVar(&f.memory, "memory", "", "memory `SIZE` that the mesh may use, as in 8GB; 0 for none (default three quarters of what is free)")
 	fl.StringVar(&f.disk, "disk", "", "disk `SIZE` that weights may take, as in 100GB (default what they take and nine tenths of what is free)")
@@ -73,7 +74,7 @@ on a member.`,
 func (f *upFlags) config(c *command) (api.Config, error) {
 	cfg := api.Config{
 		Home: c.home, Version: c.Version, Listen: f.listen, HTTP: f.http, Join: strings.TrimSpace(f.join), Name: f.name,
-		Mesh: f.mesh, New: f.found, Peers: f.peers,
+		Mesh: f.mesh, New: f.found, Peers: f.peers, Bootstrap: f.bootstrap,
 		Threads: f.threads, Tier: f.tier, APIKeys: f.keys, Hosts: f.hosts, Speculate: f.speculate,
 	}
 	if err := api.CheckSpeculate(f.speculate); err != nil {

@@ -246,7 +246,7 @@ func (m *Mesh) Leave() error {
 		return fmt.Errorf("leave the mesh: %w", err)
 	}
 	m.id, m.name, m.chain, m.root = ID{}, "", nil, nil
-	return nil
+	return m.forgetSecret()
 }
 
 // Joined says whether the node belongs to a mesh, valid or not.

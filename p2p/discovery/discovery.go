@@ -26,6 +26,11 @@ type Config struct {
 	Mesh admission.ID
 	// Static are addresses that end in a peer id; they are tried for ever.
 	Static []ma.Multiaddr
+	// Secrets hands the mesh's secret on; nil leaves it out.
+	Secrets Secrets
+	// Outside is a DHT to find members of other networks at, which takes
+	// Secrets; nil for none.
+	Outside *Outside
 	// NoMDNS leaves out mDNS.
 	NoMDNS bool
 	// Round is the time between looks at what is due; 1 s.
@@ -82,6 +87,14 @@ func Run(cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start discovery: a static address must end in /p2p/PEER: %w", err)
 	}
+	if cfg.Outside != nil {
+		if cfg.Secrets == nil || cfg.Outside.Key == nil || len(cfg.Outside.Bootstrap) == 0 {
+			return nil, errors.New("start discovery: a DHT takes bootstrap nodes, the node's key and the mesh's secret")
+		}
+		if cfg.Outside.Every <= 0 {
+			cfg.Outside.Every = time.Hour
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -105,6 +118,13 @@ func Run(cfg Config) (*Discovery, error) {
 		d.add(info, true)
 	}
 	d.wg.Go(d.loop)
+	if cfg.Secrets != nil {
+		d.host.Handle(secretProtocol, d.serveSecret)
+		d.wg.Go(d.learn)
+	}
+	if cfg.Outside != nil {
+		d.wg.Go(d.visits)
+	}
 	if !cfg.NoMDNS {
 		d.wg.Go(d.announce)
 	}
@@ -128,17 +148,21 @@ func (d *Discovery) Failures() map[peer.ID]error {
 	return out
 }
 
-// Forget removes the cache from disk and memory; for leaving a mesh.
+// Forget removes the cache and the static addresses from disk and memory; for
+// leaving a mesh.
 func (d *Discovery) Forget() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.sightings)
 	clear(d.candidates)
-	return storeCache(d.cfg.Dir, nil)
+	return errors.Join(storeCache(d.cfg.Dir, nil), KeepStatic(d.cfg.Dir, nil))
 }
 
 // Close ends discovery, waits for its goroutines and saves the cache.
 func (d *Discovery) Close() error {
+	if d.cfg.Secrets != nil {
+		d.host.RemoveHandler(secretProtocol)
+	}
 	d.cancel()
 	d.wg.Wait()
 	return d.save()
