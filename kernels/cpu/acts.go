@@ -141,7 +141,11 @@ func (d *Device) quantise(a *acts) {
 func (t *prepareTask) unit(_, i int) {
 	a := t.a
 	x, recs := a.source.row(i), a.token(i)
-	if k := t.d.set.quantise; k != nil && a.lines == 1 {
+	k := t.d.set.quantise
+	if a.lines == 2 {
+		k = t.d.set.quantise16
+	}
+	if k != nil {
 		a.bad[i] = k(&x[0], &recs[0], a.blocks())
 		return
 	}

@@ -296,32 +296,44 @@ func (b bench) weights(set *kernelSet, x []float32) {
 	}
 }
 
-func TestQuantiserStaysInsideItsOperands(t *testing.T) {
+func TestQuantisersStayInsideTheirOperands(t *testing.T) {
 	eachSet(t, func(t *testing.T, set *kernelSet) {
 		eachEnd(t, func(b bench) {
-			x := b.floats(32 * 7)
-			clear(x[32:64])
-			x[70] = float32(math.Inf(-1))
-			x[100] = float32(math.NaN())
-			x[160] = 0x1p-41
-			run := func(d *Device) []byte {
-				a := &acts{rows: 1, cols: len(x), lines: 1, top: 127, n: 1, bad: make([]uint32, 1), stride: recordBytes * 7}
-				a.recs = guarded(b, a.stride, b.behind)
-				a.source = &buffer{rows: 1, cols: len(x), stride: len(x), data: x}
-				(&prepareTask{d: d, a: a}).unit(0, 0)
-				if a.bad[0] == 0 {
-					b.Fatalf("%s: infinity and NaN were not found", d.set.tier)
-				}
-				return a.recs
-			}
-			got, want := run(&Device{set: set}), run(plain)
-			for i := range want {
-				if got[i] != want[i] {
-					b.Fatalf("byte %d of record %d is %#x, portable Go gives %#x", i%recordBytes, i/recordBytes, got[i], want[i])
-				}
+			for lines := 1; lines <= 2; lines++ {
+				b.quantise(&Device{set: set}, lines)
 			}
 		})
 	})
+}
+
+func (b bench) quantise(d *Device, lines int) {
+	b.Helper()
+	x := b.floats(32 * 7)
+	clear(x[32:64])
+	x[70] = float32(math.Inf(-1))
+	x[100] = float32(math.NaN())
+	x[3] = 0x1p-41
+	clear(x[160:192])
+	x[160] = 0x1p-41
+	run := func(d *Device) []byte {
+		a := &acts{rows: 1, cols: len(x), lines: lines, top: 127, n: 1, bad: make([]uint32, 1), stride: recordBytes * lines * 7}
+		if lines == 2 {
+			a.top = 16319
+		}
+		a.recs = guarded(b, a.stride, b.behind)
+		a.source = &buffer{rows: 1, cols: len(x), stride: len(x), data: x}
+		(&prepareTask{d: d, a: a}).unit(0, 0)
+		if a.bad[0] == 0 {
+			b.Fatalf("%s: infinity and NaN were not found", d.set.tier)
+		}
+		return a.recs
+	}
+	got, want := run(d), run(plain)
+	for i := range want {
+		if got[i] != want[i] {
+			b.Fatalf("%d lines: byte %d of line %d is %#x, portable Go gives %#x", lines, i%recordBytes, i/recordBytes, got[i], want[i])
+		}
+	}
 }
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(3, 4)) }

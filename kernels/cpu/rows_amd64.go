@@ -12,6 +12,11 @@ func pause()
 //go:noescape
 func quantise_a8_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
 
+// Records of two planes of blocks of 32 elements; bad is not 0 if one is not finite; portable form: quantiseBlock.
+//
+//go:noescape
+func quantise_a16_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
+
 // dst = F(RN(SiLU(gate)*up)), n a multiple of 16; portable form: Device.siluRow.
 //
 //go:noescape
@@ -111,6 +116,11 @@ func rotatePairs_avx512vnni(x *float32, cos *float32, sin *float32, n int)
 //
 //go:noescape
 func quantise_a8_avx2(x *float32, rec *byte, blocks int) (bad uint32)
+
+// Records of two planes of blocks of 32 elements; bad is not 0 if one is not finite; portable form: quantiseBlock.
+//
+//go:noescape
+func quantise_a16_avx2(x *float32, rec *byte, blocks int) (bad uint32)
 
 // dst = F(RN(SiLU(gate)*up)), n a multiple of 16; portable form: Device.siluRow.
 //

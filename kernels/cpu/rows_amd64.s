@@ -97,6 +97,197 @@ block:
 	VZEROUPPER
 	RET
 
+// func quantise_a16_avx512vnni(x *float32, rec *byte, blocks int) (bad uint32)
+// Requires: AVX, AVX2
+TEXT ·quantise_a16_avx512vnni(SB), NOSPLIT, $0-28
+	MOVQ      x+0(FP), AX
+	MOVQ      rec+8(FP), CX
+	MOVQ      blocks+16(FP), DX
+	MOVQ      $0x0703060205010400, BX
+	VMOVQ     BX, X0
+	VPMOVZXBD X0, Y0
+	VPXOR     Y1, Y1, Y1
+
+block:
+	VMOVUPS      (AX), Y4
+	VPAND        lanes_7fffffff<>+0(SB), Y4, Y2
+	VMOVUPS      32(AX), Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      64(AX), Y6
+	VPAND        lanes_7fffffff<>+0(SB), Y6, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      96(AX), Y7
+	VPAND        lanes_7fffffff<>+0(SB), Y7, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPERM2I128   $0x01, Y2, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0x4e, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0xb1, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPCMPGTD     lanes_7f7fffff<>+0(SB), Y2, Y3
+	VPOR         Y3, Y1, Y1
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y2, Y8
+	VPANDN       Y8, Y3, Y8
+	VMOVSS       lanes_467efc00<>+0(SB), X3
+	VDIVSS       X3, X2, X9
+	VDIVSS       X2, X3, X2
+	VPAND        X8, X9, X9
+	VBROADCASTSS X2, Y2
+	VPAND        Y8, Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VPAND        Y8, Y4, Y4
+	VPADDD       lanes_00000040<>+0(SB), Y4, Y3
+	VPSRAD       $0x07, Y3, Y10
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y4
+	VMULPS       Y2, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPAND        Y8, Y5, Y5
+	VPADDD       lanes_00000040<>+0(SB), Y5, Y3
+	VPSRAD       $0x07, Y3, Y11
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y5
+	VMULPS       Y2, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VPAND        Y8, Y6, Y6
+	VPADDD       lanes_00000040<>+0(SB), Y6, Y3
+	VPSRAD       $0x07, Y3, Y12
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y6
+	VMULPS       Y2, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VPADDD       lanes_00000040<>+0(SB), Y7, Y3
+	VPSRAD       $0x07, Y3, Y2
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y7
+	VPADDD       Y4, Y5, Y3
+	VPADDD       Y6, Y7, Y8
+	VPHADDD      Y8, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X8
+	VPADDD       X3, X8, X8
+	VPHADDD      X8, X8, X8
+	VPADDD       Y10, Y11, Y3
+	VPADDD       Y12, Y2, Y13
+	VPHADDD      Y13, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X13
+	VPADDD       X3, X13, X13
+	VPHADDD      X13, X13, X13
+	VPSLLD       $0x07, X13, X3
+	VPADDD       X8, X3, X3
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y0, Y4
+	VMOVDQU      Y4, (CX)
+	VPACKSSDW    Y11, Y10, Y10
+	VPACKSSDW    Y2, Y12, Y12
+	VPACKSSWB    Y12, Y10, Y10
+	VPERMD       Y10, Y0, Y10
+	VMOVDQU      Y10, 64(CX)
+	VPHADDD      X3, X3, X2
+	VMOVD        X9, 32(CX)
+	VCVTDQ2PS    X2, X2
+	VMULSS       X9, X2, X2
+	VMOVD        X2, 36(CX)
+	VBROADCASTSS X9, X4
+	VCVTDQ2PS    X3, X2
+	VMULPS       X4, X2, X2
+	VMOVQ        X2, 56(CX)
+	VPHADDD      X8, X8, X2
+	VPXOR        X3, X3, X3
+	VPSLLD       $0x03, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 40(CX)
+	VPSLLD       $0x07, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 44(CX)
+	VPSLLD       $0x05, X8, X4
+	VPSUBD       X4, X3, X4
+	VMOVQ        X4, 48(CX)
+	VPHADDD      X13, X13, X2
+	VPXOR        X3, X3, X3
+	VPSLLD       $0x03, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 104(CX)
+	VPSLLD       $0x07, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 108(CX)
+	VPSLLD       $0x05, X13, X4
+	VPSUBD       X4, X3, X4
+	VMOVQ        X4, 112(CX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, CX
+	DECQ         DX
+	JNZ          block
+	VPMOVMSKB    Y1, AX
+	MOVL         AX, bad+24(FP)
+	VZEROUPPER
+	RET
+
+DATA lanes_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA lanes_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL lanes_7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_7f7fffff<>+0(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+4(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+8(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+12(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+16(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+20(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+24(SB)/4, $0x7f7fffff
+DATA lanes_7f7fffff<>+28(SB)/4, $0x7f7fffff
+GLOBL lanes_7f7fffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_2b7fffff<>+0(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+4(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+8(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+12(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+16(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+20(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+24(SB)/4, $0x2b7fffff
+DATA lanes_2b7fffff<>+28(SB)/4, $0x2b7fffff
+GLOBL lanes_2b7fffff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_467efc00<>+0(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+4(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+8(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+12(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+16(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+20(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+24(SB)/4, $0x467efc00
+DATA lanes_467efc00<>+28(SB)/4, $0x467efc00
+GLOBL lanes_467efc00<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_00000040<>+0(SB)/4, $0x00000040
+DATA lanes_00000040<>+4(SB)/4, $0x00000040
+DATA lanes_00000040<>+8(SB)/4, $0x00000040
+DATA lanes_00000040<>+12(SB)/4, $0x00000040
+DATA lanes_00000040<>+16(SB)/4, $0x00000040
+DATA lanes_00000040<>+20(SB)/4, $0x00000040
+DATA lanes_00000040<>+24(SB)/4, $0x00000040
+DATA lanes_00000040<>+28(SB)/4, $0x00000040
+GLOBL lanes_00000040<>(SB), RODATA|NOPTR, $32
+
+DATA lanes_0000007f<>+0(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+4(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+8(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+12(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+16(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+20(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+24(SB)/4, $0x0000007f
+DATA lanes_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL lanes_0000007f<>(SB), RODATA|NOPTR, $32
+
 // func siluMul_avx512vnni(dst *float32, gate *float32, up *float32, n int)
 // Requires: AVX, AVX512F
 TEXT ·siluMul_avx512vnni(SB), NOSPLIT, $0-32
@@ -4813,36 +5004,6 @@ block:
 	VZEROUPPER
 	RET
 
-DATA lanes_7fffffff<>+0(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+4(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+8(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+12(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+16(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+20(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+24(SB)/4, $0x7fffffff
-DATA lanes_7fffffff<>+28(SB)/4, $0x7fffffff
-GLOBL lanes_7fffffff<>(SB), RODATA|NOPTR, $32
-
-DATA lanes_7f7fffff<>+0(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+4(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+8(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+12(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+16(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+20(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+24(SB)/4, $0x7f7fffff
-DATA lanes_7f7fffff<>+28(SB)/4, $0x7f7fffff
-GLOBL lanes_7f7fffff<>(SB), RODATA|NOPTR, $32
-
-DATA lanes_2b7fffff<>+0(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+4(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+8(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+12(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+16(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+20(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+24(SB)/4, $0x2b7fffff
-DATA lanes_2b7fffff<>+28(SB)/4, $0x2b7fffff
-GLOBL lanes_2b7fffff<>(SB), RODATA|NOPTR, $32
-
 DATA lanes_42fe0000<>+0(SB)/4, $0x42fe0000
 DATA lanes_42fe0000<>+4(SB)/4, $0x42fe0000
 DATA lanes_42fe0000<>+8(SB)/4, $0x42fe0000
@@ -4852,6 +5013,137 @@ DATA lanes_42fe0000<>+20(SB)/4, $0x42fe0000
 DATA lanes_42fe0000<>+24(SB)/4, $0x42fe0000
 DATA lanes_42fe0000<>+28(SB)/4, $0x42fe0000
 GLOBL lanes_42fe0000<>(SB), RODATA|NOPTR, $32
+
+// func quantise_a16_avx2(x *float32, rec *byte, blocks int) (bad uint32)
+// Requires: AVX, AVX2
+TEXT ·quantise_a16_avx2(SB), NOSPLIT, $0-28
+	MOVQ      x+0(FP), AX
+	MOVQ      rec+8(FP), CX
+	MOVQ      blocks+16(FP), DX
+	MOVQ      $0x0703060205010400, BX
+	VMOVQ     BX, X0
+	VPMOVZXBD X0, Y0
+	VPXOR     Y1, Y1, Y1
+
+block:
+	VMOVUPS      (AX), Y4
+	VPAND        lanes_7fffffff<>+0(SB), Y4, Y2
+	VMOVUPS      32(AX), Y5
+	VPAND        lanes_7fffffff<>+0(SB), Y5, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      64(AX), Y6
+	VPAND        lanes_7fffffff<>+0(SB), Y6, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VMOVUPS      96(AX), Y7
+	VPAND        lanes_7fffffff<>+0(SB), Y7, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPERM2I128   $0x01, Y2, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0x4e, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPSHUFD      $0xb1, Y2, Y3
+	VPMAXUD      Y2, Y3, Y2
+	VPCMPGTD     lanes_7f7fffff<>+0(SB), Y2, Y3
+	VPOR         Y3, Y1, Y1
+	VPCMPGTD     lanes_2b7fffff<>+0(SB), Y2, Y8
+	VPANDN       Y8, Y3, Y8
+	VMOVSS       lanes_467efc00<>+0(SB), X3
+	VDIVSS       X3, X2, X9
+	VDIVSS       X2, X3, X2
+	VPAND        X8, X9, X9
+	VBROADCASTSS X2, Y2
+	VPAND        Y8, Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VPAND        Y8, Y4, Y4
+	VPADDD       lanes_00000040<>+0(SB), Y4, Y3
+	VPSRAD       $0x07, Y3, Y10
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y4
+	VMULPS       Y2, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPAND        Y8, Y5, Y5
+	VPADDD       lanes_00000040<>+0(SB), Y5, Y3
+	VPSRAD       $0x07, Y3, Y11
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y5
+	VMULPS       Y2, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VPAND        Y8, Y6, Y6
+	VPADDD       lanes_00000040<>+0(SB), Y6, Y3
+	VPSRAD       $0x07, Y3, Y12
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y6
+	VMULPS       Y2, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPAND        Y8, Y7, Y7
+	VPADDD       lanes_00000040<>+0(SB), Y7, Y3
+	VPSRAD       $0x07, Y3, Y2
+	VPAND        lanes_0000007f<>+0(SB), Y3, Y3
+	VPSUBD       lanes_00000040<>+0(SB), Y3, Y7
+	VPADDD       Y4, Y5, Y3
+	VPADDD       Y6, Y7, Y8
+	VPHADDD      Y8, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X8
+	VPADDD       X3, X8, X8
+	VPHADDD      X8, X8, X8
+	VPADDD       Y10, Y11, Y3
+	VPADDD       Y12, Y2, Y13
+	VPHADDD      Y13, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X13
+	VPADDD       X3, X13, X13
+	VPHADDD      X13, X13, X13
+	VPSLLD       $0x07, X13, X3
+	VPADDD       X8, X3, X3
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y0, Y4
+	VMOVDQU      Y4, (CX)
+	VPACKSSDW    Y11, Y10, Y10
+	VPACKSSDW    Y2, Y12, Y12
+	VPACKSSWB    Y12, Y10, Y10
+	VPERMD       Y10, Y0, Y10
+	VMOVDQU      Y10, 64(CX)
+	VPHADDD      X3, X3, X2
+	VMOVD        X9, 32(CX)
+	VCVTDQ2PS    X2, X2
+	VMULSS       X9, X2, X2
+	VMOVD        X2, 36(CX)
+	VBROADCASTSS X9, X4
+	VCVTDQ2PS    X3, X2
+	VMULPS       X4, X2, X2
+	VMOVQ        X2, 56(CX)
+	VPHADDD      X8, X8, X2
+	VPXOR        X3, X3, X3
+	VPSLLD       $0x03, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 40(CX)
+	VPSLLD       $0x07, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 44(CX)
+	VPSLLD       $0x05, X8, X4
+	VPSUBD       X4, X3, X4
+	VMOVQ        X4, 48(CX)
+	VPHADDD      X13, X13, X2
+	VPXOR        X3, X3, X3
+	VPSLLD       $0x03, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 104(CX)
+	VPSLLD       $0x07, X2, X4
+	VPSUBD       X4, X3, X4
+	VMOVD        X4, 108(CX)
+	VPSLLD       $0x05, X13, X4
+	VPSUBD       X4, X3, X4
+	VMOVQ        X4, 112(CX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, CX
+	DECQ         DX
+	JNZ          block
+	VPMOVMSKB    Y1, AX
+	MOVL         AX, bad+24(FP)
+	VZEROUPPER
+	RET
 
 // func siluMul_avx2(dst *float32, gate *float32, up *float32, n int)
 // Requires: AVX, AVX2, FMA3

@@ -32,6 +32,8 @@ type kernelSet struct {
 	tier     string
 	matmul   matmulTable
 	quantise func(x *float32, rec *byte, blocks int) (bad uint32)
+	// quantise16 fills records of two lines.
+	quantise16 func(x *float32, rec *byte, blocks int) (bad uint32)
 
 	// Elementwise kernels take a positive multiple of 16 elements.
 	siluMul func(dst, gate, up *float32, n int)

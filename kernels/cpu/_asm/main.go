@@ -33,11 +33,13 @@ var parts = map[string]func(){
 	"rows": func() {
 		pause()
 		quantise512()
+		quantise16(avx512)
 		elementwise(avx512)
 		attention(avx512)
 		scans(avx512)
 		rotate(avx512)
 		quantise2()
+		quantise16(avx2)
 		elementwise(avx2)
 		attention(avx2)
 		scans(avx2)
