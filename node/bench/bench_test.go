@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/shard"
@@ -96,8 +97,21 @@ func TestContextsAreMeasuredByThemselves(t *testing.T) {
 	}
 }
 
+func TestContextsThatDoNotFitIntoMemoryAreRefused(t *testing.T) {
+	layout := kernels.KVLayout{Layers: 30, Heads: 3, HeadDim: 64} // 23,040 bytes a position
+	if err := fits(layout, 33000, 1<<30); err != nil {
+		t.Errorf("760 MB in 1 GB: %v", err)
+	}
+	if err := fits(layout, 66000, 1<<30); err == nil || !strings.Contains(err.Error(), "--contexts") {
+		t.Errorf("1.5 GB in 1 GB: error %v", err)
+	}
+	if err := fits(layout, 66000, 0); err != nil {
+		t.Errorf("memory that is not known: %v", err)
+	}
+}
+
 func TestContextsAreRatedBesideTheShortest(t *testing.T) {
-	got := contextRates([]int{1000, 0, 4000}, [][]float64{{300, 250}, {100}, {900, 2000}}, 20, api.BenchMachine{Threads: 3, ReadBps: 200e6})
+	got := contextRates([]int{1000, 0, 4000}, []int64{20000, 0, 80000}, [][]float64{{300, 250}, {100}, {900, 2000}}, api.BenchMachine{Threads: 3, ReadBps: 200e6})
 	for i, want := range []struct{ micros, rate, share float64 }{
 		{250, 20 * 1000 / 150e-6, 20 * 1000 / 150e-6 / 200e6}, {100, 0, 0}, {900, 20 * 4000 / 800e-6, 20 * 4000 / 800e-6 / 200e6},
 	} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/sample"
 )
@@ -23,6 +24,10 @@ func (m *benched) contexts(ctx context.Context, dev kernels.Device, o api.BenchO
 	longest := slices.Max(o.Contexts) + contextTokens
 	profile := m.profile
 	profile.Context = max(profile.Context, longest)
+	layout := m.config.KVLayout(profile, m.config.All())
+	if err := fits(layout, longest, machine.Facts(ctx, o.Home).MemFree); err != nil {
+		return nil, err
+	}
 	g, err := model.Load(ctx, model.LoadOptions{Config: m.config, Profile: profile, Range: m.config.All(), Source: m.source, Device: dev, MaxRows: 1})
 	if err != nil {
 		return nil, err
@@ -30,7 +35,7 @@ func (m *benched) contexts(ctx context.Context, dev kernels.Device, o api.BenchO
 	defer func() { _ = g.Close() }()
 	d := &decoder{graph: g, sampler: sample.New(m.config.Vocab), logits: make([]float32, m.config.Vocab)}
 	progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("making up a context of %d tokens", longest)})
-	if err := d.fill(ctx, dev, m.config.KVLayout(profile, m.config.All()), longest); err != nil {
+	if err := d.fill(ctx, dev, layout, longest); err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.kv.Close() }()
@@ -47,18 +52,34 @@ func (m *benched) contexts(ctx context.Context, dev kernels.Device, o api.BenchO
 			}
 		}
 	}
-	perPosition := d.kv.Layout().BlockBytes() / kernels.BlockPositions
-	return contextRates(o.Contexts, samples, perPosition, limits), nil
+	bytes := make([]int64, len(o.Contexts)) // keys and values that a token reads
+	for i, n := range o.Contexts {
+		if m.config.Window > 0 {
+			n = min(n, m.config.Window)
+		}
+		bytes[i] = int64(n) * layout.BlockBytes() / kernels.BlockPositions
+	}
+	return contextRates(o.Contexts, bytes, samples, limits), nil
+}
+
+// fits refuses keys and values for which there is no memory: their pages are
+// taken as they are filled, and what runs out then is the whole machine's.
+func fits(layout kernels.KVLayout, positions int, free int64) error {
+	blocks := int64(positions+kernels.BlockPositions-1) / kernels.BlockPositions
+	if need := blocks * layout.BlockBytes(); free > 0 && need > free/10*9 {
+		return api.Errorf(api.KindInvalid, "a context of %d tokens needs %d MB of keys and values, %d MB of memory are free; give shorter --contexts", positions, need>>20, free>>20)
+	}
+	return nil
 }
 
 // contextRates says what a context costs beyond the shortest one, by the least
 // samples, to which a moment's load has added nothing.
-func contextRates(contexts []int, samples [][]float64, perPosition int64, limits api.BenchMachine) []api.BenchContext {
+func contextRates(contexts []int, bytes []int64, samples [][]float64, limits api.BenchMachine) []api.BenchContext {
 	out := make([]api.BenchContext, len(contexts))
 	shortest := 0
 	for i, n := range contexts {
 		least := slices.Min(samples[i])
-		out[i] = api.BenchContext{Threads: limits.Threads, Context: n, Micros: least, TokensPS: 1e6 / least, KVBytes: int64(n) * perPosition, Samples: samples[i]}
+		out[i] = api.BenchContext{Threads: limits.Threads, Context: n, Micros: least, TokensPS: 1e6 / least, KVBytes: bytes[i], Samples: samples[i]}
 		if n < contexts[shortest] {
 			shortest = i
 		}
