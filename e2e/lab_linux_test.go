@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +168,17 @@ func TestLabNodesOnOneNetwork(t *testing.T) {
 	}
 	for _, cut := range cuts {
 		t.Run(fmt.Sprintf("heal a partition of %v", cut), func(t *testing.T) { healsAPartition(t, lab, cut, b, a, c) })
+	}
+	if len(cuts) > 1 {
+		t.Run("take back a node that slept", func(t *testing.T) {
+			b.signal(t, syscall.SIGSTOP)
+			begin := time.Now()
+			noticed := sight(t, 20*time.Second, a, c)
+			time.Sleep(20*time.Second - time.Since(begin))
+			b.signal(t, syscall.SIGCONT)
+			back := sight(t, 30*time.Second, nodes...)
+			t.Logf("asleep for 20s: noticed after %v, back %v after it woke", noticed.Round(time.Millisecond), back.Round(time.Millisecond))
+		})
 	}
 	t.Run("follow a node to its new address", func(t *testing.T) {
 		old := b.host.Addr()
