@@ -33,14 +33,14 @@ func TestLabManyNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := os.Getenv("WEFT_TEST_LONG") != ""
-	n := 8
+	n, settle := 8, 5*time.Second
 	if long {
-		n = 30
+		n, settle = 30, 2*time.Minute // each measures the bandwidth of each link once
 	}
 	c := &crowd{host: h}
 	joined := c.start(t, n)
 	t.Logf("%d nodes: all know all %v after the second was started", n, joined.Round(time.Millisecond))
-	time.Sleep(5 * time.Second) // what joining leaves to be done
+	time.Sleep(settle)
 	rest := c.measure(t, 10*time.Second)
 	t.Logf("at rest, a node: %s", rest)
 	if long {
