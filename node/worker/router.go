@@ -45,7 +45,9 @@ type Router struct {
 	links  map[wire.Link]struct{}
 	heads  map[uint64]*Chain // chains of this node as head, by chain id
 	alive  map[string]*atomic.Uint64
-	stages stageServer
+	// budgets bound what a peer may have under way on all of its links.
+	budgets map[string]*wire.Budget
+	stages  stageServer
 }
 
 // stageServer takes the streams of chains in which this node is a stage.
@@ -71,7 +73,7 @@ func NewRouter(cfg RouterConfig) *Router {
 	}
 	r := &Router{
 		cfg:   cfg,
-		links: map[wire.Link]struct{}{}, heads: map[uint64]*Chain{}, alive: map[string]*atomic.Uint64{},
+		links: map[wire.Link]struct{}{}, heads: map[uint64]*Chain{}, alive: map[string]*atomic.Uint64{}, budgets: map[string]*wire.Budget{},
 	}
 	r.ctx, r.end = context.WithCancel(context.Background())
 	return r
@@ -139,6 +141,10 @@ func (r *Router) newLink(make func(wire.Config) wire.Link, peer string) (wire.Li
 	if cfg.Alive == nil {
 		cfg.Alive = new(atomic.Uint64)
 		r.alive[peer] = cfg.Alive
+	}
+	if cfg.Budget = r.budgets[peer]; cfg.Budget == nil {
+		cfg.Budget = wire.NewBudget(peerBytes)
+		r.budgets[peer] = cfg.Budget
 	}
 	return r.track(make(cfg)), nil
 }
@@ -274,6 +280,10 @@ func lostFrame(l *weftv1.Lost) *weftv1.Frame {
 func endFrame() *weftv1.Frame {
 	return &weftv1.Frame{Body: &weftv1.Frame_End{End: &weftv1.End{}}}
 }
+
+// peerBytes is what bodies of one peer may take in parts at once: a stage's
+// predecessor has a link or two with at most maxCredit each.
+const peerBytes = 4 * maxCredit
 
 // maxReason bounds a reason that another node gave.
 const maxReason = 512

@@ -86,6 +86,9 @@ type Config struct {
 	// Alive counts signs of life of the peer. Links to one peer may share it, so
 	// that one is not given up while another receives. Default: one of its own.
 	Alive *atomic.Uint64
+	// Budget bounds what bodies in parts take on this link and all others that
+	// share it. Default: MaxPayload of each link alone.
+	Budget *Budget
 	// Log gets one line when a link ends by a fault. Default: none.
 	Log *slog.Logger
 }
@@ -121,7 +124,7 @@ type link struct {
 	peer   string
 	stream Stream
 	reader *frameReader
-	parts  assembly // touched by Recv alone
+	parts  assembly // touched by Recv alone, but for the end of its share
 	out    outbox
 	beat   pulse
 	count  counters
@@ -144,7 +147,7 @@ func NewLink(stream Stream, peer string, cfg Config) Link {
 	l := &link{
 		cfg: cfg, peer: peer, stream: stream,
 		reader: newFrameReader(stream),
-		parts:  assembly{limit: cfg.MaxPayload},
+		parts:  assembly{limit: cfg.MaxPayload, share: share{budget: cfg.Budget}},
 		stop:   make(chan struct{}), done: make(chan struct{}),
 	}
 	l.out.wake = make(chan struct{}, 1)
@@ -156,6 +159,7 @@ func NewLink(stream Stream, peer string, cfg Config) Link {
 	}
 	go func() {
 		l.wg.Wait()
+		l.parts.share.end()
 		close(l.done)
 	}()
 	return l
@@ -203,7 +207,7 @@ func (l *link) abort() {
 func (l *link) fail(err error) error {
 	l.Close(err)
 	first := l.Err()
-	if errors.Is(first, ErrFrame) || errors.Is(first, ErrQueueFull) || errors.Is(first, ErrHung) {
+	if errors.Is(first, ErrFrame) || errors.Is(first, ErrQueueFull) || errors.Is(first, ErrHung) || errors.Is(first, ErrBudget) {
 		l.cfg.Log.Warn("link ended", "peer", l.peer, "error", first)
 	}
 	return first

@@ -19,6 +19,7 @@ type assembly struct {
 	limit  int           // most payload bytes of a body
 	header *weftv1.Frame // of the first part; nil when no body is open
 	buf    []byte
+	share  share // holds the capacity of buf
 }
 
 // add takes one frame. It returns the body's header and payload when it is
@@ -39,8 +40,12 @@ func (a *assembly) add(header *weftv1.Frame, payload []byte) (*weftv1.Frame, []b
 		a.header = header
 		if cap(a.buf) > keptAssembly {
 			a.buf = nil
+			a.share.hold(0)
 		}
 		a.buf = a.buf[:0]
+	}
+	if err := a.grow(len(payload)); err != nil {
+		return nil, nil, err
 	}
 	a.buf = append(a.buf, payload...)
 	if len(a.buf) < int(part.Total) {
@@ -50,6 +55,20 @@ func (a *assembly) add(header *weftv1.Frame, payload []byte) (*weftv1.Frame, []b
 	a.header = nil
 	whole.Part = nil
 	return whole, a.buf, nil
+}
+
+// grow makes room for n bytes more, within the budget.
+func (a *assembly) grow(n int) error {
+	need := len(a.buf) + n
+	if need <= cap(a.buf) {
+		return nil
+	}
+	size := max(need, min(2*cap(a.buf), int(a.header.GetPart().GetTotal())))
+	if !a.share.hold(size) {
+		return fmt.Errorf("payload of %d bytes: %w", a.header.GetPart().GetTotal(), ErrBudget)
+	}
+	a.buf = append(make([]byte, 0, size), a.buf...)
+	return nil
 }
 
 // check holds a part against the open body.
