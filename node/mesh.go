@@ -46,6 +46,7 @@ type mesh struct {
 	n         *Node
 	admission *admission.Mesh
 	invites   *admission.Invitations
+	roster    *admission.Roster
 	host      *host.Host
 	gossip    *gossip.Gossip
 	finder    *discovery.Discovery
@@ -73,6 +74,9 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 	}
 	if m.outside, err = n.outside(key); err != nil {
 		return nil, err
+	}
+	if m.roster, err = admission.OpenRoster(n.cfg.Home); err != nil {
+		n.log.Warn("members met before are forgotten", "error", err)
 	}
 	token, err := m.token()
 	if err != nil {
@@ -221,7 +225,7 @@ func (m *mesh) close() {
 		if m.finder != nil {
 			errs = append(errs, m.finder.Forget())
 		}
-		errs = append(errs, m.invites.Clear(), m.admission.Leave())
+		errs = append(errs, m.invites.Clear(), m.roster.Clear(), m.admission.Leave())
 	}
 	if err := errors.Join(errs...); err != nil {
 		m.n.log.Warn("mesh did not close cleanly", "error", err)

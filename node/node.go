@@ -138,6 +138,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	if n.mesh != nil {
 		n.mesh.serve()
 		n.wg.Go(n.publish)
+		n.wg.Go(n.keepRoster)
 		n.wg.Go(n.tidy)
 	}
 	if n.front, err = n.startFront(); err != nil {

@@ -59,6 +59,10 @@ func everyCall(n api.Node) map[string]func(context.Context) (any, error) {
 		"invite": func(ctx context.Context) (any, error) {
 			return n.Invite(ctx, api.InviteRequest{Uses: 2, Expires: time.Hour, Role: "client"})
 		},
+		"trust": func(ctx context.Context) (any, error) { return n.Trusted(ctx) },
+		"revoke": func(ctx context.Context) (any, error) {
+			return n.Revoke(ctx, api.RevokeRequest{Peer: "b", Since: time.Hour})
+		},
 		"approve": func(ctx context.Context) (any, error) {
 			return n.Approve(ctx, api.ApproveRequest{Code: "K7QX-4MBD", Role: "client"})
 		},

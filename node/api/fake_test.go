@@ -48,6 +48,7 @@ var (
 	somePeer     = api.Peer{Name: "b", RTT: time.Millisecond, State: "alive", Models: []string{"tiny"}}
 	somePlan     = api.Plan{Model: "tiny", State: "ready", Stages: []api.PlanStage{{Node: "x", Name: "a", Last: 1}}, Why: []string{"because"}}
 	someInvite   = api.Invite{Token: "weft1abc", Uses: 2, Expires: time.Unix(1700000000, 0).UTC()}
+	someMember   = api.Member{Name: "b", PeerID: "12D3Koo", State: "revoked", RevokedAt: time.Unix(1700000000, 0).UTC()}
 	someApproval = api.Approval{Name: "b", PeerID: "12D3Koo", Role: "client", Mesh: "home (4a367f2d)"}
 	someStep     = api.Progress{Phase: "load", Text: "loading", Done: 1, Total: 2, Unit: "bytes", Rate: 3}
 )
@@ -99,6 +100,14 @@ func (f *fakeNode) Invite(_ context.Context, r api.InviteRequest) (api.Invite, e
 
 func (f *fakeNode) Approve(_ context.Context, r api.ApproveRequest) (api.Approval, error) {
 	return someApproval, f.call(r)
+}
+
+func (f *fakeNode) Trusted(context.Context) ([]api.Member, error) {
+	return []api.Member{someMember}, f.call("trust")
+}
+
+func (f *fakeNode) Revoke(_ context.Context, r api.RevokeRequest) (api.Member, error) {
+	return someMember, f.call(r)
 }
 
 func (f *fakeNode) Leave(context.Context) error { return f.call("leave") }

@@ -236,6 +236,21 @@ func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.
 	}, f.fail()
 }
 
+func (f *fakeNode) Trusted(context.Context) ([]api.Member, error) {
+	day := func(n int) time.Time { return time.Unix(1700000000, 0).AddDate(0, 0, n) }
+	const id = "12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC"
+	return []api.Member{
+		{Name: "desk", PeerID: id, Self: true, Connected: false, Role: "admitter", State: "member", AdmittedBy: "the root", Expires: day(1500)},
+		{Name: "laptop of somebody with a long name", PeerID: id, Connected: true, Role: "compute", State: "member", AdmittedBy: "desk", AdmittedByID: id, Expires: day(13)},
+		{Name: "nas", PeerID: id, Role: "client", State: "member", AdmittedByID: id, Expires: day(3)},
+		{Name: "old", PeerID: id, Role: "compute", State: "revoked", AdmittedBy: "desk", RevokedAt: day(-2), Expires: day(3)},
+	}, f.fail()
+}
+
+func (f *fakeNode) Revoke(_ context.Context, r api.RevokeRequest) (api.Member, error) {
+	return api.Member{Name: r.Peer, PeerID: "12D3KooWlaptop", State: "revoked"}, f.fail()
+}
+
 func (f *fakeNode) Approve(_ context.Context, r api.ApproveRequest) (api.Approval, error) {
 	return api.Approval{Name: "laptop", PeerID: "12D3KooWlaptop", Role: r.Role, Mesh: "desk-mesh (4a367f2d)"}, f.fail()
 }

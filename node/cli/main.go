@@ -121,7 +121,7 @@ State lives in $WEFT_HOME (` + defaultHomeForPeople() + ` unless set).`,
 	cobra.AddTemplateFunc("wrapped", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(80) })
 	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").Replace(root.UsageTemplate()))
 	root.AddCommand(c.up(), c.run(), c.status(), c.peers(), c.top(), c.models(), c.pull(), c.rm(), c.pin(), c.unpin(), c.add(), c.plan(), c.bench(), c.invite(), c.leave(), c.version())
-	root.AddCommand(c.approve())
+	root.AddCommand(c.approve(), c.trust(), c.revoke())
 	for _, sub := range root.Commands() {
 		sub.Args = usageArgs(sub.Args)
 	}

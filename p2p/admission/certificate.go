@@ -207,10 +207,10 @@ func ParseChain(b []byte) (Chain, error) {
 	return ch, nil
 }
 
-// Revocations is asked about every certificate of a chain that is otherwise
-// good; an error refuses the chain. The issue time is Certificate.NotBefore.
+// Revocations is asked about every chain that is otherwise good; an error
+// refuses it. The issue time of a certificate is its NotBefore.
 type Revocations interface {
-	Check(c *Certificate) error
+	Check(ch Chain) error
 }
 
 // Verify checks that the chain makes subject a member of mesh at time now.
@@ -236,12 +236,7 @@ func (ch Chain) Verify(mesh ID, subject peer.ID, now time.Time, revoked Revocati
 	if revoked == nil {
 		return nil
 	}
-	for _, c := range ch {
-		if err := revoked.Check(c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return revoked.Check(ch)
 }
 
 // check verifies what a certificate says about itself: life and signature.

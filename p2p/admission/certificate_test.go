@@ -111,7 +111,7 @@ type revokeAll struct{}
 
 var errRevoked = errors.New("revoked")
 
-func (revokeAll) Check(*Certificate) error { return errRevoked }
+func (revokeAll) Check(Chain) error { return errRevoked }
 
 func TestRevocationsAreAsked(t *testing.T) {
 	root, admitter := newParty(t), newParty(t)

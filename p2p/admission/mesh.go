@@ -51,8 +51,6 @@ type Config struct {
 	Identity crypto.PrivKey
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Revocations may be nil.
-	Revocations Revocations
 }
 
 // Mesh is this node's membership: which mesh, with which certificate, and
@@ -63,11 +61,13 @@ type Mesh struct {
 	key  ed25519.PrivateKey
 	self peer.ID
 
-	mu    sync.RWMutex // guards all below
-	id    ID
-	name  string
-	chain Chain
-	root  ed25519.PrivateKey // nil unless this node founded the mesh
+	mu      sync.RWMutex // guards all below
+	id      ID
+	name    string
+	chain   Chain
+	root    ed25519.PrivateKey // nil unless this node founded the mesh
+	revoked revokedBook        // its list is replaced, never changed
+	told    func()             // see OnRevoked
 }
 
 type meshState struct {
@@ -137,7 +137,7 @@ func (m *Mesh) restore(b []byte) error {
 		return err
 	}
 	m.name, m.chain = CleanName(s.Name), chain
-	return m.loadRoot()
+	return errors.Join(m.loadRevoked(), m.loadRoot())
 }
 
 func (m *Mesh) rootFile() string { return m.path("root-" + m.id.Short() + ".key") }
@@ -206,7 +206,11 @@ func (m *Mesh) install(id ID, name string, chain Chain) error {
 	if err := durable.Write(m.path(meshFile), append(b, '\n')); err != nil {
 		return err
 	}
+	other := m.chain == nil || m.id != id
 	m.id, m.name, m.chain = id, name, chain
+	if other {
+		return m.loadRevoked()
+	}
 	return nil
 }
 
@@ -217,11 +221,11 @@ func (m *Mesh) Adopt(id ID, name string, credential []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := chain.Verify(id, m.self, m.cfg.Now(), m.cfg.Revocations); err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := chain.Verify(id, m.self, m.cfg.Now(), &m.revoked); err != nil {
+		return err
+	}
 	if m.chain != nil && m.id != id {
 		return fmt.Errorf("%w (%s, not %s): weft leave first", ErrAlreadyMember, m.id.Short(), id.Short())
 	}
@@ -245,7 +249,7 @@ func (m *Mesh) Leave() error {
 	if err := os.Remove(m.path(meshFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("leave the mesh: %w", err)
 	}
-	m.id, m.name, m.chain, m.root = ID{}, "", nil, nil
+	m.id, m.name, m.chain, m.root, m.revoked = ID{}, "", nil, nil, revokedBook{}
 	return m.forgetSecret()
 }
 
@@ -298,11 +302,13 @@ func (m *Mesh) Credential() []byte {
 
 // Verify checks that a credential makes remote a member of this mesh now.
 func (m *Mesh) Verify(remote peer.ID, credential []byte) (Member, error) {
-	id := m.ID()
+	m.mu.RLock()
+	id, revoked := m.id, m.revoked
+	m.mu.RUnlock()
 	if id.IsZero() {
 		return Member{}, ErrNoMesh
 	}
-	return verifyMember(id, remote, credential, m.cfg.Now(), m.cfg.Revocations)
+	return verifyMember(id, remote, credential, m.cfg.Now(), &revoked)
 }
 
 func verifyMember(mesh ID, remote peer.ID, credential []byte, now time.Time, revoked Revocations) (Member, error) {
@@ -338,17 +344,22 @@ func (m *Mesh) Issue(subject peer.ID, role Role) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	now := m.cfg.Now()
+	var chain Chain
 	switch role {
 	case Client, Compute:
-		leaf := sign(m.key, m.id, key, role, now, MemberLifetime)
-		return Chain{leaf, m.chain[0]}.Bytes(), nil
+		chain = Chain{sign(m.key, m.id, key, role, now, MemberLifetime), m.chain[0]}
 	case Admitter:
 		if m.root == nil {
 			return nil, fmt.Errorf("appoint an admitter: %w: do it on the founding node", ErrNoRoot)
 		}
-		return Chain{sign(m.root, m.id, key, Admitter, now, AdmitterLifetime)}.Bytes(), nil
+		chain = Chain{sign(m.root, m.id, key, Admitter, now, AdmitterLifetime)}
+	default:
+		return nil, fmt.Errorf("issue a certificate: unknown %v", role)
 	}
-	return nil, fmt.Errorf("issue a certificate: unknown %v", role)
+	if err := m.revoked.Check(chain); err != nil { // others would refuse it
+		return nil, fmt.Errorf("issue a certificate: %w", err)
+	}
+	return chain.Bytes(), nil
 }
 
 // RenewalDue says that more than half of the node's own certificate's life

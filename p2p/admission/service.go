@@ -24,6 +24,8 @@ const (
 	PorchProtocol protocol.ID = "/weft/porch/1"
 	VouchProtocol protocol.ID = "/weft/vouch/1"
 	RenewProtocol protocol.ID = "/weft/renew/1"
+	// RevokedProtocol tells members who is one no more.
+	RevokedProtocol protocol.ID = "/weft/revoked/1"
 )
 
 // Versions is what a node says about its program when it joins.
@@ -53,8 +55,10 @@ type Network interface {
 	RoleOf(peer.ID) Role
 	// Tolerate lets a connected peer stay that long without a certificate.
 	Tolerate(peer.ID, time.Duration)
-	// Refresh shows the node's present certificate to all members.
+	// Refresh shows the node's present certificate to all members; Recheck
+	// disconnects those whose own is not good any more.
 	Refresh()
+	Recheck()
 }
 
 // Service issues certificates to invited machines and members on behalf of
@@ -67,6 +71,7 @@ type Service struct {
 	limits  joinLimits
 	porch   porch
 	vouches *rate.Limiter // certificates on members' word
+	news    chan struct{} // revocations have been learned of
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -86,7 +91,7 @@ func Serve(net Network, mesh *Mesh, invites *Invitations, log *slog.Logger) *Ser
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{mesh: mesh, invites: invites, net: net, log: log, vouches: rate.NewLimiter(joinRate, joinBurst)}
+	s := &Service{mesh: mesh, invites: invites, net: net, log: log, vouches: rate.NewLimiter(joinRate, joinBurst), news: make(chan struct{}, 1)}
 	s.limits.init()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	net.HandleStranger(JoinProtocol, s.serveJoin)
@@ -94,13 +99,16 @@ func Serve(net Network, mesh *Mesh, invites *Invitations, log *slog.Logger) *Ser
 	net.Handle(PorchProtocol, s.servePorch)
 	net.Handle(VouchProtocol, s.serveVouch)
 	net.Handle(RenewProtocol, s.serveRenew)
+	net.Handle(RevokedProtocol, s.serveRevoked)
+	mesh.OnRevoked(s.heard)
 	s.wg.Go(s.renewLoop)
+	s.wg.Go(s.spreadLoop)
 	return s
 }
 
 // Close stops the service and waits for it.
 func (s *Service) Close() error {
-	for _, id := range []protocol.ID{JoinProtocol, KnockProtocol, PorchProtocol, VouchProtocol, RenewProtocol} {
+	for _, id := range []protocol.ID{JoinProtocol, KnockProtocol, PorchProtocol, VouchProtocol, RenewProtocol, RevokedProtocol} {
 		s.net.RemoveHandler(id)
 	}
 	s.cancel()

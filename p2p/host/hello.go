@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/weft-mesh/weft/p2p/admission"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -97,15 +97,28 @@ func (h *Host) hello(c network.Conn) error {
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	if err := writeHello(s, h.introduction()); err != nil {
+	own, r := h.introduction(), bufio.NewReaderSize(s, 512)
+	if err := write(s, own); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	var answer weftv1.Hello
-	if err := readHello(s, &answer); err != nil {
+	if err := readHello(r, &answer); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	if reason := admission.Printable(answer.GetRefusal(), maxRefusal); reason != "" {
 		return fmt.Errorf("%w: %s", ErrRefused, reason)
+	}
+	if !bytes.Equal(own.GetRevocations(), answer.GetRevocations()) {
+		// Only a member gets as far as this.
+		if _, err := h.vet(c.RemotePeer(), &answer); err != nil {
+			return err
+		}
+		if err := h.tellRevocations(s); err != nil {
+			return err
+		}
+		if err := h.hearRevocations(r); err != nil {
+			return err
+		}
 	}
 	return h.accept(c.RemotePeer(), &answer)
 }
@@ -129,17 +142,28 @@ func (h *Host) serveHello(s network.Stream) {
 	stop := context.AfterFunc(h.ctx, func() { _ = s.Reset() })
 	defer stop()
 	var ask weftv1.Hello
-	if err := readHello(s, &ask); err != nil {
+	r := bufio.NewReaderSize(s, 512)
+	if err := readHello(r, &ask); err != nil {
 		_ = s.Reset()
 		return
 	}
 	who := s.Conn().RemotePeer()
 	answer := h.introduction()
-	if err := h.accept(who, &ask); err != nil {
+	same := bytes.Equal(ask.GetRevocations(), answer.GetRevocations())
+	err := h.acceptOrVet(who, &ask, same)
+	if err != nil {
 		h.log.Warn("stranger refused", "peer", who.String(), "addr", s.Conn().RemoteMultiaddr().String(), "error", err)
 		answer = &weftv1.Hello{Refusal: admission.Printable(err.Error(), maxRefusal)}
 	}
-	if err := writeHello(s, answer); err != nil {
+	if write(s, answer) != nil {
+		_ = s.Reset()
+		return
+	}
+	if err != nil || same {
+		return
+	}
+	if err := h.swapRevocations(s, r, who, &ask); err != nil {
+		h.log.Warn("peer refused", "peer", who.String(), "error", err)
 		_ = s.Reset()
 	}
 }
@@ -169,31 +193,46 @@ func (h *Host) introduction() *weftv1.Hello {
 	return &weftv1.Hello{
 		Mesh: id[:], Credential: h.cfg.Authority.Credential(),
 		WireVersion: h.cfg.Wire, ContractVersion: h.cfg.Contract, Software: h.cfg.Software,
+		Revocations: h.cfg.Authority.RevocationDigest(),
 	}
+}
+
+// vet checks what a peer has shown.
+func (h *Host) vet(who peer.ID, m *weftv1.Hello) (admission.Member, error) {
+	id := h.cfg.Authority.ID()
+	if id.IsZero() {
+		return admission.Member{}, fmt.Errorf("%w: %w", ErrStranger, admission.ErrNoMesh)
+	}
+	if string(m.GetMesh()) != string(id[:]) {
+		return admission.Member{}, fmt.Errorf("%w: %w", ErrStranger, admission.ErrOtherMesh)
+	}
+	member, err := h.cfg.Authority.Verify(who, m.GetCredential())
+	if err != nil {
+		return member, fmt.Errorf("%w: %w", ErrStranger, err)
+	}
+	return member, nil
 }
 
 // accept checks what a peer has shown and notes it as a member.
 func (h *Host) accept(who peer.ID, m *weftv1.Hello) error {
-	id := h.cfg.Authority.ID()
-	if id.IsZero() {
-		return fmt.Errorf("%w: %w", ErrStranger, admission.ErrNoMesh)
-	}
-	if string(m.GetMesh()) != string(id[:]) {
-		return fmt.Errorf("%w: %w", ErrStranger, admission.ErrOtherMesh)
-	}
-	member, err := h.cfg.Authority.Verify(who, m.GetCredential())
+	member, err := h.vet(who, m)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStranger, err)
+		return err
 	}
 	h.verified(who, Member{
 		Member: member, Wire: m.GetWireVersion(), Contract: m.GetContractVersion(),
 		Software: admission.Printable(m.GetSoftware(), maxSoftware),
 	}, m.GetCredential())
+	// A revocation that came meanwhile has looked at the members before.
+	if _, err := h.vet(who, m); err != nil {
+		_ = h.ClosePeer(who)
+		return err
+	}
 	return nil
 }
 
-// writeHello sends length and message in one write.
-func writeHello(s network.Stream, m *weftv1.Hello) error {
+// write sends length and message in one write.
+func write(s network.Stream, m proto.Message) error {
 	var b bytes.Buffer
 	if _, err := protodelim.MarshalTo(&b, m); err != nil {
 		return err
@@ -203,8 +242,7 @@ func writeHello(s network.Stream, m *weftv1.Hello) error {
 }
 
 // readHello reads one message of at most maxHelloMessage bytes.
-func readHello(from io.Reader, m *weftv1.Hello) error {
-	r := bufio.NewReaderSize(from, 512)
+func readHello(r *bufio.Reader, m *weftv1.Hello) error {
 	return protodelim.UnmarshalOptions{MaxSize: maxHelloMessage}.UnmarshalFrom(r, m)
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"testing"
@@ -76,7 +77,7 @@ func FuzzReadHello(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m weftv1.Hello
-		if err := readHello(bytes.NewReader(b), &m); err == nil && len(m.GetCredential()) > maxHelloMessage {
+		if err := readHello(bufio.NewReader(bytes.NewReader(b)), &m); err == nil && len(m.GetCredential()) > maxHelloMessage {
 			t.Fatalf("a credential of %d bytes", len(m.GetCredential()))
 		}
 	})

@@ -36,6 +36,11 @@ type Authority interface {
 	Credential() []byte
 	// Verify checks what another node shows.
 	Verify(remote peer.ID, credential []byte) (admission.Member, error)
+	// Revocations, with a digest, are what this node knows of members that
+	// are none any more; TakeRevocations learns from others.
+	Revocations() [][]byte
+	RevocationDigest() []byte
+	TakeRevocations([][]byte) (changed bool, err error)
 }
 
 // Config makes a Host.

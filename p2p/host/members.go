@@ -178,6 +178,16 @@ func (h *Host) Admitters() []peer.ID {
 	return out
 }
 
+// Credential returns the certificate chain that a connected member has shown.
+func (h *Host) Credential(id peer.ID) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.peers[id]; st != nil && st.member != nil {
+		return st.credential
+	}
+	return nil
+}
+
 // Peers returns the ids of the connected members.
 func (h *Host) Peers() []peer.ID {
 	var out []peer.ID

@@ -104,7 +104,11 @@ type Hello struct {
 	// Version of the program, for people.
 	Software string `protobuf:"bytes,5,opt,name=software,proto3" json:"software,omitempty"`
 	// Set in an answer that refuses the other side.
-	Refusal       string `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Refusal string `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Digest of the revocations that the sender knows, empty for none. When the
+	// two differ, each side sends a Revocations before either is taken for a
+	// member: first the side that began.
+	Revocations   []byte `protobuf:"bytes,7,opt,name=revocations,proto3" json:"revocations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +183,13 @@ func (x *Hello) GetRefusal() string {
 		return x.Refusal
 	}
 	return ""
+}
+
+func (x *Hello) GetRevocations() []byte {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
 }
 
 // JoinStart opens a joining by invitation. It carries no secret.
@@ -1427,7 +1438,7 @@ var File_weft_v1_mesh_proto protoreflect.FileDescriptor
 
 const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\n" +
-	"\x12weft/v1/mesh.proto\x12\aweft.v1\"\xbf\x01\n" +
+	"\x12weft/v1/mesh.proto\x12\aweft.v1\"\xe1\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04mesh\x18\x01 \x01(\fR\x04mesh\x12\x1e\n" +
 	"\n" +
@@ -1436,7 +1447,8 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\fwire_version\x18\x03 \x01(\rR\vwireVersion\x12)\n" +
 	"\x10contract_version\x18\x04 \x01(\rR\x0fcontractVersion\x12\x1a\n" +
 	"\bsoftware\x18\x05 \x01(\tR\bsoftware\x12\x18\n" +
-	"\arefusal\x18\x06 \x01(\tR\arefusal\"m\n" +
+	"\arefusal\x18\x06 \x01(\tR\arefusal\x12 \n" +
+	"\vrevocations\x18\a \x01(\fR\vrevocations\"m\n" +
 	"\tJoinStart\x12\x12\n" +
 	"\x04mesh\x18\x01 \x01(\fR\x04mesh\x12!\n" +
 	"\fwire_version\x18\x02 \x01(\rR\vwireVersion\x12)\n" +
