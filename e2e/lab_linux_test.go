@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,8 +232,12 @@ func healsAPartition(t *testing.T, lab *netlab.Lab, cut time.Duration, lost *lab
 	all := append([]*labNode{lost}, rest...)
 	healed := sight(t, 30*time.Second, all...)
 	t.Logf("cut for %v: noticed after %v, healed %v after it was mended", cut, noticed.Round(time.Millisecond), healed.Round(time.Millisecond))
-	if healed > rejoin {
-		t.Errorf("a partition of %v healed after %v, want at most %v", cut, healed, rejoin)
+	limit := rejoin
+	if load(t) > float64(2*runtime.NumCPU()) {
+		limit *= 4 // other programs have the cores
+	}
+	if healed > limit {
+		t.Errorf("a partition of %v healed after %v, want at most %v", cut, healed, limit)
 	}
 	for _, n := range all {
 		var ps []api.Peer

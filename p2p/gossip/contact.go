@@ -99,7 +99,9 @@ func (g *Gossip) contact(id peer.ID) *contact {
 
 // run handles what memberlist and host report, and retries what is missing.
 func (g *Gossip) run(notices <-chan notice, met <-chan host.Event) {
-	tick := time.NewTicker(g.cfg.Timing.Rejoin)
+	// Twice in a period, so that an attempt that has just missed the link's
+	// return is followed by another within it.
+	tick := time.NewTicker(g.cfg.Timing.Rejoin / 2)
 	defer tick.Stop()
 	for {
 		select {

@@ -15,6 +15,10 @@ import (
 // TCP in milliseconds and on QUIC after tens of seconds.
 const quicDelay = 500 * time.Millisecond
 
+// nearTimeout is how long a dial to a private address may take. While a link is
+// cut, TCP asks ever more seldom; a new attempt asks at once.
+const nearTimeout = 3 * time.Second
+
 // relayDelay is the head start of everything else over a relay.
 const relayDelay = 1500 * time.Millisecond
 

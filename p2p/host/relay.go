@@ -33,7 +33,7 @@ const (
 	placeLife      = 30 * time.Minute
 	placeTimeout   = 5 * time.Second
 	placesEvery    = 2 * time.Second
-	upgradeEvery   = 20 * time.Second
+	upgradeEvery   = 10 * time.Second
 	upgradeTimeout = 5 * time.Second
 
 	maxRelayed     = 256 // places given to others
@@ -138,6 +138,15 @@ func (h *Host) Relayed(id peer.ID) bool {
 	return len(conns) > 0 && relayed(best(conns).RemoteMultiaddr())
 }
 
+// broughtIn says whether a member has come through a relay, in which case this
+// side leads the punching.
+func (h *Host) broughtIn(id peer.ID) bool {
+	conns := h.lib.Network().ConnsToPeer(id)
+	return len(conns) > 0 && !slices.ContainsFunc(conns, func(c network.Conn) bool {
+		return !relayed(c.RemoteMultiaddr()) || c.Stat().Direction != network.DirInbound
+	})
+}
+
 // relayLoop holds places at other members and tries to do without relays.
 func (h *Host) relayLoop() {
 	tick := time.NewTicker(placesEvery)
@@ -206,6 +215,9 @@ func (h *Host) upgrade(tried map[peer.ID]time.Time, slots chan struct{}, now tim
 			ctx, cancel := context.WithTimeout(network.WithForceDirectDial(h.ctx, "relayed"), upgradeTimeout)
 			defer cancel()
 			err := h.Dial(ctx, peer.AddrInfo{ID: m.ID})
+			if err != nil && h.broughtIn(m.ID) {
+				err = h.relaying.punch.DirectConnect(m.ID)
+			}
 			h.log.Debug("direct connection to a relayed member", "peer", m.ID.String(), "error", err)
 		})
 	}
