@@ -91,7 +91,7 @@ func (s *peerSource) ID() string {
 // Chunk implements fetch.Source.
 func (s *peerSource) Chunk(ctx context.Context, t manifest.Hash, index int) ([]byte, error) {
 	came := s.n.mesh.traffic.begin(s.peer)
-	b, err := s.n.mesh.weights.Chunk(ctx, s.peer, t, index, s.n.wish(s.peer, int(s.sources.Load())), nil)
+	b, err := s.PeerSource.ChunkAt(ctx, t, index, s.n.wish(s.peer, int(s.sources.Load())))
 	came(len(b))
 	s.n.moved.fromPeers.Add(uint64(len(b)))
 	return b, err

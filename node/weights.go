@@ -34,8 +34,8 @@ func (p *provider) Manifest(id [32]byte) ([]byte, error) {
 func (p *provider) Has(tensor [32]byte) bool { return p.n.store.HasTensor(tensor) }
 
 // Chunk implements worker.Provider.
-func (p *provider) Chunk(tensor [32]byte, index int, _ []byte) ([]byte, error) {
-	b, err := p.n.store.ReadChunk(tensor, index)
+func (p *provider) Chunk(tensor [32]byte, index int, dst []byte) ([]byte, error) {
+	b, err := p.n.store.ReadChunkInto(dst, tensor, index)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/weft-mesh/weft/shard/store/manifest"
 )
@@ -45,8 +46,28 @@ func (s *PeerSource) Empty() bool { return len(s.has) == 0 }
 
 // Chunk fetches a chunk and waits for it. Its hash is the caller's to check.
 func (s *PeerSource) Chunk(ctx context.Context, tensor manifest.Hash, index int) ([]byte, error) {
-	return s.client.Chunk(ctx, s.peer, tensor, index, 0, nil)
+	return s.ChunkAt(ctx, tensor, index, 0)
 }
+
+// ChunkAt is Chunk that wants at most rate bytes a second of the peer, 0 for as
+// many as it can send.
+func (s *PeerSource) ChunkAt(ctx context.Context, tensor manifest.Hash, index int, rate uint64) ([]byte, error) {
+	room, _ := rooms.Get().(*[MaxChunk]byte)
+	if room == nil {
+		room = new([MaxChunk]byte)
+	}
+	return s.client.Chunk(ctx, s.peer, tensor, index, rate, room[:0])
+}
+
+// Recycle takes the slice of a chunk back.
+func (s *PeerSource) Recycle(chunk []byte) {
+	if cap(chunk) == MaxChunk {
+		rooms.Put((*[MaxChunk]byte)(chunk[:MaxChunk]))
+	}
+}
+
+// rooms are slices for chunks that are used again.
+var rooms sync.Pool
 
 // FetchManifest asks peer for a model's manifest and checks that it is the one.
 func (c *WeightsClient) FetchManifest(ctx context.Context, peer string, model manifest.Hash) (*manifest.Manifest, error) {

@@ -92,6 +92,19 @@ func (e *byteEcho) round(payload []byte) error {
 	return err
 }
 
+// pullBit in the length asks for that many bytes instead of sending them.
+const pullBit = 1 << 31
+
+// pull asks for len(b) bytes and reads them.
+func (e *byteEcho) pull(b []byte) error {
+	e.buf = binary.LittleEndian.AppendUint32(e.buf[:0], uint32(len(b))|pullBit)
+	if _, err := e.stream.Write(e.buf); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(e.stream, b)
+	return err
+}
+
 // linkEcho is an echo of frames as they run between stages.
 type linkEcho struct{ wire.Link }
 
@@ -123,8 +136,15 @@ func echoBytes(s io.ReadWriteCloser) {
 			return
 		}
 		n := binary.LittleEndian.Uint32(buf)
-		if n > maxEcho {
+		pulled := n&pullBit != 0
+		if n &^= pullBit; n > maxEcho {
 			return
+		}
+		if pulled {
+			if _, err := s.Write(buf[4 : 4+n]); err != nil {
+				return
+			}
+			continue
 		}
 		if _, err := io.ReadFull(s, buf[4:4+n]); err != nil {
 			return

@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&b.model, "model", "", "GGUF file to measure with")
 	flag.StringVar(&b.llama, "llama", "", "llama-bench to compare with")
 	flag.IntVar(&b.times, "n", 7, "samples of each figure, at least 5")
-	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, tokens, contexts, activations, llama, start, memory, binary, profile")
+	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, weights, tokens, contexts, activations, llama, start, memory, binary, profile")
 	flag.StringVar(&doc, "doc", "", "document whose measured part is written anew")
 	flag.StringVar(&profile, "profiles", "", "directory to keep the CPU profiles in")
 	flag.StringVar(&echo, "echo", "", "serve echoes from this home (the hop part starts itself so)")
@@ -90,6 +90,7 @@ func (b *bench) main(ctx context.Context, echo, profiles, doc string) error {
 func (b *bench) all(ctx context.Context, profiles string) error {
 	parts := []part{
 		{"hop", false, b.hops},
+		{"weights", false, b.weights},
 		{"tokens", true, b.tokens},
 		{"contexts", true, b.contexts},
 		{"activations", true, b.activations},

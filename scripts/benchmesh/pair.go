@@ -41,6 +41,7 @@ type (
 // kind of connection.
 type pair struct {
 	cmd    *exec.Cmd
+	far    peer.ID
 	stdin  io.Closer
 	host   *host.Host
 	tcp    *byteEcho
@@ -113,6 +114,7 @@ func (p *pair) connect(ctx context.Context, near *member, say *json.Encoder, hea
 	if err != nil {
 		return err
 	}
+	p.far = far
 	credential, err := near.mesh.Issue(far, admission.Client)
 	if err != nil {
 		return err
@@ -208,6 +210,9 @@ func serveEchoes(ctx context.Context, home string, stdin io.Reader, stdout io.Wr
 	h.Handle(frameEcho, func(s network.Stream) {
 		echoFrames(wire.NewLink(s, s.Conn().RemotePeer().String(), wire.Config{}))
 	})
+	if err := serveWeights(ctx, h, home); err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

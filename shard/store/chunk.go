@@ -13,11 +13,16 @@ import (
 // bytes have been checked against the manifest, so a node never sends wrong ones. Errors wrap ErrMissing for a tensor
 // that is not here. The slice is the caller's. Any number of goroutines may call it.
 func (s *Store) ReadChunk(tensor manifest.Hash, index int) ([]byte, error) {
+	return s.ReadChunkInto(nil, tensor, index)
+}
+
+// ReadChunkInto is ReadChunk that uses the room of dst if it suffices.
+func (s *Store) ReadChunkInto(dst []byte, tensor manifest.Hash, index int) ([]byte, error) {
 	t, err := s.lookup(tensor)
 	if err != nil {
 		return nil, err
 	}
-	return s.chunk(t, index)
+	return s.chunk(dst, t, index)
 }
 
 // HasTensor reports whether ReadChunk can give the chunks of the tensor with that hash.
@@ -55,13 +60,17 @@ func (s *Store) known(tensor manifest.Hash) *manifest.Tensor {
 	return nil
 }
 
-// chunk reads one chunk from wherever the tensor is.
-func (s *Store) chunk(t *manifest.Tensor, index int) ([]byte, error) {
+// chunk reads one chunk from wherever the tensor is, into dst's room or new room.
+func (s *Store) chunk(dst []byte, t *manifest.Tensor, index int) ([]byte, error) {
 	size := t.ChunkSize(index)
 	if size == 0 {
 		return nil, fmt.Errorf("tensor %s has no chunk %d, only %d", t.Name, index, len(t.Chunks))
 	}
-	b := make([]byte, size)
+	b := dst[:0]
+	if cap(b) < size {
+		b = make([]byte, size)
+	}
+	b = b[:size]
 	err := s.readSource(t, index, b)
 	if err == nil {
 		return b, nil

@@ -167,7 +167,7 @@ func (m *Model) Vector(name string) ([]float32, error) {
 	}
 	b := make([]byte, 0, min(t.Size, 1<<20))
 	for i := range t.Chunks {
-		c, err := m.store.chunk(t, i)
+		c, err := m.store.chunk(nil, t, i)
 		if err != nil {
 			return nil, fmt.Errorf("model %s: %w", m.entry.Ref(), err)
 		}

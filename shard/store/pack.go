@@ -54,7 +54,7 @@ func (s *Store) openSource(t *manifest.Tensor) (source, error) {
 	s.mu.Lock()
 	places := s.places[t.Hash]
 	s.mu.Unlock()
-	r, err := s.read()
+	r, err := s.view()
 	if err != nil {
 		return source{}, err
 	}

@@ -73,6 +73,28 @@ func (s *Store) read() (*registry, error) {
 	return &r, nil
 }
 
+// view gives the registry for reading only: the one that was read last, if the file is the same. It serves every chunk.
+func (s *Store) view() (*registry, error) {
+	st, err := os.Stat(s.registryPath())
+	if err != nil {
+		return s.read()
+	}
+	s.mu.Lock()
+	seen, old := s.seen, s.seenAs
+	s.mu.Unlock()
+	if seen != nil && os.SameFile(old, st) && old.ModTime().Equal(st.ModTime()) && old.Size() == st.Size() {
+		return seen, nil
+	}
+	r, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.seenAs = r, st // looked at before it was read: a newer one is read again
+	return r, nil
+}
+
 // change reads the registry, lets fn change it, and writes it back, while no other process does so.
 func (s *Store) change(fn func(*registry) error) error {
 	return s.locked(func(r *registry) error {

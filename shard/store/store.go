@@ -55,6 +55,8 @@ type Store struct {
 
 	// mu guards the fields below.
 	mu        sync.Mutex
+	seen      *registry                            // as view gave it last; never changed
+	seenAs    os.FileInfo                          // of its file
 	uses      map[manifest.Hash]*use               // models that this process has open
 	models    map[*Model]struct{}                  // all open ones
 	manifests map[manifest.Hash]*manifest.Manifest // loaded ones

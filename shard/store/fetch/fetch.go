@@ -23,6 +23,12 @@ type Source interface {
 	Chunk(ctx context.Context, tensor manifest.Hash, index int) ([]byte, error)
 }
 
+// Recycler is a Source that wants the slices of its chunks back, to use them again.
+type Recycler interface {
+	Source
+	Recycle(chunk []byte)
+}
+
 // LastResort is a Source that may be asked only for tensors that no other source has, e.g. a server that many share.
 type LastResort interface {
 	Source

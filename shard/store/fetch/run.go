@@ -54,6 +54,7 @@ type peer struct {
 	until    time.Time // no requests before
 	aside    error     // why it is used no more
 	last     bool      // it is asked only for what no other has
+	recycle  func([]byte)
 }
 
 func newRun(o *Options, sources []Source) *run {
@@ -61,7 +62,11 @@ func newRun(o *Options, sources []Source) *run {
 	r.cond = sync.NewCond(&r.mu)
 	for _, s := range sources {
 		l, ok := s.(LastResort)
-		r.peers = append(r.peers, &peer{source: s, last: ok && l.LastResort()})
+		p := &peer{source: s, last: ok && l.LastResort()}
+		if rc, ok := s.(Recycler); ok {
+			p.recycle = rc.Recycle
+		}
+		r.peers = append(r.peers, p)
 	}
 	return r
 }
@@ -184,7 +189,11 @@ func (r *run) work(ctx context.Context, p *peer, wg *sync.WaitGroup) {
 		if err == nil {
 			err = t.Check(index, b)
 		}
-		if r.arrive(ctx, p, j, index, b, err) {
+		whole := r.arrive(ctx, p, j, index, b, err)
+		if p.recycle != nil && b != nil {
+			p.recycle(b)
+		}
+		if whole {
 			wg.Go(func() { r.deliver(ctx, j) })
 		}
 	}
