@@ -146,3 +146,60 @@ func fileSize(t *testing.T, path string) int64 {
 	}
 	return st.Size()
 }
+
+// TestAModelAddedOnOneNodeIsUsableFromAllAtOnce adds a file on a node that computes
+// nothing and asks for it everywhere, without waiting for any news.
+func TestAModelAddedOnOneNodeIsUsableFromAllAtOnce(t *testing.T) {
+	path := deep(t, 8)
+	want := solo(t, path, 6)
+	all := mesh(t, spec{name: "a", memory: "0"}, spec{name: "b", memory: "1GB"}, spec{name: "c", memory: "0"})
+	a, b, c := all[0], all[1], all[2]
+	mustRun(t, a.home, "add", path, "--name", "m", "--ctx", "512")
+	for _, d := range []*daemon{b, c, a} {
+		got, err := d.ask(t, "m", 6, nil)
+		if err != nil {
+			t.Fatalf("asked on %s: %v", d.name, err)
+		}
+		if diff := cmp.Diff(want, bytesIn(got)); diff != "" {
+			t.Errorf("asked on %s (-solo +there):\n%s", d.name, diff)
+		}
+	}
+	late := up(t, "late", home(t), "--memory", "0", "--join", strings.TrimSpace(mustRun(t, a.home, "invite")))
+	got, err := late.ask(t, "m", 6, nil)
+	if err != nil {
+		t.Fatalf("asked on a node that has just joined: %v", err)
+	}
+	if diff := cmp.Diff(want, bytesIn(got)); diff != "" {
+		t.Errorf("asked on a node that has just joined (-solo +there):\n%s", diff)
+	}
+	// What was fetched crosses once: b has it all.
+	if n, size := b.metric(t, received), fileSize(t, path); n > size {
+		t.Errorf("%d bytes of a file of %d crossed", n, size)
+	}
+
+	// A model of which only a node that has left had weights.
+	mustRun(t, a.home, "add", "../shard/testdata/tiny/qwen3-Q4_K_M.gguf", "--name", "gone")
+	for _, d := range []*daemon{b, c} {
+		d.seesModel(t, "gone")
+	}
+	mustRun(t, c.home, "plan", "gone") // c has its header
+	a.kill()
+	for _, d := range []*daemon{b, c, late} {
+		d.sees(t, 3)
+	}
+	_, errs, err := run(t, c.home, "run", "-m", "gone", "--raw", "hello")
+	if err == nil || !strings.Contains(errs, "fetch the weights of gone") || !strings.Contains(errs, "start one that has the model") {
+		t.Errorf("the only holder has left: %v: %s", err, errs)
+	}
+	_, errs, err = run(t, late.home, "run", "-m", "gone", "--raw", "hello")
+	if err == nil || !strings.Contains(errs, "gone") {
+		t.Errorf("the only holder has left: %v: %s", err, errs)
+	}
+	// The other model goes on.
+	if got, err = c.ask(t, "m", 6, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, bytesIn(got)); diff != "" {
+		t.Errorf("after its file's node has left (-solo +there):\n%s", diff)
+	}
+}

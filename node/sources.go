@@ -145,7 +145,7 @@ func (m *mesh) fetchTensors(ctx context.Context, o *opened, missing []*manifest.
 			return nil
 		}
 		if !errors.Is(err, fetch.ErrNoSource) || done <= before {
-			return fmt.Errorf("fetch the weights of %s: %w%s", o.entry.Ref(), err, m.distrusted())
+			return fmt.Errorf("fetch the weights of %s: %w%s", o.entry.Ref(), err, m.wayOut(err))
 		}
 		before = done
 		m.n.log.Warn("weights have no source left, looking for others", "model", o.entry.Ref(), "error", err)
@@ -180,9 +180,13 @@ func (m *mesh) fetchOnce(ctx context.Context, o *opened, missing []*manifest.Ten
 	})
 }
 
-// distrusted names the holders that are not asked, for an error.
-func (m *mesh) distrusted() string {
-	text := ""
+// wayOut says what to do when nobody gives weights, and names the nodes that are
+// not asked.
+func (m *mesh) wayOut(err error) string {
+	if !errors.Is(err, fetch.ErrNoSource) {
+		return ""
+	}
+	text := "; no node that is here has them all: start one that has the model, or add or pull it on one that is here"
 	for _, p := range m.n.aside.list(m.n.now()) {
 		text += fmt.Sprintf("; %s is not asked until %s, because it sent wrong bytes: restart this node to ask it again", p.Name, p.Since.Add(asideTime).Format("15:04"))
 	}

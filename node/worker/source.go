@@ -52,22 +52,29 @@ func (s *PeerSource) Chunk(ctx context.Context, tensor manifest.Hash, index int)
 // ChunkAt is Chunk that wants at most rate bytes a second of the peer, 0 for as
 // many as it can send.
 func (s *PeerSource) ChunkAt(ctx context.Context, tensor manifest.Hash, index int, rate uint64) ([]byte, error) {
-	room, _ := rooms.Get().(*[MaxChunk]byte)
-	if room == nil {
-		room = new([MaxChunk]byte)
-	}
-	return s.client.Chunk(ctx, s.peer, tensor, index, rate, room[:0])
+	return s.client.Chunk(ctx, s.peer, tensor, index, rate, newRoom())
 }
 
 // Recycle takes the slice of a chunk back.
-func (s *PeerSource) Recycle(chunk []byte) {
+func (s *PeerSource) Recycle(chunk []byte) { recycle(chunk) }
+
+// rooms are slices for chunks that are used again.
+var rooms sync.Pool
+
+// newRoom gives an empty slice with room for a chunk.
+func newRoom() []byte {
+	if room, ok := rooms.Get().(*[MaxChunk]byte); ok {
+		return room[:0]
+	}
+	return make([]byte, 0, MaxChunk)
+}
+
+// recycle takes back what newRoom gave, whatever was put into it.
+func recycle(chunk []byte) {
 	if cap(chunk) == MaxChunk {
 		rooms.Put((*[MaxChunk]byte)(chunk[:MaxChunk]))
 	}
 }
-
-// rooms are slices for chunks that are used again.
-var rooms sync.Pool
 
 // FetchManifest asks peer for a model's manifest and checks that it is the one.
 func (c *WeightsClient) FetchManifest(ctx context.Context, peer string, model manifest.Hash) (*manifest.Manifest, error) {

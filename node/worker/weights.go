@@ -36,6 +36,7 @@ type Provider interface {
 	// Has says whether all of a tensor is here.
 	Has(tensor [32]byte) bool
 	// Chunk gives a chunk of a tensor's GGUF bytes, using dst if it has room.
+	// What it returns is the server's from then on.
 	Chunk(tensor [32]byte, index int, dst []byte) ([]byte, error)
 	// Origin says where a model can be downloaded from; nil when that is not
 	// known.
@@ -50,8 +51,12 @@ type WeightsConfig struct {
 	// replies run: unpaced, weights delay them several times over. It is called
 	// before every piece. Nil: never bounded.
 	Pace func(peer string) (all, each float64)
-	// MaxStreams bounds the peers that are served at once. Default 32.
+	// MaxStreams bounds the streams that are open at once; a stream beyond them
+	// is turned away. Default 512.
 	MaxStreams int
+	// MaxSends bounds the chunks that are sent at once, a MiB of memory each;
+	// further requests wait their turn. Default 32.
+	MaxSends int
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -60,18 +65,22 @@ type WeightsConfig struct {
 type WeightsServer struct {
 	cfg   WeightsConfig
 	pace  *pacing
-	slots chan struct{}
+	slots chan struct{} // one for each stream
+	sends chan struct{} // one for each chunk that is being sent
 }
 
 // NewWeightsServer makes a server.
 func NewWeightsServer(cfg WeightsConfig) *WeightsServer {
 	if cfg.MaxStreams <= 0 {
-		cfg.MaxStreams = 32
+		cfg.MaxStreams = 512
+	}
+	if cfg.MaxSends <= 0 {
+		cfg.MaxSends = 32
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &WeightsServer{cfg: cfg, pace: newPacing(cfg.Pace), slots: make(chan struct{}, cfg.MaxStreams)}
+	return &WeightsServer{cfg: cfg, pace: newPacing(cfg.Pace), slots: make(chan struct{}, cfg.MaxStreams), sends: make(chan struct{}, cfg.MaxSends)}
 }
 
 // Serve answers the requests of one stream until it ends. Call it from the
@@ -126,7 +135,6 @@ type serving struct {
 	x      *wire.Exchange
 	peer   string
 	pace   *peerPace
-	buf    []byte // for chunks
 }
 
 // answer sends the reply to one request; an error is about the stream.
@@ -156,14 +164,27 @@ func (c *serving) answer(ctx context.Context, req *weftv1.WeightsRequest) error 
 		if !ok {
 			return c.refuse("a tensor is named by 32 bytes")
 		}
-		data, err := from.Chunk(tensor, int(b.Chunk.Index), c.buf[:0])
-		if err != nil {
-			return c.refuse(reasonOf(err))
-		}
-		c.buf = data
-		return c.send(ctx, data, float64(b.Chunk.Rate))
+		return c.chunk(ctx, tensor, b.Chunk)
 	}
 	return c.refuse("this node does not know the request; update it")
+}
+
+// chunk sends a chunk when its turn has come.
+func (c *serving) chunk(ctx context.Context, tensor [32]byte, req *weftv1.ChunkRequest) error {
+	select {
+	case c.server.sends <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-c.server.sends }()
+	room := newRoom()
+	data, err := c.server.cfg.Provider.Chunk(tensor, int(req.Index), room)
+	if err != nil {
+		recycle(room)
+		return c.refuse(reasonOf(err))
+	}
+	defer recycle(data)
+	return c.send(ctx, data, float64(req.Rate))
 }
 
 const unnamedModel = "a model is named by 32 bytes"

@@ -175,6 +175,23 @@ func TestTooManyPeersAreSentElsewhere(t *testing.T) {
 	}
 }
 
+// One chunk is sent at a time, and eight who ask at once all get theirs.
+func TestRequestsWaitTheirTurn(t *testing.T) {
+	tensor := manifest.Hash{1}
+	provider := &shelf{tensors: map[[32]byte][]byte{tensor: bytes.Repeat([]byte{7}, 300_000)}}
+	m := newWeightsMesh(t, map[string]*worker.WeightsServer{"p": worker.NewWeightsServer(worker.WeightsConfig{Provider: provider, MaxSends: 1})})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			b, err := m.client.Chunk(t.Context(), "p", tensor, 0, 0, nil)
+			if err != nil || !bytes.Equal(b, provider.tensors[tensor]) {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestAPeerThatAnnouncesTooMuchIsNotBelieved(t *testing.T) {
 	client := worker.NewWeightsClient(func(context.Context, string) (wire.Stream, error) {
 		near, far := wire.PipeStream()

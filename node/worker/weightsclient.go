@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weft-mesh/weft/p2p/wire"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -15,7 +16,11 @@ import (
 var ErrWeights = errors.New("peer gave no weights")
 
 // keptStreams is how many unused streams to one peer are kept.
-const keptStreams = 4
+const keptStreams = 8
+
+// turnTime bounds how long a peer may take to answer: many may be before us in its
+// line.
+const turnTime = 2 * time.Minute
 
 // WeightsClient asks peers for weights. What it returns is unchecked: hold it
 // against the hash that was asked for. Methods may be called from anywhere.
@@ -157,6 +162,8 @@ func once(x *wire.Exchange, req *weftv1.WeightsRequest) (*weftv1.WeightsReply, e
 		return nil, err
 	}
 	reply := &weftv1.WeightsReply{}
+	x.SetTimeout(turnTime)
+	defer x.SetTimeout(weightsTimeout)
 	return reply, x.Receive(reply)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -30,7 +31,7 @@ func (s *Store) Fetch(ctx context.Context, tensors []*manifest.Tensor, sources [
 	if o.Logger == nil {
 		o.Logger = s.opt.Logger
 	}
-	return fetch.Fetch(ctx, tensors, sources, o)
+	return errors.Join(fetch.Fetch(ctx, tensors, sources, o), s.opt.FS.SyncDir(s.packed))
 }
 
 // reserveFetch makes room for tensors that are to be fetched: their packed files, and the partial ones of the two that are

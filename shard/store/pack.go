@@ -95,14 +95,12 @@ func (s *Store) ensure(ctx context.Context, t *manifest.Tensor, o packed.Options
 	})
 }
 
-// Put packs a whole tensor whose GGUF bytes are in src, and keeps it. Wrong bytes are an error. It is what package fetch
-// needs of the store.
+// Put packs a whole tensor whose GGUF bytes are in src, and keeps it. Wrong bytes are an error. Its content is safe on disk
+// then; its name is when Fetch has ended, and a tensor whose name was lost is fetched again. It is what package fetch needs
+// of the store.
 func (s *Store) Put(ctx context.Context, t *manifest.Tensor, src io.ReaderAt) error {
 	return s.once(ctx, packed.SpecOf(t), nil, func() error {
-		if err := s.pack(ctx, t, src, s.packOptions(true, nil)); err != nil {
-			return err
-		}
-		return s.opt.FS.SyncDir(s.packed)
+		return s.pack(ctx, t, src, s.packOptions(true, nil))
 	})
 }
 

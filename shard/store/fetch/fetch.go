@@ -61,8 +61,8 @@ type Options struct {
 
 	FS           packed.FS                  // nil is the disk
 	Parallel     int                        // requests in flight at most, each a MiB of memory; 0 is 16
-	PerSource    int                        // of those, at one source; 0 is 4
-	ChunkTimeout time.Duration              // after which a request has failed; 0 is two minutes, for four requests share a slow link
+	PerSource    int                        // of those, at one source; 0 is 8
+	ChunkTimeout time.Duration              // after which a request has failed; 0 is four minutes, for all requests share a slow link
 	Hedge        time.Duration              // after which an idle source is asked for the same chunk too; 0 is 3 s
 	Failures     int                        // failures in a row after which a source is set aside; 0 is 5
 	Backoff      time.Duration              // pause after a source's first failure, doubled at each further; 0 is 200 ms
@@ -74,8 +74,8 @@ type Options struct {
 func (o *Options) ensureDefaults() {
 	o.FS = orDefault[packed.FS](o.FS, packed.Disk{})
 	o.Parallel = orDefault(o.Parallel, 16)
-	o.PerSource = orDefault(o.PerSource, 4)
-	o.ChunkTimeout = orDefault(o.ChunkTimeout, 2*time.Minute)
+	o.PerSource = orDefault(o.PerSource, 8)
+	o.ChunkTimeout = orDefault(o.ChunkTimeout, 4*time.Minute)
 	o.Hedge = orDefault(o.Hedge, 3*time.Second)
 	o.Failures = orDefault(o.Failures, 5)
 	o.Backoff = orDefault(o.Backoff, 200*time.Millisecond)

@@ -16,7 +16,8 @@ import (
 // run is one running Fetch.
 type run struct {
 	opt     *Options
-	packing chan struct{} // one for each tensor that the sink is packing
+	packing chan struct{} // one for each large tensor that the sink is packing
+	storing chan struct{} // one for each small one: they wait for the disk, not for the processor
 
 	// mu guards everything below, the jobs' and peers' fields too. cond is signalled when any of it changes.
 	mu       sync.Mutex
@@ -58,7 +59,7 @@ type peer struct {
 }
 
 func newRun(o *Options, sources []Source) *run {
-	r := &run{opt: o, packing: make(chan struct{}, 2)}
+	r := &run{opt: o, packing: make(chan struct{}, 2), storing: make(chan struct{}, 16)}
 	r.cond = sync.NewCond(&r.mu)
 	for _, s := range sources {
 		l, ok := s.(LastResort)
@@ -371,14 +372,21 @@ func (r *run) reasons() string {
 	return " (the sources have other tensors)"
 }
 
+// smallTensor is what costs more to make safe on disk than to pack. Sixteen of them take less room than two large ones.
+const smallTensor = 1 << 20
+
 // deliver gives a whole tensor to the sink.
 func (r *run) deliver(ctx context.Context, j *job) {
+	slots := r.packing
+	if j.part.tensor.Size <= smallTensor {
+		slots = r.storing
+	}
 	select {
-	case r.packing <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return
 	}
-	defer func() { <-r.packing }()
+	defer func() { <-slots }()
 	if err := r.opt.Sink.Put(ctx, j.part.tensor, j.part.data); err != nil {
 		r.fail(err)
 		return
