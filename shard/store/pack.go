@@ -95,12 +95,12 @@ func (s *Store) ensure(ctx context.Context, t *manifest.Tensor, o packed.Options
 	})
 }
 
-// Put packs a whole tensor whose GGUF bytes are in src, and keeps it. Wrong bytes are an error. Its content is safe on disk
+// Put packs a whole tensor whose GGUF bytes are in src, each chunk of which was checked when it came, and keeps it. Its content is safe on disk
 // then; its name is when Fetch has ended, and a tensor whose name was lost is fetched again. It is what package fetch needs
 // of the store.
 func (s *Store) Put(ctx context.Context, t *manifest.Tensor, src io.ReaderAt) error {
 	return s.once(ctx, packed.SpecOf(t), nil, func() error {
-		return s.pack(ctx, t, src, s.packOptions(true, nil))
+		return s.packChecked(ctx, t, src, s.packOptions(true, nil))
 	})
 }
 
@@ -158,6 +158,11 @@ func (s *Store) pack(ctx context.Context, t *manifest.Tensor, src io.ReaderAt, o
 	if err := checkTensor(src, t, make([]byte, min(t.Size, manifest.ChunkBytes))); err != nil {
 		return err
 	}
+	return s.packChecked(ctx, t, src, o)
+}
+
+// packChecked writes the packed file of bytes that are known to be the tensor's.
+func (s *Store) packChecked(ctx context.Context, t *manifest.Tensor, src io.ReaderAt, o packed.Options) error {
 	if err := packed.Create(ctx, s.packed, packed.SpecOf(t), src, o); err != nil {
 		return fmt.Errorf("pack tensor %s: %w", t.Name, err)
 	}
