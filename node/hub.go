@@ -168,11 +168,11 @@ func originOf(rel hub.Release) *store.Origin {
 
 // hubSource is the hub as a source of a model's tensors, for those that no peer
 // has; nil where nobody knows that the model is there. Close the client after use.
-func (m *mesh) hubSource(ctx context.Context, man *manifest.Manifest) (fetch.Source, *hub.Client) {
-	o := m.n.store.Origin(man.ID())
-	if o == nil {
-		m.learn(ctx, man.ID())
-		o = m.n.store.Origin(man.ID())
+func (n *Node) hubSource(ctx context.Context, man *manifest.Manifest) (fetch.Source, *hub.Client) {
+	o := n.store.Origin(man.ID())
+	if o == nil && n.mesh != nil {
+		n.mesh.learn(ctx, man.ID())
+		o = n.store.Origin(man.ID())
 	}
 	if o == nil {
 		return nil, nil
@@ -181,20 +181,20 @@ func (m *mesh) hubSource(ctx context.Context, man *manifest.Manifest) (fetch.Sou
 	for _, f := range o.Files {
 		rel.Files = append(rel.Files, hub.File{Path: f.Path, Size: int64(f.Size), SHA256: f.SHA256})
 	}
-	c, err := m.n.hubClient()
+	c, err := n.hubClient()
 	if err != nil {
-		m.n.log.Warn("the hub is not asked for weights", "error", err)
+		n.log.Warn("the hub is not asked for weights", "error", err)
 		return nil, nil
 	}
 	rel, err = c.At(rel)
 	if err == nil {
 		var s *hub.Source
 		if s, err = c.NewSource(man, rel.Files); err == nil {
-			return countedHub{s, m.n}, c
+			return countedHub{s, n}, c
 		}
 	}
 	c.Close()
-	m.n.log.Warn("the hub is not asked for weights", "repo", o.Repo, "error", err)
+	n.log.Warn("the hub is not asked for weights", "repo", o.Repo, "error", err)
 	return nil, nil
 }
 

@@ -28,7 +28,7 @@ type loader struct {
 	lib    *library
 	store  *store.Store
 	device kernels.Device
-	// fetch makes the store hold the tensors; nil without a mesh.
+	// fetch makes the store hold the tensors.
 	fetch func(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error
 
 	// dropIdle gives back a stage of another model that nobody uses, so that its
@@ -165,9 +165,6 @@ func (l *loader) prepare(ctx context.Context, o *opened, src *store.Model, r mod
 		return err
 	}
 	if len(missing) > 0 {
-		if l.fetch == nil {
-			return fmt.Errorf("%s: %d tensors are not on this node and there is no mesh to get them from; pull or add the model again", o.entry.Ref(), len(missing))
-		}
 		if err := l.fetch(ctx, o, missing, func(done, total uint64) { progress(worker.Fetching, done, total) }); err != nil {
 			return err
 		}

@@ -131,13 +131,14 @@ func (m *mesh) peerSources(ctx context.Context, model manifest.Hash, tensors []*
 	return slices.DeleteFunc(found, func(s *peerSource) bool { return s == nil })
 }
 
-// fetchTensors makes the store hold tensors, from all nodes that have them. When
-// its sources are gone it looks for others, as long as that brings anything.
-func (m *mesh) fetchTensors(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error {
+// fetchTensors makes the store hold tensors, from all nodes that have them and,
+// what none has, from the hub. When its sources are gone it looks for others, as
+// long as that brings anything.
+func (n *Node) fetchTensors(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error {
 	before := uint64(0)
 	for {
 		var done uint64
-		err := m.fetchOnce(ctx, o, missing, func(s fetch.Status) {
+		err := n.fetchOnce(ctx, o, missing, func(s fetch.Status) {
 			done = s.Done
 			progress(s.Done, s.Total)
 		})
@@ -145,10 +146,10 @@ func (m *mesh) fetchTensors(ctx context.Context, o *opened, missing []*manifest.
 			return nil
 		}
 		if !errors.Is(err, fetch.ErrNoSource) || done <= before {
-			return fmt.Errorf("fetch the weights of %s: %w%s", o.entry.Ref(), err, m.wayOut(err))
+			return fmt.Errorf("fetch the weights of %s: %w%s", o.entry.Ref(), err, n.wayOut(err))
 		}
 		before = done
-		m.n.log.Warn("weights have no source left, looking for others", "model", o.entry.Ref(), "error", err)
+		n.log.Warn("weights have no source left, looking for others", "model", o.entry.Ref(), "error", err)
 		select {
 		case <-time.After(roundPause):
 		case <-ctx.Done():
@@ -157,24 +158,26 @@ func (m *mesh) fetchTensors(ctx context.Context, o *opened, missing []*manifest.
 	}
 }
 
-func (m *mesh) fetchOnce(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(fetch.Status)) error {
+func (n *Node) fetchOnce(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(fetch.Status)) error {
 	var sources []fetch.Source
 	peers := map[string]string{} // ids by what sources are called
-	for _, s := range m.peerSources(ctx, o.entry.Model, missing) {
-		sources = append(sources, s)
-		peers[s.ID()] = s.peer
+	if n.mesh != nil {
+		for _, s := range n.mesh.peerSources(ctx, o.entry.Model, missing) {
+			sources = append(sources, s)
+			peers[s.ID()] = s.peer
+		}
 	}
-	if s, c := m.hubSource(ctx, o.manifest); s != nil {
+	if s, c := n.hubSource(ctx, o.manifest); s != nil {
 		defer c.Close()
 		sources = append(sources, s)
 	}
-	return m.n.store.Fetch(ctx, missing, sources, fetch.Options{
-		Logger:   m.n.log,
+	return n.store.Fetch(ctx, missing, sources, fetch.Options{
+		Logger:   n.log,
 		Progress: progress,
 		SetAside: func(id string, err error) {
-			m.n.log.Warn("source of weights set aside", "source", id, "peer", peers[id], "error", err)
+			n.log.Warn("source of weights set aside", "source", id, "peer", peers[id], "error", err)
 			if peers[id] != "" && errors.Is(err, manifest.ErrWrongChunk) {
-				m.n.aside.add(peers[id], m.n.nodeName(peers[id]), err.Error(), m.n.now())
+				n.aside.add(peers[id], n.nodeName(peers[id]), err.Error(), n.now())
 			}
 		},
 	})
@@ -182,12 +185,15 @@ func (m *mesh) fetchOnce(ctx context.Context, o *opened, missing []*manifest.Ten
 
 // wayOut says what to do when nobody gives weights, and names the nodes that are
 // not asked.
-func (m *mesh) wayOut(err error) string {
+func (n *Node) wayOut(err error) string {
 	if !errors.Is(err, fetch.ErrNoSource) {
 		return ""
 	}
+	if n.mesh == nil {
+		return "; without a daemon there are no other nodes: start weft up, or pull or add the model again"
+	}
 	text := "; no node that is here has them all: start one that has the model, or add or pull it on one that is here"
-	for _, p := range m.n.aside.list(m.n.now()) {
+	for _, p := range n.aside.list(n.now()) {
 		text += fmt.Sprintf("; %s is not asked until %s, because it sent wrong bytes: restart this node to ask it again", p.Name, p.Since.Add(asideTime).Format("15:04"))
 	}
 	return text

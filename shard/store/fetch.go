@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/weft-mesh/weft/shard/store/fetch"
 	"github.com/weft-mesh/weft/shard/store/manifest"
@@ -22,6 +24,11 @@ func (s *Store) Fetch(ctx context.Context, tensors []*manifest.Tensor, sources [
 		return context.Cause(ctx)
 	}
 	defer func() { <-s.fetching }()
+	unlock, err := s.lockPartial(ctx)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	defer unlock()
 	release, err := s.reserveFetch(tensors)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
@@ -32,6 +39,33 @@ func (s *Store) Fetch(ctx context.Context, tensors []*manifest.Tensor, sources [
 		o.Logger = s.opt.Logger
 	}
 	return errors.Join(fetch.Fetch(ctx, tensors, sources, o), s.opt.FS.SyncDir(s.packed))
+}
+
+// lockTry is how often a fetch looks whether that of another process has ended.
+const lockTry = 100 * time.Millisecond
+
+// lockPartial waits until no other process fetches into this home.
+func (s *Store) lockPartial(ctx context.Context) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, "fetch.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(lockTry)
+	defer tick.Stop()
+	for {
+		err := tryLock(f)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, errBusy) {
+			return nil, errors.Join(err, f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), f.Close())
+		}
+	}
 }
 
 // reserveFetch makes room for tensors that are to be fetched: their packed files, and the partial ones of the two that are

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -138,6 +139,56 @@ func TestNodeFetchesExactlyItsLayersAndServesThemOn(t *testing.T) {
 	if _, err := m3.Missing([]string{"nothing"}); err == nil {
 		t.Error("a tensor that does not exist is not missing")
 	}
+}
+
+// Two processes that fetch the same tensors into one home wait for each other, and
+// the second one finds what the first one got.
+func TestFetchesOfTwoProcessesDoNotMeet(t *testing.T) {
+	a, e, _, _ := added(t, spec{})
+	b, m := imported(t, a, e)
+	again, err := store.Open(filepath.Dir(filepath.Dir(b.DownloadDir())), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.Manifest().Range(0, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := &counted{server: server{"a", a, false}}
+	ended := make(chan error, 2)
+	for _, s := range []*store.Store{b, again} {
+		go func() { ended <- s.Fetch(t.Context(), all, []fetch.Source{src}, fetch.Options{}) }()
+	}
+	if err := errors.Join(<-ended, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	chunks := 0
+	seen := map[manifest.Hash]bool{}
+	for _, x := range all {
+		if !seen[x.Hash] {
+			chunks += len(x.Chunks)
+		}
+		seen[x.Hash] = true
+	}
+	if n := int(src.asked.Load()); n != chunks {
+		t.Errorf("%d chunks were asked for, the tensors have %d", n, chunks)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := again.Fetch(ctx, all, nil, fetch.Options{}); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// counted counts what a server is asked for.
+type counted struct {
+	server
+	asked atomic.Int64
+}
+
+func (c *counted) Chunk(ctx context.Context, h manifest.Hash, i int) ([]byte, error) {
+	c.asked.Add(1)
+	return c.server.Chunk(ctx, h, i)
 }
 
 func TestTensorThatIsNowhereIsNotServed(t *testing.T) {
