@@ -169,4 +169,9 @@ func TestAModelThatNoDiskHoldsComesLayerByLayerFromTheHub(t *testing.T) {
 	if n := late.metric(t, hub); n < total/2 {
 		t.Errorf("only %d of %d bytes came from the hub", n, total)
 	}
+
+	// Without a daemon, too, what was pulled lazily comes when it is asked for.
+	alone := home(t)
+	mustRun(t, alone, "pull", "--lazy", "hf:o/r", "--name", "m", "--ctx", "512")
+	mustRun(t, alone, "run", "-m", "m", "--raw", "--max-tokens", "2", "hello")
 }
