@@ -34,7 +34,7 @@ var rules = []rule{
 	{"node/spec", nil, "drafting is pure and knows tokens only"},
 	{"node/session", []string{"proto"}, "a head needs no weights and no sockets of its own"},
 	{"node", []string{"kernels", "proto", "scheduler", "shard", "p2p"}, "the node joins all rooms"},
-	{"scripts/benchmesh", []string{"scripts/marked", "kernels", "proto", "p2p", "node"}, "the benchmark asks nodes as the command line does, measures a hop of p2p/wire itself, and profiles a node in its own process"},
+	{"scripts/benchmesh", []string{"scripts/marked", "kernels", "proto", "p2p", "shard", "node"}, "the benchmark asks nodes as the command line does, measures a hop of p2p/wire and weights between two stores itself, and profiles a node in its own process"},
 	{"scripts/benchlatency", []string{"scripts/marked", "scripts/netlab", "node/api", "node/chat"}, "the benchmark asks nodes as the command line does"},
 	{"scripts/netlab", nil, "a network in one machine knows nothing of what runs in it"},
 	{"scripts", []string{"shard/store"}, "scripts stand alone, but for the downloader"},
