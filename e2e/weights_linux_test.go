@@ -19,12 +19,26 @@ import (
 // idle link that weights take, and the time per token without and with a
 // transfer; it holds the weights to their share.
 func TestLabWeightsLeaveTheLinkToReplies(t *testing.T) {
+	long(t)
+	weightsBesideReplies(t, 100e6, deep(t, 120))
+}
+
+func TestLabWeightsOfTheRealModelOverAGigabit(t *testing.T) {
+	long(t)
+	weightsBesideReplies(t, 1e9, real(t))
+}
+
+func long(t *testing.T) {
+	t.Helper()
 	if os.Getenv("WEFT_TEST_LONG") == "" {
 		t.Skip("not run: it takes half a minute; set WEFT_TEST_LONG")
 	}
+}
+
+// weightsBesideReplies has a link of that many bits a second.
+func weightsBesideReplies(t *testing.T, link float64, large string) {
 	lab := newLab(t)
-	const link = 100e6 // bits a second
-	small, large := deep(t, 24), deep(t, 120)
+	small := deep(t, 24)
 	a, b, head := labHost(t, lab, "a", 0, "--memory", "14MB"), labHost(t, lab, "b", 0, "--memory", "14MB"), labHost(t, lab, "head", 0, "--memory", "0")
 	if err := lab.SetAll(netlab.Path{Delay: time.Millisecond}); err != nil {
 		t.Fatal(err)
@@ -109,7 +123,7 @@ func (d *labNode) perToken(t *testing.T, model string, n int) []time.Duration {
 	var out []time.Duration
 	var last time.Time
 	_, err := d.Generate(t.Context(), api.GenerateRequest{
-		Model: model, Tokens: []int32{40, 41, 42}, MaxTokens: n, Temperature: new(float64), IgnoreEOS: true,
+		Model: model, Tokens: []int32{40, 41, 42}, MaxTokens: n, Temperature: new(float64), IgnoreEOS: true, Speculate: "off",
 	}, func(e api.Event) error {
 		if len(e.Tokens) > 0 {
 			if now := time.Now(); !last.IsZero() {
