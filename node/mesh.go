@@ -18,6 +18,7 @@ import (
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/worker"
 	"github.com/weft-mesh/weft/p2p/admission"
+	"github.com/weft-mesh/weft/p2p/checkup"
 	"github.com/weft-mesh/weft/p2p/discovery"
 	"github.com/weft-mesh/weft/p2p/gossip"
 	"github.com/weft-mesh/weft/p2p/host"
@@ -53,6 +54,7 @@ type mesh struct {
 	service   *admission.Service
 	weights   *worker.WeightsClient
 	traffic   traffic
+	checkups  *checkup.Server
 	outside   *discovery.Outside // nil unless the user wants a DHT
 	left      bool
 }
@@ -162,6 +164,7 @@ func (m *mesh) gather(first peer.AddrInfo) error {
 	}
 	m.finder.Add(first) // nothing happens without addresses
 	m.addStatic()
+	m.checkups = checkup.Serve(m.host)
 	m.service = admission.Serve(m.host, m.admission, m.invites, m.n.log)
 	m.weights = worker.NewWeightsClient(func(ctx context.Context, p string) (wire.Stream, error) { return m.open(ctx, p, weightsProtocol) })
 	return nil
@@ -211,6 +214,9 @@ func (m *mesh) close() {
 	}
 	if m.finder != nil {
 		errs = append(errs, m.finder.Close())
+	}
+	if m.checkups != nil {
+		m.checkups.Close()
 	}
 	if m.service != nil {
 		errs = append(errs, m.service.Close())

@@ -80,6 +80,11 @@ func (c *Client) Overview(ctx context.Context) (Overview, error) {
 	return plain[Overview](ctx, c, http.MethodGet, "overview", nil)
 }
 
+// Checkup implements Node.
+func (c *Client) Checkup(ctx context.Context) (Checkup, error) {
+	return plain[Checkup](ctx, c, http.MethodGet, "checkup", nil)
+}
+
 // RemoveModel implements Node.
 func (c *Client) RemoveModel(ctx context.Context, ref string) (Model, error) {
 	return plain[Model](ctx, c, http.MethodPost, "rm", removeRequest{ref})

@@ -66,8 +66,10 @@ func everyCall(n api.Node) map[string]func(context.Context) (any, error) {
 		"approve": func(ctx context.Context) (any, error) {
 			return n.Approve(ctx, api.ApproveRequest{Code: "K7QX-4MBD", Role: "client"})
 		},
-		"leave":   func(ctx context.Context) (any, error) { return nil, n.Leave(ctx) },
-		"metrics": func(ctx context.Context) (any, error) { return n.WriteMetrics(ctx) },
+		"leave":    func(ctx context.Context) (any, error) { return nil, n.Leave(ctx) },
+		"metrics":  func(ctx context.Context) (any, error) { return n.WriteMetrics(ctx) },
+		"overview": func(ctx context.Context) (any, error) { return n.Overview(ctx) },
+		"checkup":  func(ctx context.Context) (any, error) { return n.Checkup(ctx) },
 		"add": func(ctx context.Context) (any, error) {
 			steps = nil
 			return with(n.AddModel(ctx, api.AddRequest{Path: "/x.gguf", Name: "n", Context: 5, KV: "f32", ActBits: 16}, note))

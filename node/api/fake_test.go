@@ -71,6 +71,10 @@ func (f *fakeNode) Overview(context.Context) (api.Overview, error) {
 	return api.Overview{Status: someStatus, Peers: []api.Peer{somePeer}, Models: []api.Model{someModel}}, f.call("overview")
 }
 
+func (f *fakeNode) Checkup(context.Context) (api.Checkup, error) {
+	return api.Checkup{TCPPorts: []int{4710}, Peers: []api.PeerCheckup{{Name: "b", RTT: time.Millisecond, Dialed: []api.Dialed{{Address: "1.2.3.4:4710"}}}}}, f.call("checkup")
+}
+
 func (f *fakeNode) AddModel(_ context.Context, r api.AddRequest, progress func(api.Progress)) (api.Model, error) {
 	progress(someStep)
 	return someModel, f.call(r)

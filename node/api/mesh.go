@@ -18,6 +18,7 @@ func meshRoutes(n Node) routes {
 		"/weft/v1/peers":    get(n.Peers),
 		"/weft/v1/models":   get(n.Models),
 		"/weft/v1/overview": get(n.Overview),
+		"/weft/v1/checkup":  get(n.Checkup),
 		"/weft/v1/invite":   post(n.Invite),
 		"/weft/v1/rm":       post(func(ctx context.Context, r removeRequest) (Model, error) { return n.RemoveModel(ctx, r.Model) }),
 		"/weft/v1/pin":      post(n.PinModel),

@@ -66,6 +66,8 @@ type Node interface {
 	Models(ctx context.Context) ([]Model, error)
 	// Overview is Status, Peers and Models in one.
 	Overview(ctx context.Context) (Overview, error)
+	// Checkup looks at this node from outside: it takes some seconds.
+	Checkup(ctx context.Context) (Checkup, error)
 	AddModel(ctx context.Context, r AddRequest, progress func(Progress)) (Model, error)
 	PullModel(ctx context.Context, r PullRequest, progress func(Progress)) (Model, error)
 	RemoveModel(ctx context.Context, ref string) (Model, error)

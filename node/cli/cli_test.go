@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -191,6 +192,18 @@ func (f *fakeNode) Overview(ctx context.Context) (o api.Overview, err error) {
 		}
 	}
 	return o, err
+}
+
+func (f *fakeNode) Checkup(context.Context) (api.Checkup, error) {
+	c := api.Checkup{Limits: api.ProcessLimits{Files: 1024, AddressSpace: math.MaxUint64, Memory: math.MaxUint64}, TCPPorts: []int{4710}, Multicast: api.Multicast{Self: true, Others: 1}}
+	c.Peers = []api.PeerCheckup{{Name: "nas", RTT: 2 * time.Millisecond, ClockAhead: 40 * time.Millisecond, Dialed: []api.Dialed{{Address: "192.168.1.20:4710"}}}}
+	if os.Getenv("WEFT_FAKE") == "unwell" {
+		c.Peers[0].ClockAhead = -2 * time.Hour
+		c.Peers[0].Dialed[0].Error = "nothing answers: the connection timed out"
+		c.Peers[0].LargeError = "no answer: i/o timeout"
+		c.Multicast = api.Multicast{}
+	}
+	return c, nil
 }
 
 func fakeModel(name string, def bool) api.Model {

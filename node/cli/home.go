@@ -62,3 +62,13 @@ func shortHome(path string) string {
 	}
 	return path
 }
+
+// existing is the nearest directory above path that exists, path itself first.
+func existing(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || filepath.Dir(path) == path {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}

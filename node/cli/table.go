@@ -151,6 +151,11 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+// wrapRest is wrap for text that begins behind something as wide as indent.
+func wrapRest(text string, width int, indent string) string {
+	return wrap(text, max(width, len(indent)+20), indent)
+}
+
 // wrap breaks text between words into lines of at most width columns; later
 // lines are indented.
 func wrap(text string, width int, indent string) string {
