@@ -3,11 +3,17 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
+.PHONY: all build release release-check demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
 all: build
 
 build: ## the one binary, ./weft
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o weft .
+
+release: ## archives for every system and SHA256SUMS, into dist/
+	$(GO) run ./scripts/release -version "$(VERSION)" -out dist
+
+release-check: ## one archive built twice, the second time without a cache: the same bytes
+	$(GO) run ./scripts/release -version "$(VERSION)" -out .cache/release -targets linux/amd64 -twice
 
 demo: ## three nodes on loopback answer one prompt
 	scripts/demo
