@@ -188,7 +188,7 @@ func (c *command) alone(ctx context.Context, m *service.Manager) error {
 	if err != nil {
 		return nil // nobody answers there
 	}
-	defer cl.Close()
+	defer func() { _ = cl.Close() }()
 	s, err := cl.Status(ctx)
 	if err != nil {
 		return nil
