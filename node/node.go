@@ -189,7 +189,7 @@ func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) err
 	}
 	progress(api.Progress{Phase: "measure", Text: "measuring this machine's speed"})
 	key := fmt.Sprintf("%s|%s|%d|%s|%s", n.facts.CPU, dev.Name(), threads, n.cfg.Version, runtime.Version())
-	n.speed, err = speed.Cached(n.cfg.Home, key, dev)
+	n.speed, err = speed.Cached(n.cfg.Home, key, threads, dev)
 	return err
 }
 

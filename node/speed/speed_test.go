@@ -3,40 +3,92 @@ package speed
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/weft-mesh/weft/kernels/cpu"
 )
 
-func TestSpeedIsMeasuredOnceForAMachineAndBuild(t *testing.T) {
+func TestADeviceIsMeasured(t *testing.T) {
 	dev, err := cpu.New(cpu.Options{Threads: 1, Tier: cpu.Portable})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dev.Close()
-	s, err := measure(dev, 256, 512)
+	s, u, err := measure(dev, 256, 512)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.DecodeBps < 1e6 || s.DecodeBps > 1e13 || s.PrefillOps < 1e6 || s.PrefillOps > 1e15 {
-		t.Fatalf("%+v", s)
+	if s.DecodeBps < 1e6 || s.DecodeBps > 1e13 || s.PrefillOps < 1e6 || s.PrefillOps > 1e15 || u.wall <= 0 {
+		t.Fatalf("%+v %+v", s, u)
 	}
+}
+
+// measured gives figures in turn and counts how often it was asked.
+func measured(asked *int, speeds []Speed, uses []use) func() (Speed, use, error) {
+	return func() (Speed, use, error) {
+		i := min(*asked, len(speeds)-1)
+		*asked++
+		return speeds[i], uses[i], nil
+	}
+}
+
+var (
+	alone = use{cpu: 100 * time.Millisecond, wall: 100 * time.Millisecond}
+	busy  = use{cpu: 10 * time.Millisecond, wall: 100 * time.Millisecond}
+)
+
+func TestSpeedIsMeasuredOnceForAMachineAndBuild(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "speed.json")
 	if err := os.WriteFile(path, []byte(`{"key":"a","speed":{"decode_bytes_per_s":5,"prefill_multiply_adds_per_s":7}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Cached(dir, "a", dev); err != nil || s.DecodeBps != 5 || s.PrefillOps != 7 {
+	asked := 0
+	measure := measured(&asked, []Speed{{50, 70}}, []use{alone})
+	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{5, 7}) || asked != 0 {
 		t.Fatalf("kept figures are not used: %+v %v", s, err)
 	}
-	if testing.Short() {
-		return
+	for range 2 {
+		if s, err := cachedBy(dir, "another build", 1, measure); err != nil || s != (Speed{50, 70}) || asked != 1 {
+			t.Fatalf("%+v %v, measured %d times", s, err, asked)
+		}
 	}
-	again, err := Cached(dir, "another build", dev)
-	if err != nil || again.DecodeBps == 5 {
-		t.Fatalf("another build's figures were used: %+v %v", again, err)
+	if err := os.WriteFile(path, []byte("{nonsense"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if kept, err := Cached(dir, "another build", nil); err != nil || kept != again {
-		t.Fatalf("figures were not kept: %+v %v", kept, err)
+	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{50, 70}) {
+		t.Fatalf("a damaged file: %+v %v", s, err)
+	}
+}
+
+func TestFiguresOfABusyMachineAreNotKept(t *testing.T) {
+	dir := t.TempDir()
+	asked := 0
+	s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{10, 40}, {30, 20}, {20, 30}}, []use{busy, busy, busy}))
+	if err != nil || s != (Speed{30, 40}) || asked != tries {
+		t.Errorf("the best of %d: %+v %v", asked, s, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "speed.json")); err == nil {
+		t.Error("they were kept")
+	}
+	asked = 0
+	if s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{10, 10}, {50, 50}}, []use{busy, alone})); err != nil || s != (Speed{50, 50}) || asked != 2 {
+		t.Errorf("quiet at the second try: %+v %v", s, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "speed.json")); err != nil {
+		t.Error("a quiet measurement was not kept")
+	}
+}
+
+func TestAMeasurementKnowsWhetherItWasAlone(t *testing.T) {
+	if !alone.quiet(1) || busy.quiet(1) || !(use{}).quiet(4) {
+		t.Error("alone, disturbed and unknown are not told apart")
+	}
+	// More threads than processors cannot all be busy.
+	all := use{cpu: time.Duration(runtime.GOMAXPROCS(0)) * time.Second, wall: time.Second}
+	if !all.quiet(100 * runtime.GOMAXPROCS(0)) {
+		t.Error("a machine that did all it can was disturbed")
 	}
 }

@@ -172,7 +172,9 @@ func greet(ctx context.Context, address string) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		if ctx.Err() != nil {
+		// The dialer's own deadline may come a moment before the context's.
+		var timed net.Error
+		if ctx.Err() != nil || errors.As(err, &timed) && timed.Timeout() {
 			return errors.New("nothing answers: the connection timed out")
 		}
 		return err
