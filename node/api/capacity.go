@@ -36,3 +36,15 @@ type PeerLink struct {
 	RTT       time.Duration `json:"rtt_ns"`
 	Bandwidth float64       `json:"bandwidth_bytes_per_s"` // 0: not measured
 }
+
+// GPU is a graphics processor as the system reports it.
+type GPU struct {
+	Name      string `json:"name"`
+	Vendor    string `json:"vendor"`
+	VRAMTotal int64  `json:"vram_total_bytes"`
+	VRAMFree  int64  `json:"vram_free_bytes"`
+	Driver    string `json:"driver,omitempty"`
+	Shared    bool   `json:"shared_memory,omitempty"` // it has no memory of its own
+	Used      bool   `json:"used"`                    // weft computes on it
+	Reason    string `json:"reason,omitempty"`        // why not
+}

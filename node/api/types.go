@@ -164,18 +164,6 @@ type PlanState struct {
 	State      string `json:"state"` // "planning", "fetching 40%", "loading 40%", "probing", "ready", "degraded: why"
 }
 
-// GPU is a graphics processor as the system reports it.
-type GPU struct {
-	Name      string `json:"name"`
-	Vendor    string `json:"vendor"`
-	VRAMTotal int64  `json:"vram_total_bytes"`
-	VRAMFree  int64  `json:"vram_free_bytes"`
-	Driver    string `json:"driver,omitempty"`
-	Shared    bool   `json:"shared_memory,omitempty"` // it has no memory of its own
-	Used      bool   `json:"used"`                    // weft computes on it
-	Reason    string `json:"reason,omitempty"`        // why not
-}
-
 // Peer is another node, or this one.
 type Peer struct {
 	Name          string        `json:"name"`

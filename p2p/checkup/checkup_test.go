@@ -30,6 +30,10 @@ func (everybody) Verify(id peer.ID, _ []byte) (admission.Member, error) {
 	return admission.Member{ID: id, Role: admission.Compute, Expires: time.Now().Add(time.Hour)}, nil
 }
 
+func (everybody) Revocations() [][]byte                  { return nil }
+func (everybody) RevocationDigest() []byte               { return nil }
+func (everybody) TakeRevocations([][]byte) (bool, error) { return false, nil }
+
 func newHost(t *testing.T) *host.Host {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
