@@ -62,9 +62,12 @@ func (c *contact) note(m meta) {
 	}
 }
 
+// measured takes a round trip. Load makes one longer, nothing makes one shorter:
+// a much shorter one is believed at once, or what was measured while everybody
+// joined would wear off for minutes.
 func (c *contact) measured(rtt time.Duration) {
 	c.fresh.Measured = time.Now()
-	if c.rtt == 0 {
+	if c.rtt == 0 || rtt < c.rtt/2 {
 		c.rtt = rtt
 		return
 	}

@@ -65,8 +65,12 @@ func (g *Gossip) links() []Link {
 		}
 	}
 	slices.SortFunc(out, func(a, b Link) int { return cmp.Compare(a.Peer, b.Peer) })
-	return g.told.update(time.Now(), out, linksEvery*g.cfg.Timing.Record, g.cfg.Timing.Renew)
+	// Measuring many links takes minutes, in which each node would tell of each:
+	// the more there are, the more are told at once.
+	rarer := max(linksEvery, 2*len(out))
+	return g.told.update(time.Now(), out, time.Duration(rarer)*g.cfg.Timing.Record, g.cfg.Timing.Renew)
 }
 
-// linksEvery is how many times rarer links are told than other changes.
+// linksEvery is how many times rarer links are told than other changes, at the
+// least.
 const linksEvery = 10
