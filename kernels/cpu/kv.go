@@ -63,6 +63,7 @@ func (d *Device) NewKV(l kernels.KVLayout, blocks int) (kernels.KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make KV memory of %d blocks: %w", blocks, err)
 	}
+	preferLargePages(mem)
 	a.mem = mem
 	d.live[a] = struct{}{}
 	return a, nil

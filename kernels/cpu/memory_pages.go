@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cpu
+
+// preferLargePages does nothing here: these systems choose themselves.
+func preferLargePages([]byte) {}
