@@ -14,5 +14,5 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(cli.Main(cli.App{Start: node.Start, Bench: bench.Run, Version: version}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Main(cli.App{Start: node.Start, Bench: bench.Run, Keys: node.RootKeys{}, Version: version}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -59,6 +59,16 @@ func everyCall(n api.Node) map[string]func(context.Context) (any, error) {
 		"invite": func(ctx context.Context) (any, error) {
 			return n.Invite(ctx, api.InviteRequest{Uses: 2, Expires: time.Hour, Role: "client"})
 		},
+		"invitations": func(ctx context.Context) (any, error) { return n.Invitations(ctx) },
+		"withdraw": func(ctx context.Context) (any, error) {
+			return n.WithdrawInvitation(ctx, api.WithdrawRequest{ID: "00"})
+		},
+		"backup": func(ctx context.Context) (any, error) {
+			return n.BackupRoot(ctx, api.BackupRequest{Passphrase: "secret"})
+		},
+		"restore": func(ctx context.Context) (any, error) {
+			return n.RestoreRoot(ctx, api.RestoreRequest{File: []byte{3}, Passphrase: "secret"})
+		},
 		"trust": func(ctx context.Context) (any, error) { return n.Trusted(ctx) },
 		"revoke": func(ctx context.Context) (any, error) {
 			return n.Revoke(ctx, api.RevokeRequest{Peer: "b", Since: time.Hour})

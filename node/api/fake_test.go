@@ -43,14 +43,15 @@ func (f *fakeNode) requests() []api.GenerateRequest {
 }
 
 var (
-	someModel    = api.Model{Name: "tiny", Hash: strings.Repeat("ab", 32), Arch: "llama", Layers: 2, Context: 128, KV: "f16", ActBits: 8, Holders: []string{"a"}, Added: time.Unix(1700000000, 0).UTC()}
-	someStatus   = api.Status{Version: "1", Name: "a", Uptime: time.Minute, Stages: []api.LoadedStage{{Model: "tiny", Last: 1}}}
-	somePeer     = api.Peer{Name: "b", RTT: time.Millisecond, State: "alive", Models: []string{"tiny"}}
-	somePlan     = api.Plan{Model: "tiny", State: "ready", Stages: []api.PlanStage{{Node: "x", Name: "a", Last: 1}}, Why: []string{"because"}}
-	someInvite   = api.Invite{Token: "weft1abc", Uses: 2, Expires: time.Unix(1700000000, 0).UTC()}
-	someMember   = api.Member{Name: "b", PeerID: "12D3Koo", State: "revoked", RevokedAt: time.Unix(1700000000, 0).UTC()}
-	someApproval = api.Approval{Name: "b", PeerID: "12D3Koo", Role: "client", Mesh: "home (4a367f2d)"}
-	someStep     = api.Progress{Phase: "load", Text: "loading", Done: 1, Total: 2, Unit: "bytes", Rate: 3}
+	someModel      = api.Model{Name: "tiny", Hash: strings.Repeat("ab", 32), Arch: "llama", Layers: 2, Context: 128, KV: "f16", ActBits: 8, Holders: []string{"a"}, Added: time.Unix(1700000000, 0).UTC()}
+	someStatus     = api.Status{Version: "1", Name: "a", Uptime: time.Minute, Stages: []api.LoadedStage{{Model: "tiny", Last: 1}}}
+	somePeer       = api.Peer{Name: "b", RTT: time.Millisecond, State: "alive", Models: []string{"tiny"}}
+	somePlan       = api.Plan{Model: "tiny", State: "ready", Stages: []api.PlanStage{{Node: "x", Name: "a", Last: 1}}, Why: []string{"because"}}
+	someInvite     = api.Invite{Token: "weft1abc", Uses: 2, Expires: time.Unix(1700000000, 0).UTC()}
+	someInvitation = api.Invitation{ID: "0011", Role: "client", Uses: 2, Used: 1, UsedBy: []string{"12D3Koo"}, Expires: time.Unix(1700000000, 0).UTC(), State: "open"}
+	someMember     = api.Member{Name: "b", PeerID: "12D3Koo", State: "revoked", RevokedAt: time.Unix(1700000000, 0).UTC()}
+	someApproval   = api.Approval{Name: "b", PeerID: "12D3Koo", Role: "client", Mesh: "home (4a367f2d)"}
+	someStep       = api.Progress{Phase: "load", Text: "loading", Done: 1, Total: 2, Unit: "bytes", Rate: 3}
 )
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) { return someStatus, f.call("status") }
@@ -112,6 +113,22 @@ func (f *fakeNode) Trusted(context.Context) ([]api.Member, error) {
 
 func (f *fakeNode) Revoke(_ context.Context, r api.RevokeRequest) (api.Member, error) {
 	return someMember, f.call(r)
+}
+
+func (f *fakeNode) Invitations(context.Context) ([]api.Invitation, error) {
+	return []api.Invitation{someInvitation}, f.call("invitations")
+}
+
+func (f *fakeNode) WithdrawInvitation(_ context.Context, r api.WithdrawRequest) (api.Invitation, error) {
+	return someInvitation, f.call(r)
+}
+
+func (f *fakeNode) BackupRoot(_ context.Context, r api.BackupRequest) (api.Backup, error) {
+	return api.Backup{File: []byte{1, 2}, Mesh: "home (4a367f2d)"}, f.call(r)
+}
+
+func (f *fakeNode) RestoreRoot(_ context.Context, r api.RestoreRequest) (api.Restored, error) {
+	return api.Restored{Mesh: "home (4a367f2d)"}, f.call(r)
 }
 
 func (f *fakeNode) Leave(context.Context) error { return f.call("leave") }

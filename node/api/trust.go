@@ -14,6 +14,19 @@ type Trust interface {
 	Trusted(ctx context.Context) ([]Member, error)
 	// Revoke shuts a member out.
 	Revoke(ctx context.Context, r RevokeRequest) (Member, error)
+	// Invitations lists what this node has issued; WithdrawInvitation ends one.
+	Invitations(ctx context.Context) ([]Invitation, error)
+	WithdrawInvitation(ctx context.Context, r WithdrawRequest) (Invitation, error)
+	// BackupRoot encrypts the mesh's root key, RestoreRoot takes it from a
+	// backup.
+	BackupRoot(ctx context.Context, r BackupRequest) (Backup, error)
+	RestoreRoot(ctx context.Context, r RestoreRequest) (Restored, error)
+}
+
+// RootKeys does the same for a home where no daemon runs.
+type RootKeys interface {
+	BackupRoot(ctx context.Context, home string, r BackupRequest) (Backup, error)
+	RestoreRoot(ctx context.Context, home string, r RestoreRequest) (Restored, error)
 }
 
 // ApproveRequest is a code as a person typed it.
@@ -36,6 +49,11 @@ func trustRoutes(n Trust) routes {
 		"/weft/v1/approve": post(n.Approve),
 		"/weft/v1/trust":   get(n.Trusted),
 		"/weft/v1/revoke":  post(n.Revoke),
+
+		"/weft/v1/invitations":  get(n.Invitations),
+		"/weft/v1/withdraw":     post(n.WithdrawInvitation),
+		"/weft/v1/root/backup":  post(n.BackupRoot),
+		"/weft/v1/root/restore": post(n.RestoreRoot),
 	}
 }
 
@@ -52,6 +70,64 @@ func (c *Client) Trusted(ctx context.Context) ([]Member, error) {
 // Revoke implements Trust.
 func (c *Client) Revoke(ctx context.Context, r RevokeRequest) (Member, error) {
 	return plain[Member](ctx, c, http.MethodPost, "revoke", r)
+}
+
+// Invitations implements Trust.
+func (c *Client) Invitations(ctx context.Context) ([]Invitation, error) {
+	return plain[[]Invitation](ctx, c, http.MethodGet, "invitations", nil)
+}
+
+// WithdrawInvitation implements Trust.
+func (c *Client) WithdrawInvitation(ctx context.Context, r WithdrawRequest) (Invitation, error) {
+	return plain[Invitation](ctx, c, http.MethodPost, "withdraw", r)
+}
+
+// BackupRoot implements Trust.
+func (c *Client) BackupRoot(ctx context.Context, r BackupRequest) (Backup, error) {
+	return plain[Backup](ctx, c, http.MethodPost, "root/backup", r)
+}
+
+// RestoreRoot implements Trust.
+func (c *Client) RestoreRoot(ctx context.Context, r RestoreRequest) (Restored, error) {
+	return plain[Restored](ctx, c, http.MethodPost, "root/restore", r)
+}
+
+// Invitation is one that this node has issued, without its secret.
+type Invitation struct {
+	ID      string    `json:"id"`
+	Role    string    `json:"role"`
+	Uses    int       `json:"uses"`
+	Used    int       `json:"used"`
+	UsedBy  []string  `json:"used_by,omitempty"` // peer ids
+	Expires time.Time `json:"expires"`
+	State   string    `json:"state"` // "open", "used up", "expired"
+}
+
+// WithdrawRequest names an invitation by its id or the beginning of it.
+type WithdrawRequest struct {
+	ID string `json:"id"`
+}
+
+// BackupRequest asks for a backup of the root key.
+type BackupRequest struct {
+	Passphrase string `json:"passphrase"`
+}
+
+// Backup is an encrypted root key.
+type Backup struct {
+	File []byte `json:"file"`
+	Mesh string `json:"mesh"` // name and short id
+}
+
+// RestoreRequest brings a backup.
+type RestoreRequest struct {
+	File       []byte `json:"file"`
+	Passphrase string `json:"passphrase"`
+}
+
+// Restored says of which mesh this node holds the root key now.
+type Restored struct {
+	Mesh string `json:"mesh"`
 }
 
 // RevokeRequest names a member by its name or a part of its peer id.

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"weft": func() {
-			os.Exit(cli.Main(cli.App{Start: fakeStart, Bench: fakeBench, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+			os.Exit(cli.Main(cli.App{Start: fakeStart, Bench: fakeBench, Keys: fakeKeys{}, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		},
 	})
 }
@@ -247,6 +247,39 @@ func (f *fakeNode) Plan(_ context.Context, r api.PlanRequest, progress func(api.
 		},
 		Why: []string{"no node holds the whole model: desk could take 24 of 32 layers, and the rest needs 1.2 GB more than it offers"},
 	}, f.fail()
+}
+
+func (f *fakeNode) Invitations(context.Context) ([]api.Invitation, error) {
+	return []api.Invitation{
+		{ID: "0011223344556677", Role: "compute", Uses: 3, Used: 1, State: "open", Expires: time.Unix(1700000000, 0)},
+		{ID: "8899aabbccddeeff", Role: "admitter", Uses: 1000, Used: 1000, State: "used up", Expires: time.Unix(1700000000, 0)},
+	}, f.fail()
+}
+
+func (f *fakeNode) WithdrawInvitation(_ context.Context, r api.WithdrawRequest) (api.Invitation, error) {
+	return api.Invitation{ID: r.ID, Used: 1}, f.fail()
+}
+
+func (f *fakeNode) BackupRoot(_ context.Context, r api.BackupRequest) (api.Backup, error) {
+	return api.Backup{File: []byte("sealed with " + r.Passphrase + "\n"), Mesh: "desk-mesh (4a367f2d)"}, f.fail()
+}
+
+func (f *fakeNode) RestoreRoot(_ context.Context, r api.RestoreRequest) (api.Restored, error) {
+	if string(r.File) != "sealed with "+r.Passphrase+"\n" {
+		return api.Restored{}, errors.New("open the backup: the passphrase is wrong")
+	}
+	return api.Restored{Mesh: "desk-mesh (4a367f2d)"}, f.fail()
+}
+
+// fakeKeys stands for the keys of a home without a daemon.
+type fakeKeys struct{}
+
+func (fakeKeys) BackupRoot(_ context.Context, home string, r api.BackupRequest) (api.Backup, error) {
+	return (&fakeNode{}).BackupRoot(context.Background(), r)
+}
+
+func (fakeKeys) RestoreRoot(_ context.Context, home string, r api.RestoreRequest) (api.Restored, error) {
+	return (&fakeNode{}).RestoreRoot(context.Background(), r)
 }
 
 func (f *fakeNode) Trusted(context.Context) ([]api.Member, error) {

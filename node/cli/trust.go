@@ -21,6 +21,10 @@ are listed too.`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(cmd)
+	cmd.AddCommand(c.backup(), c.restore())
+	for _, sub := range cmd.Commands() {
+		sub.Args = usageArgs(sub.Args)
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.ask(cmd.Context(), func(ctx context.Context, n api.Node) error {
 			list, err := n.Trusted(ctx)

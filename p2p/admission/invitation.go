@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,6 +147,28 @@ func (v *Invitations) List() []Invitation {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.Clone(v.book)
+}
+
+// Withdraw takes an invitation out of the book; nobody joins by it any more.
+// Who has joined stays a member. The beginning of the id is enough where only
+// one fits.
+func (v *Invitations) Withdraw(id string) (Invitation, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var fit []int
+	for i, e := range v.book {
+		if id != "" && strings.HasPrefix(e.ID, strings.ToLower(id)) {
+			fit = append(fit, i)
+		}
+	}
+	switch len(fit) {
+	case 0:
+		return Invitation{}, fmt.Errorf("%w: %s", ErrInvitationUnknown, id)
+	case 1:
+		e := v.book[fit[0]]
+		return e, v.store(slices.Delete(slices.Clone(v.book), fit[0], fit[0]+1))
+	}
+	return Invitation{}, fmt.Errorf("%d invitations have ids that begin with %s: give more of it", len(fit), id)
 }
 
 // Clear withdraws all invitations.

@@ -8,6 +8,7 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
@@ -68,6 +69,17 @@ func FuzzReceive(f *testing.F) {
 		_ = receive(bufio.NewReader(bytes.NewReader(b)), &start)
 		_ = receive(bufio.NewReader(bytes.NewReader(b)), &proof)
 		_ = receive(bufio.NewReader(bytes.NewReader(b)), &result)
+		for _, m := range []proto.Message{
+			&weftv1.Knock{}, &weftv1.Porch{}, &weftv1.CodeAnswer{}, &weftv1.CodeVerdict{}, &weftv1.CodeDone{}, &weftv1.PorchQuery{},
+			&weftv1.PorchEntry{}, &weftv1.Vouch{}, &weftv1.VouchAnswer{},
+		} {
+			_ = receive(bufio.NewReader(bytes.NewReader(b)), m)
+		}
+		var attempt weftv1.CodeAttempt
+		if err := receive(bufio.NewReader(bytes.NewReader(b)), &attempt); err == nil {
+			_, _ = memberOf(&attempt, ID{1}, someTime)
+		}
+		_, _ = receiveRevocations(bufio.NewReader(bytes.NewReader(b)))
 		if err := receive(bufio.NewReader(bytes.NewReader(b)), &offer); err != nil {
 			return
 		}

@@ -163,6 +163,10 @@ func (m *Mesh) loadRoot() error {
 	return nil
 }
 
+func encodeRoot(root ed25519.PrivateKey) []byte {
+	return []byte(base64.StdEncoding.EncodeToString(root.Seed()) + "\n")
+}
+
 // Found creates a mesh: a new root key and this node as its first admitter.
 func (m *Mesh) Found(name string) error {
 	m.mu.Lock()
@@ -176,8 +180,7 @@ func (m *Mesh) Found(name string) error {
 	}
 	prior := m.id
 	m.id = MeshID(pub)
-	text := base64.StdEncoding.EncodeToString(root.Seed()) + "\n"
-	if err := durable.Create(m.rootFile(), []byte(text)); err != nil {
+	if err := durable.Create(m.rootFile(), encodeRoot(root)); err != nil {
 		m.id = prior
 		return fmt.Errorf("found a mesh: %w", err)
 	}
