@@ -215,7 +215,7 @@ func (g *generation) reply(out session.Outcome, begin, ready time.Time) api.Repl
 		if d := g.first.Sub(ready).Seconds(); d > 0 {
 			rep.Timings.PrefillTPS = float64(len(g.prompt)-out.Held) / d
 		}
-		if d := end.Sub(g.first).Seconds(); d > 0 && len(out.Tokens) > 1 {
+		if d := g.last.Sub(g.first).Seconds(); d > 0 && len(out.Tokens) > 1 {
 			rep.Timings.DecodeTPS = float64(len(out.Tokens)-1) / d
 		}
 	}
@@ -236,7 +236,7 @@ func (g *generation) measured(out session.Outcome, end, ready time.Time) {
 	}
 	g.a.ttft.add(millis(g.first.Sub(ready)))
 	if n := len(out.Tokens); n > 4 {
-		g.a.tpot.add(millis(end.Sub(g.first)) / float64(n-1))
+		g.a.tpot.add(millis(g.last.Sub(g.first)) / float64(n-1))
 	}
 }
 

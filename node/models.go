@@ -162,6 +162,7 @@ func (n *Node) RemoveModel(ctx context.Context, ref string) (api.Model, error) {
 	}
 	m.DiskBytes = removed.Bytes
 	n.lib.forget(e)
+	n.grams.Forget(slotOf(e.Model, e.Profile))
 	n.changed()
 	return m, nil
 }

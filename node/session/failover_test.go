@@ -25,7 +25,8 @@ type stages struct {
 	mute bool // the frame at which it is lost is taken and swallowed
 	full int  // openings that are refused before one is taken
 	// begun says that the session's first run has come.
-	begun bool
+	begun  bool
+	effort *weftv1.Effort // that results tell of
 }
 
 func newStages(t *testing.T, end, held int, left *int) *stages {
@@ -82,6 +83,7 @@ func (s *stages) answer(f *weftv1.Frame, payload []byte) {
 // open takes a session in; its prompt is all that the head knows.
 func (s *stages) open(o *weftv1.Open, payload []byte) {
 	s.pool.tokens, s.begun = nil, false
+	s.pool.ended, s.pool.pending = false, 0
 	if s.full > 0 {
 		s.full--
 		s.path.OpenReply(&weftv1.OpenReply{Session: o.Session, Refused: "full", RefusedKind: weftv1.RefusedKind_REFUSED_BUSY})
@@ -109,7 +111,7 @@ func (s *stages) run(r *weftv1.Run) {
 		return
 	}
 	out := &weftv1.Result{
-		Session: r.Session, Epoch: res.Epoch, Base: uint32(res.Base), Count: uint32(res.Count), Accepted: uint32(res.Accepted), Stale: res.Stale,
+		Session: r.Session, Epoch: res.Epoch, Base: uint32(res.Base), Count: uint32(res.Count), Accepted: uint32(res.Accepted), Stale: res.Stale, Effort: s.effort,
 	}
 	for i, d := range res.Drawn {
 		out.Drawn = append(out.Drawn, uint32(d))

@@ -100,9 +100,9 @@ func points() []point {
 
 func TestTheWindowIsWithinFivePercentOfTheBestFixedOne(t *testing.T) {
 	for _, p := range points() {
-		n := 800
+		n := 600
 		if p.accept >= 0.9 { // few runs, and a search would find luck
-			n = 4000
+			n = 2500
 		}
 		t.Run(p.String(), func(t *testing.T) {
 			best, least := p.search(t, n)
