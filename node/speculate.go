@@ -51,7 +51,7 @@ func (g *generation) speculate(s *session.Spec, m spec.Mode) {
 	g.spec = spec.New(o)
 	s.Drafter = g.spec
 	s.Measured = func(t session.Measure) {
-		g.spec.Answered(spec.Answer{Width: t.Width, Rows: t.Rows, Latency: t.Latency, Compute: t.Compute, Slowest: t.Slowest})
+		g.spec.Answered(spec.Answer{Width: t.Width, Rows: t.Rows, Latency: t.Latency, Late: t.Late, Compute: t.Compute, Slowest: t.Slowest})
 	}
 }
 

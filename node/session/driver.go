@@ -71,6 +71,7 @@ type Driver struct {
 	hasRoom bool // the stages have reserved KV
 	known   int  // tokens at the last opening: all are prefilled
 	lone    lone // the last run that was sent while none was in flight
+	dropped bool // runs in flight were, by a mismatch before them
 	hash    []byte
 	plain   bool // nothing is drafted any more: see faulted
 	// fruitless counts paths that were lost one after the other without a token.
@@ -221,7 +222,8 @@ func (d *Driver) act() (bool, error) {
 	idle := d.s.Runs() == 0
 	rd := d.s.Ready()
 	if idle && len(rd.Runs) > 0 && !rd.Runs[0].Prefill {
-		d.lone = lone{rd.Runs[0].Epoch, rd.Runs[0].Base, time.Now()}
+		d.lone = lone{rd.Runs[0].Epoch, rd.Runs[0].Base, time.Now(), d.dropped}
+		d.dropped = false
 	}
 	lost := d.send(rd) // told below: what is committed is the caller's in any case
 	if len(rd.Committed) > 0 {

@@ -12,6 +12,7 @@ type Measure struct {
 	Width   int           // positions of the run
 	Rows    int           // most positions in a stage's step that the run was part of
 	Latency time.Duration // from sending to the answer, when nothing was in flight before it; else 0
+	Late    bool          // it followed runs that were dropped: stages may have been busy, and Latency is a bound
 	Compute time.Duration // of all stages together
 	Slowest time.Duration // of the slowest stage
 }
@@ -21,6 +22,7 @@ type lone struct {
 	epoch uint32
 	base  int
 	at    time.Time
+	late  bool // behind runs that were dropped
 }
 
 // measure tells what a decode run took.
@@ -31,7 +33,7 @@ func (d *Driver) measure(m *weftv1.Result) {
 	}
 	t := Measure{Width: int(m.Count), Rows: int(min(e.Rows, maxInbox)), Compute: micros(e.SumUs), Slowest: micros(e.SlowestUs)}
 	if l := d.lone; l.epoch == m.Epoch && l.base == int(m.Base) && !l.at.IsZero() {
-		t.Latency = time.Since(l.at)
+		t.Latency, t.Late = time.Since(l.at), l.late
 		d.lone.at = time.Time{}
 	}
 	d.spec.Measured(t)

@@ -37,8 +37,9 @@ func (d *Driver) feed(ev any) (bool, error) {
 	for _, t := range m.Drawn {
 		r.Drawn = append(r.Drawn, int32(t))
 	}
-	before := len(d.s.Generated())
+	before, runs := len(d.s.Generated()), d.s.Runs()
 	d.s.Result(r)
+	d.dropped = d.dropped || d.s.Runs() < runs-1
 	for i := range len(d.s.Generated()) - before {
 		d.queue = append(d.queue, token(m, i))
 	}

@@ -14,6 +14,7 @@ type Answer struct {
 	Width   int           // positions of the run
 	Rows    int           // positions of the steps in which the stages computed it, those of other replies included
 	Latency time.Duration // from sending until the answer, for a run that nothing was in flight before; else 0
+	Late    bool          // it followed runs that were dropped: the stages may have been busy, and Latency is a bound
 	Compute time.Duration // of all stages together; 0: not known
 	Slowest time.Duration // of the slowest stage; 0: not known
 }
@@ -55,8 +56,9 @@ func (c *Costs) Answered(a Answer) {
 	defer c.mu.Unlock()
 	c.compute.add(a.Rows, a.Compute.Seconds(), 1)
 	c.slowest.add(a.Rows, a.Slowest.Seconds(), 1)
-	if a.Latency > 0 {
-		c.hops.add(max(0, (a.Latency-a.Compute).Seconds()), 1)
+	hops := max(0, (a.Latency - a.Compute).Seconds())
+	if a.Latency > 0 && (!a.Late || hops < c.hops.v) {
+		c.hops.add(hops, 1)
 	}
 }
 
@@ -69,7 +71,7 @@ type view struct {
 func (c *Costs) view() (view, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return view{c.hops.v, c.compute, c.slowest}, c.compute.known > 0
+	return view{c.hops.v, c.compute.sane(), c.slowest.sane()}, c.compute.known > 0
 }
 
 // latency is how long a run takes through an empty pipe.
@@ -118,36 +120,46 @@ func (a *average) add(v float64, weight int) {
 	a.n = min(a.n+weight, forgetful)
 }
 
-// table holds times by width: one of its own for narrow widths, one for each
-// four beyond.
+// table holds times by width.
 type table struct {
-	cells [narrow + (MaxWidth-narrow)/4]average
+	cells [MaxWidth]average
 	known int // cells that have a value
 }
 
-const narrow = 16
+// cellOf is the cell of a width; wider ones than MaxWidth count as that.
+func cellOf(width int) int { return min(max(width, 1), MaxWidth) - 1 }
 
-func cellOf(width int) int {
-	if width <= narrow {
-		return width - 1
-	}
-	return min(narrow+(width-narrow-1)/4, len(table{}.cells)-1)
-}
-
-// widthOf is the middle of a cell.
-func widthOf(cell int) float64 {
-	if cell < narrow {
-		return float64(cell + 1)
-	}
-	return float64(narrow) + 4*float64(cell-narrow) + 2.5
-}
+// widthOf is the width of a cell.
+func widthOf(cell int) float64 { return float64(cell + 1) }
 
 func (t *table) add(width int, v float64, weight int) {
-	c := &t.cells[cellOf(max(width, 1))]
+	c := &t.cells[cellOf(width)]
 	if c.v == 0 {
 		t.known++
 	}
 	c.add(v, weight)
+}
+
+// sane is the table without what cannot be: a run takes no longer than a wider
+// one, and a row of it no longer than a row of a narrower one. A time that was
+// measured in a bad moment and never since is caught so by its neighbours.
+// Predictions prove nothing.
+func (t table) sane() table {
+	least := math.Inf(1)
+	for i := len(t.cells) - 1; i >= 0; i-- {
+		if c := &t.cells[i]; c.n > 0 {
+			least = min(least, c.v)
+			c.v = least
+		}
+	}
+	row := math.Inf(1)
+	for i := range t.cells {
+		if c := &t.cells[i]; c.n > 0 {
+			c.v = min(c.v, row*widthOf(i))
+			row = c.v / widthOf(i)
+		}
+	}
+	return t
 }
 
 // widest is the widest width that has a time, 0 if none.

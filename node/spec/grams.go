@@ -187,31 +187,46 @@ func (s *shelf) learn(seq []int32, t int32) {
 	}
 }
 
-// note teaches one context its next token. Two slots are tried; the less proven
-// n-gram goes.
+// ways is how many slots an n-gram may stand in.
+const ways = 4
+
+// slot finds the slot of a context among its ways, or else the one whose n-gram
+// has proved least, which may be free.
+func (s *shelf) slot(key uint64) (g *gram, found bool) {
+	i := int(key) & (len(s.slots) - 1) &^ (ways - 1)
+	for k := range s.slots[i : i+ways] {
+		o := &s.slots[i+k]
+		switch {
+		case o.key == key:
+			return o, true
+		case g == nil, g.key != 0 && (o.key == 0 || o.count < g.count):
+			g = o
+		}
+	}
+	return g, false
+}
+
+// note teaches one context its next token.
 func (s *shelf) note(key uint64, t int32) {
-	if 4*s.kept >= 3*len(s.slots) && len(s.slots) < shelfSlots {
+	if 4*s.kept >= len(s.slots) && len(s.slots) < shelfSlots {
 		s.grow()
 	}
-	a, b := s.pair(key)
+	g, found := s.slot(key)
 	switch {
-	case a.key == key:
-		a.seen(t)
-		return
-	case b.key == key:
-		b.seen(t)
-		return
+	case found:
+		g.seen(t)
+	case g.key != 0 && g.count > 0:
+		g.count-- // it ages by what wants its place
+	default:
+		s.put(g, gram{key: key, next: t})
 	}
-	if a.key != 0 && (b.key == 0 || b.count < a.count) {
-		a, b = b, a
-	}
-	if b.key != 0 && b.count > 0 {
-		b.count-- // it ages by what wanted its place
-	}
-	if a.key == 0 {
+}
+
+func (s *shelf) put(g *gram, n gram) {
+	if g.key == 0 {
 		s.kept++
 	}
-	*a = gram{key: key, next: t}
+	*g = n
 }
 
 func (g *gram) seen(t int32) {
@@ -225,26 +240,14 @@ func (g *gram) seen(t int32) {
 	}
 }
 
-func (s *shelf) pair(key uint64) (a, b *gram) {
-	i := int(key) & (len(s.slots) - 1)
-	return &s.slots[i], &s.slots[i^1]
-}
-
 func (s *shelf) grow() {
 	old := s.slots
 	s.slots, s.kept = make([]gram, max(minSlots, 2*len(old))), 0
 	for _, g := range old {
-		if g.key == 0 {
-			continue
+		if g.key != 0 {
+			to, _ := s.slot(g.key)
+			s.put(to, g)
 		}
-		a, b := s.pair(g.key)
-		if a.key != 0 {
-			a = b
-		}
-		if a.key == 0 {
-			s.kept++
-		}
-		*a = g
 	}
 }
 
@@ -255,12 +258,8 @@ func (s *shelf) find(seq []int32) (t int32, order int) {
 			continue
 		}
 		key := s.key64(seq[len(seq)-n:])
-		a, b := s.pair(key)
-		switch key {
-		case a.key:
-			return a.next, n
-		case b.key:
-			return b.next, n
+		if g, found := s.slot(key); found {
+			return g.next, n
 		}
 	}
 	return 0, 0

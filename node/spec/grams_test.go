@@ -25,13 +25,15 @@ func TestGramsOutliveAReply(t *testing.T) {
 	g.Accept(p[50:])
 	g = l.Open("ann", "m")
 	g.Begin(p[:10])
-	d := g.Draft(nil, 20)
-	if !slices.Equal(d.Tokens, p[10:30]) || d.Match < 3 {
-		t.Errorf("drafted %v matching %d, %v was expected", d.Tokens, d.Match, p[10:30])
+	// An n-gram may have lost its place to another.
+	good := func(d spec.Draft, want []int32) {
+		t.Helper()
+		if n := len(d.Tokens); n < 5 || d.Match < 3 || !slices.Equal(d.Tokens, want[:n]) {
+			t.Errorf("drafted %v matching %d, %v was expected", d.Tokens, d.Match, want)
+		}
 	}
-	if d := g.Draft(p[10:15], 20); !slices.Equal(d.Tokens, p[15:35]) {
-		t.Errorf("drafted %v behind what is ahead", d.Tokens)
-	}
+	good(g.Draft(nil, 20), p[10:30])
+	good(g.Draft(p[10:15], 20), p[15:35])
 }
 
 func TestGramsFollowWhatProvesRight(t *testing.T) {

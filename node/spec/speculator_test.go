@@ -130,6 +130,24 @@ func TestCostsLieOnTheLineBetweenMeasurements(t *testing.T) {
 	}
 }
 
+func TestACostFromABadMomentIsCaughtByItsNeighbours(t *testing.T) {
+	c := spec.NewCosts(ms, ms, 0)
+	for _, a := range []struct {
+		rows int
+		took time.Duration
+	}{{2, 170 * ms}, {5, 36 * ms}, {9, 500 * ms}, {1, 20 * ms}} {
+		c.Answered(spec.Answer{Rows: a.rows, Compute: a.took, Slowest: a.took})
+	}
+	for _, want := range []struct {
+		rows int
+		most time.Duration
+	}{{1, 20 * ms}, {2, 36 * ms}, {5, 36 * ms}, {9, 65 * ms}, {20, 150 * ms}} {
+		if l := c.Latency(want.rows); l > want.most {
+			t.Errorf("%d rows take %v, at most %v was expected", want.rows, l, want.most)
+		}
+	}
+}
+
 // BenchmarkDraftingOfAToken is what speculation costs the head for each token of
 // a reply about a text of a megabyte, all of it: sources, scores, window.
 func BenchmarkDraftingOfAToken(b *testing.B) {

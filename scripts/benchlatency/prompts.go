@@ -19,10 +19,10 @@ type kind struct {
 var kinds = []kind{
 	{"copy-editing code", func(r *api.GenerateRequest) {
 		raw(r, "Old version:\n\n"+code+"\nNew version, where Count is named Tally:\n\n"+strings.ReplaceAll(code, "Count", "Tally")+
-			"\nOld version:\n\n"+code+"\nNew version, where Count is named Number:\n\n")
+			"\nOld version:\n\n"+code+"\nNew version, where Count is named Number:\n\nfunc")
 	}},
 	{"quoting a text", func(r *api.GenerateRequest) {
-		raw(r, "The text:\n\n"+text+"\n\nThe text once more, word by word:\n\n"+text+"\n\nThe text for the third time, word by word:\n\n")
+		raw(r, "The text:\n\n"+text+"\n\nThe text once more, word by word:\n\n"+text+"\n\nThe text for the third time, word by word:\n\nThe")
 	}},
 	{"chat", func(r *api.GenerateRequest) {
 		r.Messages = []chat.Message{{Role: "user", Content: chat.Text("What should I look at when I buy a used bicycle? Answer as a numbered list.")}}

@@ -73,6 +73,7 @@ type sim struct {
 	events      events
 	order       int
 	wasted      int
+	dropped     bool // runs in flight, by the last result
 	err         error
 }
 
@@ -91,6 +92,7 @@ type run struct {
 	compute, slowest time.Duration
 	rows             int
 	alone            time.Duration // when it was sent, into an empty pipe; -1: not so
+	late             bool          // behind runs that were dropped
 }
 
 type event struct {
@@ -153,7 +155,8 @@ func (m *sim) act() bool {
 		r.Tokens = slices.Clone(r.Tokens)
 		w := &run{Run: r, alone: -1}
 		if empty && i == 0 {
-			w.alone = m.now
+			w.alone, w.late = m.now, m.dropped
+			m.dropped = false
 		}
 		m.after(m.p.Hop(0), func() { m.arrive(0, w) })
 	}
@@ -248,8 +251,10 @@ func (m *sim) draw(st *stage, r *run) session.Result {
 func (m *sim) answer(r *run, res session.Result) {
 	a := spec.Answer{Width: len(r.Tokens), Rows: r.rows, Compute: r.compute, Slowest: r.slowest}
 	if r.alone >= 0 {
-		a.Latency = m.now - r.alone
+		a.Latency, a.Late = m.now-r.alone, r.late
 	}
 	m.sp.Answered(a)
+	before := m.s.Runs()
 	m.s.Result(res)
+	m.dropped = m.dropped || m.s.Runs() < before-1
 }
