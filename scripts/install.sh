@@ -154,7 +154,7 @@ version=$("$work/weft" version) || fail "the program does not run on this machin
 mkdir -p "$bin" 2>/dev/null || fail "$bin cannot be made: choose another place with --prefix, or use sudo"
 # Replaced whole: a running weft goes on with the old file.
 { cp "$work/weft" "$bin/.weft.new" && mv -f "$bin/.weft.new" "$bin/weft"; } 2>/dev/null || fail "$bin cannot be written: choose another place with --prefix, or use sudo"
-say "installed weft $version to $bin/weft"
+say "installed $version to $bin/weft"
 case ":${PATH:-}:" in
 *":$bin:"*) ;;
 *) say "$bin is not on your PATH: add  export PATH=\"$bin:\$PATH\"  to your shell's profile" ;;

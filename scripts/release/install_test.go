@@ -18,7 +18,7 @@ import (
 // program stands in for weft: it notes how it was called.
 const program = `#!/bin/sh
 echo "$*" >>"$CALLS"
-[ "$1" = version ] && echo v9
+[ "$1" = version ] && echo weft v9
 exit 0
 `
 
