@@ -195,7 +195,7 @@ func (a *asker) oneCode(ctx context.Context, note string) (peer.AddrInfo, error)
 			}
 			looked = true
 		}
-		if looked && len(a.meshes) == 0 && a.pending == 0 {
+		if looked && len(a.meshes) == 0 && a.pending == 0 && len(candidates) == 0 {
 			return peer.AddrInfo{}, a.nothing()
 		}
 	}

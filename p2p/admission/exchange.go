@@ -77,11 +77,12 @@ func nonce() []byte {
 func admitByCode(t talk, c Code, mesh ID, self peer.ID, credential []byte, meshName string, machine peer.ID, knock *weftv1.Knock, certify func() ([]byte, error)) error {
 	mine := nonce()
 	p := cpace.New(exchangeInput(c, mesh, self, machine, mine, knock.GetNonce()), credential)
-	if err := t.send(&weftv1.CodeAttempt{Credential: credential, Nonce: mine, Share: p.Share(), Peer: []byte(self)}); err != nil {
-		return err
-	}
 	var answer weftv1.CodeAnswer
-	if err := t.receive(&answer); err != nil {
+	err := t.send(&weftv1.CodeAttempt{Credential: credential, Nonce: mine, Share: p.Share(), Peer: []byte(self)})
+	if err == nil {
+		err = t.receive(&answer)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: it has just gone, or its code has expired (%w)", ErrNobodyWaits, err)
 	}
 	if err := codeError(answer.GetStatus(), answer.GetReason()); err != nil {
