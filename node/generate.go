@@ -101,6 +101,7 @@ type generation struct {
 	text    *session.Text
 	started bool // the start was told
 	moved   bool // to another plan, after a loss
+	steps   stepTimes
 	probs   []api.Token
 	first   time.Time // when the first token came
 	last    time.Time // when the last one came
@@ -133,6 +134,7 @@ func (g *generation) run(ctx context.Context, reply session.Spec, begin time.Tim
 		tune(&reply)
 	}
 	ready := time.Now()
+	g.time(&reply)
 	out, err := session.Drive(ctx, g.a.path, reply)
 	if err != nil {
 		return api.Reply{}, g.n.lostOrRefused(ctx, g.a, err)
@@ -228,12 +230,12 @@ func (g *generation) measured(out session.Outcome, end, ready time.Time) {
 	if g.first.IsZero() {
 		return
 	}
-	g.a.mu.Lock()
-	defer g.a.mu.Unlock()
-	g.n.generated.Add(int64(len(out.Tokens)))
 	if out.Failovers > 0 {
 		return // times of more than one plan
 	}
+	g.n.plans.learn(g.a, g.steps.median())
+	g.a.mu.Lock()
+	defer g.a.mu.Unlock()
 	g.a.ttft.add(millis(g.first.Sub(ready)))
 	if n := len(out.Tokens); n > 4 {
 		g.a.tpot.add(millis(g.last.Sub(g.first)) / float64(n-1))

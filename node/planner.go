@@ -85,6 +85,10 @@ type planner struct {
 	log      *slog.Logger
 	// changed tells the mesh that a plan's state has changed; it does not wait.
 	changed func()
+	// ownStep is how long this node's own stage of a plan takes, 0: not known.
+	ownStep func(a *active) time.Duration
+	// tempo is how the nodes keep what their speed promises.
+	tempo tempo
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/scheduler"
@@ -50,17 +51,22 @@ func fillPlan(out *api.Plan, p scheduler.Plan) {
 
 // planOf is a plan of this head with what was measured.
 func (n *Node) planOf(a *active) api.Plan {
+	now, err := n.plans.price(a)
 	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out.Generation = a.spec.GetId().GetGeneration()
 	out.MeasTTFTms, out.MeasTPOTms = a.ttft.v, a.tpot.v
-	if len(a.plan.Stages) > 0 {
-		fillPlan(&out, a.plan)
+	why := slices.Clone(a.plan.Why)
+	if len(a.plan.Stages) == 0 {
+		why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
+	}
+	if err == nil { // with what was measured since it was made
+		fillPlan(&out, now)
 	} else {
 		out.Stages = n.stagesOf(a)
-		out.Why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
 	}
+	out.Why = why
 	for _, p := range n.worker.Stats().Plans {
 		if p.Plan.Id.Generation == out.Generation && string(p.Plan.Id.Model) == string(a.model.entry.Model[:]) && p.Stage < len(out.Stages) && len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
 			out.Stages[p.Stage].MeasStep = millis(p.StepTimes[0].Time)

@@ -137,6 +137,8 @@ func (n *Node) snapshot(m *opened) scheduler.Snapshot {
 			}
 		}
 	}
+	s.Acceptance = n.acceptance()
+	n.plans.tempo.correct(&s, slotOf(m.entry.Model, m.entry.Profile), time.Now())
 	return s
 }
 

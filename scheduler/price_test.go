@@ -1,0 +1,155 @@
+package scheduler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/weft-mesh/weft/scheduler"
+)
+
+func TestAPlansPriceIsWhatTheOracleSays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, m := draw(t, 4)
+		p, err := scheduler.Make(s, m)
+		if err != nil {
+			return
+		}
+		var order []scheduler.Node
+		var last []int
+		for _, st := range p.Stages {
+			for _, n := range s.Nodes {
+				if n.ID == st.Node {
+					order, last = append(order, n), append(last, st.Last)
+				}
+			}
+		}
+		want, ok := price(s, m, order, last)
+		got, err := scheduler.Price(s, m, p.Stages)
+		if !ok || err != nil || (got.TPOT-want).Abs() > 10*time.Microsecond || (got.TPOT-p.TPOT).Abs() > time.Microsecond {
+			t.Fatalf("price %v %v, oracle %v %v, plan %v", got.TPOT, err, want, ok, p.TPOT)
+		}
+		if diff := cmp.Diff(p.Stages, got.Stages); diff != "" {
+			t.Fatalf("(-planned +priced):\n%s", diff)
+		}
+	})
+}
+
+func TestPriceRefusesWhatIsNoPlan(t *testing.T) {
+	s := scheduler.Snapshot{Head: "a", Nodes: []scheduler.Node{node("a", 1e9, 1e9), {ID: "new", MemFree: 1e9}}}
+	for name, stages := range map[string][]scheduler.Stage{
+		"nothing":      nil,
+		"a gap":        {{Node: "a", First: 1, Last: 11}},
+		"too few":      {{Node: "a", First: 0, Last: 10}},
+		"too many":     {{Node: "a", First: 0, Last: 12}},
+		"backwards":    {{Node: "a", First: 0, Last: -1}},
+		"a stranger":   {{Node: "x", First: 0, Last: 11}},
+		"not measured": {{Node: "new", First: 0, Last: 11}},
+	} {
+		if p, err := scheduler.Price(s, model(12), stages); err == nil {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+// TestCorrectionsMakePredictionsTrue lets nodes be slower or faster than they
+// say by factors that nobody knows, and learns them from what plans took.
+func TestCorrectionsMakePredictionsTrue(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		claimed, m := draw(t, 4)
+		claimed.Acceptance = 0
+		truth := claimed
+		truth.Nodes = append([]scheduler.Node(nil), claimed.Nodes...)
+		for i := range truth.Nodes {
+			claimed.Nodes[i].Sessions, claimed.Nodes[i].Correction = 0, 0
+			truth.Nodes[i].Sessions = 0
+			truth.Nodes[i].Correction = rapid.Float64Range(0.3, 5).Draw(t, "factor")
+		}
+		// Plans are made and measured one after the other.
+		for range 12 {
+			p, err := scheduler.Make(claimed, m)
+			if err != nil {
+				return
+			}
+			real, err := scheduler.Price(truth, m, p.Stages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			by, _, err := scheduler.Correct(claimed, m, scheduler.Measure{Stages: p.Stages, Step: real.TPOT})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range claimed.Nodes {
+				if c, ok := by[claimed.Nodes[i].ID]; ok {
+					claimed.Nodes[i].Correction = c
+				}
+			}
+			again, err := scheduler.Price(claimed, m, p.Stages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := float64(again.TPOT) / float64(real.TPOT); r < 0.97 || r > 1.03 {
+				t.Fatalf("after it was measured the plan is predicted at %v and takes %v", again.TPOT, real.TPOT)
+			}
+		}
+	})
+}
+
+func TestWhatTheHeadKnowsIsNotBlamedOnOthers(t *testing.T) {
+	s := scheduler.Snapshot{Head: "a", Nodes: []scheduler.Node{node("a", 100e6, 20e9), node("b", 100e6, 20e9)}}
+	p, err := scheduler.Make(s, model(12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, step := map[string]time.Duration{}, p.Back
+	for _, st := range p.Stages {
+		step += st.Hop
+		if took := st.Step; st.Node == "a" {
+			known["a"] = 3 * took
+			step += 3 * took
+		} else {
+			step += took
+		}
+	}
+	by, _, err := scheduler.Correct(s, model(12), scheduler.Measure{Stages: p.Stages, Step: step, Known: known})
+	if err != nil || by["a"] < 2.8 || by["a"] > 3.2 || by["b"] < 0.95 || by["b"] > 1.05 {
+		t.Errorf("%v %v", by, err)
+	}
+}
+
+func TestPlansDoNotFlap(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name string
+		old  scheduler.Standing
+		tpot time.Duration
+		want bool
+	}{
+		{"clearly better", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour}, 50 * ms, true},
+		{"a little better", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour}, 90 * ms, false},
+		{"better, but too early", scheduler.Standing{TPOT: 100 * ms, Age: time.Second}, 50 * ms, false},
+		{"replaced often", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour, Replaced: 4}, 60 * ms, false},
+		{"much better, though replaced often", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour, Replaced: 4}, 10 * ms, true},
+		{"worse", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour}, 200 * ms, false},
+		{"nothing to compare with", scheduler.Standing{TPOT: 100 * ms, Age: time.Hour}, 0, false},
+	} {
+		if got := scheduler.Replace(c.old, c.tpot); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	// Two plans whose figures swing by turns: the swing has to grow for each turn.
+	rapid.Check(t, func(t *rapid.T) {
+		swing := rapid.Float64Range(1, 3).Draw(t, "swing")
+		replaced := 0
+		for range 50 {
+			if scheduler.Replace(scheduler.Standing{TPOT: time.Duration(swing * float64(10*ms)), Age: 2 * time.Minute, Replaced: replaced}, 10*ms) {
+				replaced++
+			}
+		}
+		if replaced > 8 {
+			t.Fatalf("a swing of %.2f replaces the plan %d times", swing, replaced)
+		}
+	})
+}
