@@ -78,6 +78,9 @@ func (p *planner) watch(a *active) {
 				p.forget(a)
 				return
 			}
+			if p.reconsider(a) {
+				return
+			}
 		}
 	}
 }

@@ -121,7 +121,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
 	load := &loader{lib: n.lib, store: n.store, device: n.device, dropIdle: n.dropIdle, fetch: n.fetchTensors}
 	n.suspects.answers = n.answers
-	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
+	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, holds: n.holds, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
 	if !n.cfg.Solo {
 		if n.mesh, err = n.startMesh(ctx, progress); err != nil {

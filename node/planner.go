@@ -56,6 +56,7 @@ type active struct {
 	tpot     ema
 	costs    *spec.Costs // see measuredCosts
 	lastUsed time.Time
+	since    time.Time // when the plan became ready
 }
 
 // ema is a moving average of milliseconds.
@@ -85,6 +86,8 @@ type planner struct {
 	log      *slog.Logger
 	// changed tells the mesh that a plan's state has changed; it does not wait.
 	changed func()
+	// holds says whether a node has all of a model on its disk.
+	holds func(m *opened, peer string) bool
 	// ownStep is how long this node's own stage of a plan takes, 0: not known.
 	ownStep func(a *active) time.Duration
 	// tempo is how the nodes keep what their speed promises.
@@ -103,7 +106,8 @@ type planner struct {
 	generation uint64
 	dropped    time.Time // when a plan was given back last
 	closed     bool
-	failures   map[string]failed // by slot
+	failures   map[string]failed      // by slot
+	gaveWay    map[string][]time.Time // when plans gave way to better ones, by slot
 	// choose makes a plan of a snapshot: nil for scheduler.Make.
 	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 }
@@ -208,7 +212,7 @@ func (p *planner) build(a *active) {
 	path, err := p.make(p.ctx, a)
 	a.mu.Lock()
 	if err == nil {
-		a.path, a.state = path, stateReady
+		a.path, a.state, a.since = path, stateReady, time.Now()
 	} else {
 		a.err, a.state = err, "failed: "+err.Error()
 	}
