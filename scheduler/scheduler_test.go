@@ -226,7 +226,7 @@ func TestPlanIsWithinSlackOfExhaustiveSearchAndKeepsItsPromises(t *testing.T) {
 }
 
 // keeps fails unless a plan covers each layer once within every node's memory.
-func keeps(t *rapid.T, s scheduler.Snapshot, m scheduler.Model, p scheduler.Plan) {
+func keeps(t rapid.TB, s scheduler.Snapshot, m scheduler.Model, p scheduler.Plan) {
 	next := 0
 	seen := map[string]bool{}
 	for _, st := range p.Stages {

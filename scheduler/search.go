@@ -298,30 +298,6 @@ func promising(list []partial, keep int) []partial {
 	return out
 }
 
-// prefixes are the shortest lists of nodes, by speed and by memory, that hold
-// the model: the last resort where whole layers hardly fit.
-func (g *grid) prefixes() []*draft {
-	var out []*draft
-	fast := make([]int, len(g.nodes))
-	for i := range fast {
-		fast[i] = i
-	}
-	large := slices.Clone(fast)
-	slices.SortStableFunc(large, func(a, b int) int { return cmp.Compare(g.nodes[b].MemFree, g.nodes[a].MemFree) })
-	for _, all := range [][]int{large, fast} {
-		for k := 2; k <= min(len(all), len(g.ends)); k++ {
-			if !g.wanted(k) || !g.holds(all[:k]) {
-				continue
-			}
-			if d := g.cut(all[:k], math.MaxInt64); d != nil {
-				out = append(out, d)
-				break
-			}
-		}
-	}
-	return out
-}
-
 // improve changes a plan in small ways as long as that makes it better: two
 // nodes change places, one is left out, or another one takes its place.
 func (g *grid) improve(d *draft) *draft {

@@ -14,35 +14,39 @@ import (
 )
 
 // TestTheSearchIsCloseToExhaustiveSearch forces the search that is meant for
-// many nodes on problems small enough to try everything.
+// many nodes on problems small enough to try everything. They are the same at
+// every run: the search promises good plans, not the best one.
 func TestTheSearchIsCloseToExhaustiveSearch(t *testing.T) {
-	tried, exact := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	type problem struct {
+		s scheduler.Snapshot
+		m scheduler.Model
+	}
+	problems := rapid.Custom(func(t *rapid.T) problem {
 		s, m := draw(t, 5)
-		p, err := scheduler.Search(s, m)
-		best, found := exhaust(s, m)
-		if err == nil && !found {
-			t.Fatalf("the search has a plan where there is none: %+v", p.Stages)
+		return problem{s, m}
+	})
+	tried, exact, worst := 0, 0, 1.0
+	for seed := range 600 {
+		x := problems.Example(seed)
+		p, err := scheduler.Search(x.s, x.m)
+		best, found := exhaust(x.s, x.m)
+		if (err == nil) != found {
+			t.Fatalf("problem %d: the search says %v; exhaustive search found a plan: %v", seed, err, found)
 		}
 		if err != nil {
-			if found {
-				t.Fatalf("the search found no plan: %v", err)
-			}
-			return
+			continue
 		}
-		keeps(t, s, m, p)
+		keeps(t, x.s, x.m, p)
 		tried++
 		if float64(p.TPOT) <= float64(best)*scheduler.Slack+float64(time.Microsecond) {
 			exact++
 		}
-		if float64(p.TPOT) > 1.25*scheduler.Slack*float64(best) {
-			t.Fatalf("TPOT %v, best %v: %+v", p.TPOT, best, p.Stages)
-		}
-	})
-	if tried > 0 && exact*100 < tried*95 {
-		t.Errorf("only %d of %d plans are within the slack of the best", exact, tried)
+		worst = max(worst, float64(p.TPOT)/float64(best))
 	}
-	t.Logf("%d of %d plans are within the slack of the best", exact, tried)
+	t.Logf("%d of %d plans are within the slack of the best; the worst takes %.2f of it", exact, tried, worst)
+	if tried < 200 || exact*100 < tried*98 || worst > 1.5 {
+		t.Errorf("%d of %d plans are within the slack of the best; the worst takes %.2f of it", exact, tried, worst)
+	}
 }
 
 // large is a mesh of n nodes in sites of ten: fast links within, slow ones
