@@ -355,7 +355,7 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 			return rep, err
 		}
 	case "hang":
-		time.Sleep(300 * time.Millisecond) // the command reads what was sent before it is interrupted
+		time.Sleep(time.Second) // the command reads what was sent before it is interrupted
 		if err := writePid("."); err != nil {
 			return rep, err
 		}
