@@ -26,22 +26,31 @@ type llama struct {
 	servers []*exec.Cmd
 }
 
-// rpcServers are the names that packages give the server.
-var rpcServers = []string{"rpc-server", "llama-rpc-server", "ggml-rpc-server"}
+// rpcServers are the names that packages give the server, rpcDirs where they put
+// it.
+var (
+	rpcServers = []string{"rpc-server", "llama-rpc-server", "ggml-rpc-server"}
+	rpcDirs    = []string{"usr/bin", "usr/libexec/llama.cpp", "usr/lib/llama.cpp", "usr/libexec/*/llama/bin"}
+)
+
+// findServer gives the server's path in the system under root, "" when it has none.
+func findServer(root string) string {
+	for _, dir := range rpcDirs {
+		for _, name := range rpcServers {
+			if found, _ := filepath.Glob(filepath.Join(root, dir, name)); len(found) > 0 {
+				return strings.TrimPrefix(found[0], root)
+			}
+		}
+	}
+	return ""
+}
 
 // startLlama starts the servers; nil when there is no llama.cpp to start.
 func startLlama(s *settings, hosts []*netlab.Host) (*llama, error) {
 	if s.root == "" {
 		return nil, nil
 	}
-	server := ""
-	for _, name := range rpcServers {
-		for _, dir := range []string{"usr/bin", "usr/libexec/llama.cpp", "usr/lib/llama.cpp"} {
-			if _, err := os.Stat(filepath.Join(s.root, dir, name)); err == nil {
-				server = "/" + dir + "/" + name
-			}
-		}
-	}
+	server := findServer(s.root)
 	if server == "" {
 		return nil, fmt.Errorf("%s has no %s", s.root, strings.Join(rpcServers, " or "))
 	}
