@@ -116,7 +116,14 @@ func (c *Chain) open(ctx context.Context) error {
 	if err != nil {
 		return &LostError{&weftv1.Lost{Peer: first, Reason: err.Error()}}
 	}
+	c.mu.Lock()
 	c.down = down
+	failed := c.err
+	c.mu.Unlock()
+	if failed != nil { // the last stage greeted and failed before the first was noted
+		down.Close(failed)
+		return failed
+	}
 	c.wg.Add(1)
 	if !c.r.spawn(func() { defer c.wg.Done(); c.readDown() }) {
 		c.wg.Done()
@@ -216,10 +223,10 @@ func (c *Chain) fail(err error) {
 	}
 	c.err = err
 	close(c.failed)
-	opened, up := c.opened, c.up
+	opened, down, up := c.opened, c.down, c.up
 	c.mu.Unlock()
-	if c.down != nil {
-		c.down.Close(err)
+	if down != nil {
+		down.Close(err)
 	}
 	if up != nil {
 		up.Close(err)
