@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -41,15 +42,42 @@ func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error
 		if err != nil {
 			return nil, err
 		}
-		if spec != nil {
+		if spec != nil && p.whole(ctx, a, spec) {
 			return spec, nil
 		}
 	}
 	// Records may be behind: another head may have begun a moment ago.
 	if r := p.rival(ctx, a, nil); r != nil && r.ahead {
-		return p.await(ctx, a, r.holder)
+		spec, err := p.await(ctx, a, r.holder)
+		if spec != nil && !p.whole(ctx, a, spec) {
+			spec = nil
+		}
+		return spec, err
 	}
 	return nil, nil
+}
+
+// whole says whether every stage of a plan still has it. One that stood still
+// while the plan was given back has kept its part: what is left is given back.
+func (p *planner) whole(ctx context.Context, a *active, spec *weftv1.PlanSpec) bool {
+	actx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(rivalTime, cancel).Stop()
+	var gone atomic.Bool
+	var wg sync.WaitGroup
+	for _, st := range spec.Stages {
+		wg.Go(func() {
+			r, err := p.asker.Ask(actx, st.Peer, lookupOf(a.model), nil)
+			if err == nil && !proto.Equal(r.GetExisting().GetId(), spec.Id) {
+				gone.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	if gone.Load() {
+		p.release(ctx, spec, "a stage does not hold it any more")
+	}
+	return !gone.Load()
 }
 
 // standing is the plan of the mesh for a model that this head does not use, nil

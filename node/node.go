@@ -120,7 +120,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
 	load := &loader{lib: n.lib, store: n.store, device: n.device, dropIdle: n.dropIdle, fetch: n.fetchTensors}
-	n.suspects.answers = n.answers
+	n.suspects.answers, n.suspects.meets = n.answers, n.meets
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, holds: n.holds, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
 	if !n.cfg.Solo {
@@ -129,7 +129,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		}
 		self = n.mesh.host.ID().String()
 		n.lib.fetch, n.lib.offered, n.lib.refresh = n.mesh.fetchManifest, n.mesh.models, n.mesh.gossip.Refresh
-		n.lib.learn = n.mesh.learn
+		n.lib.learn, n.plans.refresh = n.mesh.learn, n.mesh.gossip.Refresh
 	}
 	if err := n.startWorker(self, load); err != nil {
 		return err

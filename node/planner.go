@@ -94,6 +94,9 @@ type planner struct {
 	tempo tempo
 	// suspects get what this planner finds out about nodes.
 	suspects *suspects
+	// refresh asks the other nodes for their records of this moment; nil: nobody
+	// is asked. It blocks until ctx ends at most.
+	refresh func(ctx context.Context)
 
 	ctx context.Context // ends with the node
 	wg  sync.WaitGroup
@@ -244,6 +247,7 @@ func (p *planner) forget(a *active) {
 func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 	var last error
 	cleared := false // an idle plan has given way
+	renewed := false // the nodes were asked what they have
 	found := &findings{at: map[string]finding{}}
 	for try := range planTries {
 		if try > 0 {
@@ -263,7 +267,10 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 			err = api.Errorf(api.KindNoCapacity, "%w", err)
 			made := !(cleared && p.settling()) && p.makeRoom(a)
 			cleared = cleared || made
-			if !made && !p.settling() && !p.suspects.recheck() || try == planTries-1 {
+			news := p.renew(ctx) && !renewed
+			renewed = true
+			well := !news && p.suspects.recheck()
+			if !made && !news && !well && !p.settling() || try == planTries-1 {
 				return nil, err
 			}
 		}
@@ -282,6 +289,22 @@ func (p *planner) make(ctx context.Context, a *active) (*session.Path, error) {
 		p.release(ctx, spec, "its probe failed")
 	}
 	return nil, api.Errorf(api.KindUnavailable, "no plan of %s became ready: %w", a.model.entry.Name, last)
+}
+
+// renewTime bounds the asking of all nodes for their records.
+const renewTime = 500 * time.Millisecond
+
+// renew asks the other nodes what they have now: what a plan took that was given
+// back a moment ago still counts in records that are on their way. False when
+// there is nobody to ask.
+func (p *planner) renew(ctx context.Context) bool {
+	if p.refresh == nil || len(p.peers()) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
+	p.refresh(ctx)
+	return true
 }
 
 // connect opens the chains and sends a probe token across all stages.

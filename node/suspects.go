@@ -5,11 +5,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/weft-mesh/weft/node/worker"
+	"github.com/weft-mesh/weft/p2p/wire"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
 
@@ -24,6 +26,9 @@ type suspects struct {
 	// answers asks a node over a connection that stands; nil: nobody does. It
 	// blocks for answerTime at most.
 	answers func(id string) bool
+	// meets asks a node that does not answer over a connection of its own; nil:
+	// nobody does. It blocks for answerTime at most.
+	meets func(id string) bool
 
 	mu sync.Mutex // guards at
 	at map[string]time.Time
@@ -74,14 +79,18 @@ func (s *suspects) recheck() bool {
 	s.mu.Lock()
 	list := slices.Sorted(maps.Keys(s.at))
 	s.mu.Unlock()
-	well := false
+	var well atomic.Bool
+	var wg sync.WaitGroup
 	for _, id := range list {
-		if asked := time.Now(); s.answers(id) {
-			s.clear(id, asked)
-			well = true
-		}
+		wg.Go(func() {
+			if asked := time.Now(); s.answers(id) || s.meets != nil && s.meets(id) {
+				s.clear(id, asked)
+				well.Store(true)
+			}
+		})
 	}
-	return well
+	wg.Wait()
+	return well.Load()
 }
 
 // has says whether a node was lost a moment ago and has not come back since;
@@ -115,9 +124,31 @@ func (n *Node) answers(id string) bool {
 	if err != nil || n.mesh == nil {
 		return false
 	}
+	return n.asks(func(ctx context.Context) (wire.Stream, error) {
+		return n.mesh.host.OpenStranger(ctx, pid, planProtocol)
+	})
+}
+
+// meets says whether a live member answers over a connection that is made for it.
+// What it has is closed first: of a node that has moved, an old connection may
+// stand for long and take all that is sent.
+func (n *Node) meets(id string) bool {
+	pid, err := peer.Decode(id)
+	if err != nil || n.mesh == nil {
+		return false
+	}
+	if _, ok := n.mesh.gossip.Member(pid); !ok {
+		return false
+	}
+	n.dropPeer(id)
+	return n.asks(func(ctx context.Context) (wire.Stream, error) { return n.mesh.open(ctx, id, planProtocol) })
+}
+
+// asks says whether a question over the stream that open gives is answered.
+func (n *Node) asks(open func(context.Context) (wire.Stream, error)) bool {
 	ctx, cancel := context.WithTimeout(n.ctx, answerTime)
 	defer cancel()
-	s, err := n.mesh.host.OpenStranger(ctx, pid, planProtocol)
+	s, err := open(ctx)
 	if err != nil {
 		return false
 	}
