@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,4 +200,43 @@ func TestALoadThatDoesNotGetOnEnds(t *testing.T) {
 			t.Errorf("then %v %v", spec, err)
 		}
 	})
+}
+
+// A node that stood still while a plan was given back has kept its part of it.
+func TestAPlanIsUsedOnlyIfEveryStageStillHasIt(t *testing.T) {
+	m := tinyModel(t)
+	plan := plannerOf(nil).spec(m, scheduler.Plan{Stages: []scheduler.Stage{
+		{Node: "a", First: 0, Last: 0, KVPositions: 4096}, {Node: "b", First: 1, Last: m.config.Layers - 1, KVPositions: 4096},
+	}})
+	for name, c := range map[string]struct {
+		b    *weftv1.PlanReply
+		err  error
+		want bool
+	}{
+		"both have it":           {b: &weftv1.PlanReply{State: weftv1.PlanReply_READY, Existing: plan}, want: true},
+		"one has none":           {b: &weftv1.PlanReply{State: weftv1.PlanReply_NONE}},
+		"one does not answer":    {err: errors.New("slow"), want: true}, // the probe will tell
+		"one has another's plan": {b: &weftv1.PlanReply{State: weftv1.PlanReply_READY, Existing: &weftv1.PlanSpec{Id: &weftv1.PlanID{Generation: 99}}}},
+	} {
+		var mu sync.Mutex // guards released
+		var released []string
+		p := plannerOf(func(peer string, req *weftv1.PlanRequest) (*weftv1.PlanReply, error) {
+			switch {
+			case req.GetRelease() != nil:
+				mu.Lock()
+				defer mu.Unlock()
+				released = append(released, peer)
+				return &weftv1.PlanReply{}, nil
+			case peer == "b":
+				return c.b, c.err
+			case peer == "a":
+				return &weftv1.PlanReply{State: weftv1.PlanReply_READY, Existing: plan}, nil
+			}
+			return &weftv1.PlanReply{State: weftv1.PlanReply_NONE}, nil
+		})
+		got := p.whole(t.Context(), &active{model: m}, plan)
+		if got != c.want || (len(released) == 0) != c.want {
+			t.Errorf("%s: whole is %v, released at %v", name, got, released)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"sync"
 	"testing"
 	"time"
 )
@@ -29,5 +30,34 @@ func TestOnlyThoseWhoDoNotAnswerAreSuspectedByHearsay(t *testing.T) {
 	s.clear("near", now.Add(time.Millisecond))
 	if s.has("near", time.Time{}) {
 		t.Error("a node that answered since is still suspected")
+	}
+}
+
+func TestASuspectIsAskedOverAConnectionOfItsOwn(t *testing.T) {
+	asked := map[string]int{}
+	var mu sync.Mutex // guards asked
+	s := &suspects{
+		answers: func(id string) bool { return id == "well" },
+		meets: func(id string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			asked[id]++
+			return id == "moved"
+		},
+	}
+	if s.recheck() {
+		t.Error("one is well, where nobody is suspected")
+	}
+	for _, id := range []string{"well", "moved", "dead"} {
+		s.mark(id, time.Now())
+	}
+	if !s.recheck() || s.has("well", time.Time{}) || s.has("moved", time.Time{}) || !s.has("dead", time.Time{}) {
+		t.Errorf("suspected after asking: %v", s.at)
+	}
+	if asked["well"] != 0 || asked["moved"] != 1 || asked["dead"] != 1 {
+		t.Errorf("new connections: %v", asked)
+	}
+	if s.recheck() {
+		t.Error("the dead one is well")
 	}
 }
