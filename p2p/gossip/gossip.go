@@ -303,22 +303,31 @@ func (g *Gossip) compose() Record {
 	return r
 }
 
-// publishLoop makes changes of the own record and addresses known.
+// publishLoop makes changes of the own record and addresses known, each twice:
+// the packets that carry them may be lost, and full exchanges are far apart.
 func (g *Gossip) publishLoop() {
 	look := time.NewTicker(g.cfg.Timing.Links)
 	defer look.Stop()
+	var repeat <-chan time.Time
 	for {
+		due := false
 		select {
 		case <-g.ctx.Done():
 			return
 		case <-g.dirty:
 		case <-look.C:
+		case <-repeat:
+			due, repeat = true, nil
 		}
 		g.refresh()
-		if g.say() {
+		news := g.say()
+		if news || due {
 			// Waits until the news is out or the time is over; it is out
 			// later then.
 			_ = g.list.UpdateNode(g.cfg.Timing.Record)
+		}
+		if news {
+			repeat = time.After(2 * g.cfg.Timing.Record)
 		}
 		select {
 		case <-g.ctx.Done():

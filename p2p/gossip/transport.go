@@ -253,19 +253,29 @@ func (s *sender) gather(b []byte) []byte {
 
 func (s *sender) send(b []byte) {
 	if s.stream != nil && !s.t.host.Preferred(s.stream.Conn()) {
-		s.drop() // the peer has come by another way since
+		// The peer has come by another way since; what is under way may arrive.
+		_ = s.stream.Close()
+		s.stream = nil
 	}
-	if s.stream == nil && !s.open() {
-		s.t.dropped.Add(1)
+	fresh := s.stream == nil
+	if s.write(b) || !fresh && s.write(b) { // an old stream may have ended unnoticed
+		s.t.sent.Add(int64(len(b)))
 		return
+	}
+	s.t.dropped.Add(1)
+}
+
+// write writes to the stream, opening one where there is none.
+func (s *sender) write(b []byte) bool {
+	if s.stream == nil && !s.open() {
+		return false
 	}
 	_ = s.stream.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := s.stream.Write(b); err != nil {
-		s.t.dropped.Add(1)
 		s.drop()
-		return
+		return false
 	}
-	s.t.sent.Add(int64(len(b)))
+	return true
 }
 
 // open opens the stream; after a failure it waits a little and throws away
