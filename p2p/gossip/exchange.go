@@ -101,11 +101,7 @@ func (g *Gossip) fetch(id peer.ID) {
 	c.fetching = true
 	g.mu.Unlock()
 	g.work(func(ctx context.Context) {
-		version, b, err := g.ask(ctx, id)
-		var r *Record
-		if err == nil {
-			r, err = DecodeRecord(b)
-		}
+		version, b, r, err := g.ask(ctx, id)
 		g.take(id, version, b, r, err)
 	})
 }
@@ -118,11 +114,7 @@ func (g *Gossip) Refresh(ctx context.Context) {
 	defer wg.Wait()
 	for _, m := range g.host.Members() {
 		wg.Go(func() {
-			version, b, err := g.ask(ctx, m.ID)
-			var r *Record
-			if err == nil {
-				r, err = DecodeRecord(b)
-			}
+			version, b, r, err := g.ask(ctx, m.ID)
 			g.mu.Lock()
 			c := g.contacts[m.ID]
 			// Its news may have come by itself meanwhile.
@@ -178,17 +170,21 @@ func (g *Gossip) take(id peer.ID, version uint64, b []byte, r *Record, err error
 	}
 }
 
-func (g *Gossip) ask(ctx context.Context, id peer.ID) (version uint64, record []byte, err error) {
+// ask gets a member's record: its version, encoded and decoded.
+func (g *Gossip) ask(ctx context.Context, id peer.ID) (version uint64, b []byte, r *Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	s, err := g.host.OpenStream(ctx, id, recordProtocol)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer func() { _ = s.Reset() }()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	return readRecord(s)
+	if version, b, err = readRecord(s); err == nil {
+		r, err = DecodeRecord(b)
+	}
+	return version, b, r, err
 }
 
 // readRecord reads version, length and content, at most MaxRecord bytes.
