@@ -1,0 +1,10 @@
+// Package icd opens OpenCL devices: it loads the system's OpenCL library when it is first
+// asked for devices, without cgo and without any library at build time, and stands behind
+// package driver's interfaces. It computes nothing and judges no device.
+//
+// A program built with the tag static, or for a system that the loader does not know, has
+// no device here and says so; such a binary needs no dynamic linker.
+//
+// load_*.go open the library, lib.go names its functions, driver.go lists and opens
+// devices, device.go is the queue. Start at New.
+package icd
