@@ -1,4 +1,4 @@
-// Package shard runs pieces of models. A Stage is a contiguous layer range on one device that serves many sessions at
+// Package shard runs pieces of models. A Stage is a contiguous layer range, on one device or laid over several, that serves many sessions at
 // once: the first stage of a plan embeds tokens, the last one projects and samples, and hidden states pass between
 // neighbours. A whole model on one machine is the plan of one stage; there is no other path.
 //

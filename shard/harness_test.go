@@ -125,6 +125,8 @@ type pipe struct {
 // pipeOptions are everything that must not change a reply.
 type pipeOptions struct {
 	cuts    []int // first layers of all stages but the first
+	parts   []int // first layers of parts within stages, on devices of other and device in turn
+	other   func() (kernels.Device, error)
 	profile model.Profile
 	device  func() (kernels.Device, error)
 	maxRows int
@@ -139,14 +141,12 @@ func newPipe(t testing.TB, w *weights, o pipeOptions) *pipe {
 	}
 	first := 0
 	for _, end := range append(slices.Clone(o.cuts), w.cfg.Layers) {
-		d, err := o.device()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := shard.New(context.Background(), shard.Options{
-			Model: w.cfg, Profile: o.profile, Range: model.Range{First: first, End: end}, Source: w, Device: d,
+		opt := shard.Options{
+			Model: w.cfg, Profile: o.profile, Range: model.Range{First: first, End: end}, Source: w,
 			Blocks: o.blocks, MaxRows: o.maxRows,
-		})
+		}
+		devices := o.lay(t, &opt)
+		s, err := shard.New(context.Background(), opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,14 +154,48 @@ func newPipe(t testing.TB, w *weights, o pipeOptions) *pipe {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			if err := d.Close(); err != nil {
-				t.Error(err)
+			for _, d := range devices {
+				if err := d.Close(); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 		p.stages = append(p.stages, s)
 		first = end
 	}
 	return p
+}
+
+// lay gives a stage its devices: one, or two that take its parts in turn.
+func (o *pipeOptions) lay(t testing.TB, opt *shard.Options) []kernels.Device {
+	t.Helper()
+	d, err := o.device()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := []int{opt.Range.First}
+	for _, l := range o.parts {
+		if l > opt.Range.First && l < opt.Range.End {
+			bounds = append(bounds, l)
+		}
+	}
+	if len(bounds) == 1 {
+		opt.Device = d
+		return []kernels.Device{d}
+	}
+	e, err := o.other()
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := []kernels.Device{d, e}
+	for i, l := range bounds {
+		end := opt.Range.End
+		if i+1 < len(bounds) {
+			end = bounds[i+1]
+		}
+		opt.Parts = append(opt.Parts, shard.Part{Device: devices[(i+1)%2], Range: model.Range{First: l, End: end}})
+	}
+	return devices
 }
 
 // step takes runs through all stages and gives the last one's results.

@@ -18,6 +18,7 @@ import (
 // setting is one way to compute a reply. None of its fields may change a bit of it.
 type setting struct {
 	cuts    []int
+	parts   []int // first layers of parts on several devices, within stages
 	chunk   int
 	threads int
 	tier    string
@@ -35,6 +36,7 @@ func factors(layers int) [][]any {
 	}
 	return [][]any{
 		{[]int{}, []int{layers / 2}, []int{1, layers - 1}, []int{1, 2, 3, layers - 1}},
+		{[]int{}, []int{layers - 2}, []int{1, layers/2 + 1}, []int{1, 2, 3, 4, 5}},
 		{1000, 1, 7, 16, 33},
 		{1, 2},
 		tiers,
@@ -48,7 +50,7 @@ func factors(layers int) [][]any {
 func settingOf(f [][]any, pick []int) setting {
 	v := func(i int) any { return f[i][pick[i]] }
 	return setting{
-		v(0).([]int), v(1).(int), v(2).(int), v(3).(string), v(4).(string), v(5).(int), v(6).(bool), v(7).(int),
+		v(0).([]int), v(1).([]int), v(2).(int), v(3).(int), v(4).(string), v(5).(string), v(6).(int), v(7).(bool), v(8).(int),
 	}
 }
 
@@ -103,12 +105,21 @@ type outcome struct {
 	Hashes [][32]byte
 }
 
+// otherTier is a tier beside the one that is tested: devices of a stage need not be alike.
+func otherTier(tier string) string {
+	tiers := cpu.Tiers()
+	return tiers[(slices.Index(tiers, tier)+1)%len(tiers)]
+}
+
 // compute makes a reply in one setting.
 func compute(t *testing.T, w *weights, p model.Profile, s setting, prompt []int32, params sample.Params, n int, known []int32) outcome {
 	t.Helper()
 	pipe := newPipe(t, w, pipeOptions{
-		cuts: s.cuts, profile: p, maxRows: s.maxRows, blocks: 128,
+		cuts: s.cuts, parts: s.parts, profile: p, maxRows: s.maxRows, blocks: 128,
 		device: func() (kernels.Device, error) { return cpu.New(cpu.Options{Threads: s.threads, Tier: s.tier}) },
+		other: func() (kernels.Device, error) {
+			return cpu.New(cpu.Options{Threads: 3 - s.threads, Tier: otherTier(s.tier)})
+		},
 	})
 	if s.warm { // another conversation with the same beginning
 		other := &reply{id: shard.SessionID{99}, prompt: append(slices.Clone(prompt[:len(prompt)*3/4]), 5, 6, 7), n: 3, chunk: 40}

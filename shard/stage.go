@@ -22,19 +22,41 @@ type Options struct {
 	Profile model.Profile
 	Range   model.Range
 	Source  Source
-	Device  kernels.Device // stays the caller's, who closes it after the stage
-	Blocks  int            // KV blocks of kernels.BlockPositions positions
-	MaxRows int            // rows of a batch at most; 0: DefaultMaxRows
+	Device  kernels.Device // computes the whole range; stays the caller's, who closes it after the stage
+	// Parts lay the range over several devices instead of Device: ranges in order, without gaps, each with KV of its own for
+	// the same Blocks. Which layers lie where does not change a bit of a result.
+	Parts   []Part
+	Blocks  int // KV blocks of kernels.BlockPositions positions
+	MaxRows int // rows of a batch at most; 0: DefaultMaxRows
 	// Progress, when not nil, is told after each tensor how many of the tensors' elements are loaded.
 	Progress func(done, total int64)
 }
 
+// Part is a piece of a stage's layers on one device. Two parts may share a device.
+type Part struct {
+	Device kernels.Device // stays the caller's
+	Range  model.Range
+}
+
+// PartError says which part of a stage could not be made or computed.
+type PartError struct {
+	Part int // index into Options.Parts; 0 for Options.Device
+	Err  error
+}
+
+// Error is the cause alone: devices name themselves.
+func (e *PartError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *PartError) Unwrap() error { return e.Err }
+
 // DefaultMaxRows is the width of a stage's batches when Options does not say.
 const DefaultMaxRows = 256
 
-// Stage runs a layer range for many sessions at once. Its methods may be called from any goroutine. They take turns: while
-// a step is computed the others wait for its end, so what they change never meets a step that is using it. Who calls Step
-// from several goroutines must keep the next call back until it is done with the results.
+// Stage runs a layer range for many sessions at once, on one device or in parts on several. Its methods may be called from
+// any goroutine. They take turns: while a step is computed the others wait for its end, so what they change never meets a
+// step that is using it. Who calls Step from several goroutines must keep the next call back until it is done with the
+// results.
 type Stage struct {
 	model   *model.Config
 	profile model.Profile
@@ -42,10 +64,10 @@ type Stage struct {
 	last    bool
 	base    [][]byte // of every prefix seed: profile and model
 
-	// mu guards everything below: the graph and its device too are for one goroutine at a time.
+	// mu guards everything below: the graphs and their devices too are for one goroutine at a time.
 	mu       sync.Mutex
-	graph    *model.Graph
-	memory   kernels.KV
+	parts    []part       // at least one
+	graph    *model.Graph // of the last part
 	pool     *kv.Pool
 	sampler  *sample.Sampler // of the last stage
 	sessions map[SessionID]*session
@@ -61,21 +83,14 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 	if o.Blocks < 1 {
 		return nil, fmt.Errorf("a stage of %d KV blocks; at least 1 was expected", o.Blocks)
 	}
-	g, err := model.Load(ctx, model.LoadOptions{
-		Config: o.Model, Profile: o.Profile, Range: o.Range, Source: o.Source, Device: o.Device, MaxRows: o.MaxRows,
-		Progress: o.Progress,
-	})
+	parts, err := loadParts(ctx, &o)
 	if err != nil {
 		return nil, err
-	}
-	memory, err := o.Device.NewKV(o.Model.KVLayout(o.Profile, o.Range), o.Blocks)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make KV memory of %d blocks: %w", o.Blocks, err), g.Close())
 	}
 	s := &Stage{
 		model: o.Model, profile: o.Profile, rng: o.Range, last: o.Model.Projects(o.Range),
 		base:  [][]byte{[]byte(o.Profile.String()), o.ID[:]},
-		graph: g, memory: memory, pool: kv.New(o.Blocks),
+		parts: parts, graph: parts[len(parts)-1].graph, pool: kv.New(o.Blocks),
 		sessions: make(map[SessionID]*session),
 	}
 	if s.last {
@@ -120,5 +135,5 @@ func (s *Stage) Close() error {
 	}
 	s.broken = ErrClosed
 	clear(s.sessions)
-	return errors.Join(s.graph.Close(), s.memory.Close())
+	return closeParts(s.parts)
 }

@@ -22,7 +22,7 @@ type step struct {
 	active  []*session // sessions of the batch, by slot
 	results []Result
 
-	hidden []float32 // for the next stage (all but the last)
+	hidden []float32 // between parts, and for the next stage
 
 	// Of the last stage.
 	heads      []int32   // batch rows that are sampled, in the order of runs
@@ -49,8 +49,10 @@ type work struct {
 
 func (t *step) init(s *Stage, maxRows int) {
 	t.maxRows = maxRows
-	if !s.last {
+	if !s.last || len(s.parts) > 1 {
 		t.hidden = make([]float32, maxRows*s.model.Embd)
+	}
+	if !s.last {
 		return
 	}
 	t.logits = make([]float32, s.graph.HeadRows()*s.model.Vocab)
@@ -210,21 +212,15 @@ func (s *Stage) compute() error {
 	if len(t.ids) == 0 {
 		return nil
 	}
-	b := &t.batch
+	first := s.parts[0].graph
 	if s.rng.Embeds() {
-		s.graph.Embed(b, t.ids)
+		first.Embed(&t.batch, t.ids)
 	} else {
 		for i := range t.works {
-			s.graph.Input(t.works[i].row, t.works[i].run.Hidden)
+			first.Input(t.works[i].row, t.works[i].run.Hidden)
 		}
 	}
-	s.graph.Layers(b, s.memory)
-	if !s.last {
-		if err := s.graph.Hidden(t.hidden[:len(t.ids)*s.model.Embd]); err != nil {
-			return err
-		}
-	}
-	return s.graph.Sync()
+	return s.layers()
 }
 
 // settleAll turns what was computed into results, run after run.
@@ -278,14 +274,19 @@ func (s *Stage) settle(w *work) error {
 	return nil
 }
 
-// fault is the first fault of a run's rows, or nil.
+// fault is the fault of the first of a run's rows that has one, or nil. In which order devices report does not matter.
 func (s *Stage) fault(w *work) error {
-	for _, f := range s.step.batch.Faults {
-		if i := f.Row - w.row; i >= 0 && i < len(w.run.Tokens) {
-			return &FaultError{Layer: f.Layer, Op: f.Op, Position: w.run.Base + i}
+	var first *kernels.Fault
+	for i := range s.step.batch.Faults {
+		f := &s.step.batch.Faults[i]
+		if f.Row >= w.row && f.Row < w.row+len(w.run.Tokens) && (first == nil || f.Row < first.Row) {
+			first = f
 		}
 	}
-	return nil
+	if first == nil {
+		return nil
+	}
+	return &FaultError{Layer: first.Layer, Op: first.Op, Position: w.run.Base + first.Row - w.row}
 }
 
 // draw samples a run's rows: at each position the target's own token, accepted for as long as the run's next token is the
@@ -333,7 +334,10 @@ func (s *Stage) project() error {
 	if t.wantStates {
 		states = t.states[:n*s.model.Embd]
 	}
-	return s.graph.Project(&t.batch, t.heads[t.from:t.to], states, t.logits[:n*s.model.Vocab])
+	if err := s.graph.Project(&t.batch, t.heads[t.from:t.to], states, t.logits[:n*s.model.Vocab]); err != nil {
+		return &PartError{len(s.parts) - 1, err}
+	}
+	return nil
 }
 
 // drawRow draws the token after position i of a run, from the logits at the cursor.

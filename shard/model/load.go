@@ -80,10 +80,8 @@ type loader struct {
 
 func (l *loader) tensors(ctx context.Context) error {
 	specs := l.g.cfg.Tensors(l.g.rng)
-	var done, total int64
-	for _, s := range specs {
-		total += s.elements()
-	}
+	var done int64
+	total := l.g.cfg.Elements(l.g.rng)
 	for _, s := range specs {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -97,6 +95,15 @@ func (l *loader) tensors(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Elements counts the elements of a range's tensors, as LoadOptions.Progress does.
+func (c *Config) Elements(r Range) int64 {
+	var n int64
+	for _, s := range c.Tensors(r) {
+		n += s.elements()
+	}
+	return n
 }
 
 func (s TensorSpec) elements() int64 { return int64(s.Rows) * int64(s.Cols) }
