@@ -118,7 +118,7 @@ type AttnParams struct {
 
 // Device is the seam between a model's graph and the arithmetic. The graph is
 // written once over it. Every device gives the bits that this package's
-// contract defines, and passes package kernelstest to prove it; only the exact
+// contract defines, and passes package conform to prove it; only the exact
 // device (package exact), which tests hold to float references, does not.
 //
 // A device is used by one goroutine at a time. Operations may run after they

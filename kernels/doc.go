@@ -6,7 +6,7 @@
 // It holds interfaces and plain types only: no arithmetic, no memory, no graph.
 // Start at Device. Package arith has the scalar functions named below in
 // portable Go, package quant the weight formats, package cpu a device, package
-// exact a device that is accurate instead of fast, and package kernelstest the
+// exact a device that is accurate instead of fast, and package conform the
 // suite by which a device shows that it keeps the contract.
 //
 // # Arithmetic contract, version 1

@@ -1,12 +1,35 @@
-// Package kernelstest is the conformance suite of the arithmetic contract: a
-// device that passes Run gives the bits that package kernels defines, for every
-// operation, weight type and activation width, at odd shapes, on hostile data,
-// with any number of threads and any mix of rows.
-//
-// The suite runs each scenario on the device and on Naive, a device of plain
-// scalar loops written from the contract's text, and compares bits and faults.
-// Naive shares no code with any other device; it is slow and clear.
-//
-// The suite measures no speed and makes no devices. Start at Run, then at the
-// list of cases, then at Naive.
+// Package kernelstest runs the conformance suite of package conform as tests: a
+// device that passes Run keeps the arithmetic contract bit for bit.
 package kernelstest
+
+import (
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/conform"
+)
+
+// Run holds a device to the contract. newDevice makes one with the given number
+// of threads (a device without threads of its own ignores it); Run closes it.
+// With -short fewer shapes and shorter contexts are tried.
+func Run(t *testing.T, newDevice func(threads int) kernels.Device) {
+	t.Helper()
+	depth := conform.Full
+	if testing.Short() {
+		depth = conform.Short
+	}
+	devices := []kernels.Device{newDevice(1), newDevice(3)}
+	for _, c := range conform.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			c.Run(devices, depth, func(d conform.Difference) { t.Errorf("%s on %s: %v", d.Scenario, d.Device, d.Err) })
+		})
+	}
+	for _, d := range devices {
+		if err := d.Close(); err != nil {
+			t.Errorf("close %s: %v", d.Name(), err)
+		}
+	}
+}
+
+// Naive makes the suite's oracle.
+func Naive() kernels.Device { return conform.Naive() }

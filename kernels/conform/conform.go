@@ -1,67 +1,127 @@
-package kernelstest
+package conform
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
-	"testing"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/arith"
 	"github.com/weft-mesh/weft/kernels/quant"
 )
 
-// Run holds a device to the contract. newDevice makes one with the given number
-// of threads (a device without threads of its own ignores it); the suite closes
-// it. With -short fewer shapes and shorter contexts are tried.
-func Run(t *testing.T, newDevice func(threads int) kernels.Device) {
-	t.Helper()
-	devices := []kernels.Device{newDevice(1), newDevice(3)}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			c.run(&suite{tb: t, devices: devices, short: testing.Short()})
-		})
+// Depth is how much of the suite is run.
+type Depth uint8
+
+// The depths.
+const (
+	// Quick tries every operation, weight type and width of activations at a few
+	// shapes: what a program can afford before it computes on a device that it has
+	// not met before. It takes seconds.
+	Quick Depth = iota
+	// Short leaves out the largest shapes and the longest contexts.
+	Short
+	// Full is everything.
+	Full
+)
+
+// Case is a part of the suite.
+type Case struct {
+	Name string
+	// quick says that the case is part of a Quick check: the others are about
+	// misuse, or repeat what cases before them show.
+	quick bool
+	run   func(*suite)
+}
+
+// Cases are the parts of the suite.
+func Cases() []Case {
+	return []Case{
+		{"Products", true, products},
+		{"ProductsOfEdgeData", true, productsOfEdgeData},
+		{"ProductsAreCutAnywhere", false, productsCutAnywhere},
+		{"Embedding", true, embedding},
+		{"Norm", true, norms},
+		{"Elementwise", true, elementwise},
+		{"Rotation", true, rotation},
+		{"AttentionShapes", true, attentionShapes},
+		{"AttentionLengths", true, attentionLengths},
+		{"AttentionBatches", true, attentionBatches},
+		{"AttentionHidden", false, attentionHidden},
+		{"Faults", true, faults},
+		{"Moves", true, moves},
+		{"RowsBeyondTheBatch", true, rest},
+		{"Misuse", false, misuse},
 	}
-	for _, d := range devices {
-		if err := d.Close(); err != nil {
-			t.Errorf("close %s: %v", d.Name(), err)
+}
+
+// Run holds devices to one case and tells report of everything that is wrong.
+func (c Case) Run(devices []kernels.Device, depth Depth, report func(Difference)) {
+	c.run(&suite{name: c.Name, devices: devices, depth: depth, short: depth < Full, report: report, goOn: func() bool { return true }})
+}
+
+// Difference is something that a device does otherwise than the contract says.
+type Difference struct {
+	Case     string // of Cases
+	Scenario string // shapes and data
+	Device   string
+	Err      error // what differs first
+}
+
+// Error names the operation, the scenario and the first value that differs.
+func (d *Difference) Error() string {
+	return fmt.Sprintf("%s, %s: %v", d.Case, d.Scenario, d.Err)
+}
+
+// Unwrap gives what the device or the comparison said.
+func (d *Difference) Unwrap() error { return d.Err }
+
+// Check holds one device to the contract and stops at the first difference,
+// which is a *Difference. tell, when not nil, hears of each case before it runs.
+// Check blocks, and ends early with ctx's error. What it made on the device is
+// given back.
+func Check(ctx context.Context, d kernels.Device, depth Depth, tell func(name string)) error {
+	var first *Difference
+	for _, c := range Cases() {
+		if depth == Quick && !c.quick {
+			continue
+		}
+		if tell != nil {
+			tell(c.Name)
+		}
+		c.run(&suite{
+			name: c.Name, devices: []kernels.Device{d}, depth: depth, short: depth < Full,
+			report: func(x Difference) {
+				if first == nil {
+					first = &x
+				}
+			},
+			goOn: func() bool { return first == nil && ctx.Err() == nil },
+		})
+		if first != nil {
+			return first
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
-}
-
-// cases are the parts of the suite.
-var cases = []struct {
-	name string
-	run  func(*suite)
-}{
-	{"Products", products},
-	{"ProductsOfEdgeData", productsOfEdgeData},
-	{"ProductsAreCutAnywhere", productsCutAnywhere},
-	{"Embedding", embedding},
-	{"Norm", norms},
-	{"Elementwise", elementwise},
-	{"Rotation", rotation},
-	{"AttentionShapes", attentionShapes},
-	{"AttentionLengths", attentionLengths},
-	{"AttentionBatches", attentionBatches},
-	{"AttentionHidden", attentionHidden},
-	{"Faults", faults},
-	{"Moves", moves},
-	{"RowsBeyondTheBatch", rest},
-	{"Misuse", misuse},
-}
-
-// reporter is what the suite needs of a *testing.T.
-type reporter interface {
-	Helper()
-	Errorf(format string, args ...any)
+	return nil
 }
 
 // suite is one case at work.
 type suite struct {
-	tb      reporter
+	name    string
 	devices []kernels.Device
+	depth   Depth
 	short   bool
+	report  func(Difference)
+	goOn    func() bool // false: scenarios that are left are passed over
+}
+
+// failed reports a difference.
+func (s *suite) failed(scenario, device string, err error) {
+	s.report(Difference{Case: s.name, Scenario: scenario, Device: device, Err: err})
 }
 
 // trace runs a scenario on one device and keeps what can be seen of it.
@@ -153,10 +213,12 @@ func play(d kernels.Device, b kernels.Batch, scenario func(*trace)) (t *trace, e
 // same runs the scenario on the oracle and on every device and compares what
 // was read, bit for bit, and the faults.
 func (s *suite) same(name string, b kernels.Batch, scenario func(*trace)) {
-	s.tb.Helper()
+	if !s.goOn() {
+		return
+	}
 	want, err := play(Naive(), b, scenario)
 	if err != nil {
-		s.tb.Errorf("%s: the oracle failed: %v", name, err)
+		s.failed(name, "the oracle", err)
 		return
 	}
 	for _, d := range s.devices {
@@ -165,7 +227,7 @@ func (s *suite) same(name string, b kernels.Batch, scenario func(*trace)) {
 			err = differ(got, want)
 		}
 		if err != nil {
-			s.tb.Errorf("%s on %s: %v", name, d.Name(), err)
+			s.failed(name, d.Name(), err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package kernelstest
+package conform
 
 import (
 	"math"

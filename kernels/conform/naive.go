@@ -1,4 +1,4 @@
-package kernelstest
+package conform
 
 import (
 	"fmt"
@@ -50,7 +50,7 @@ func buf(b kernels.Buffer) *buffer { return b.(*buffer) }
 // need panics when a shape is wrong, as the seam demands.
 func need(ok bool, what string) {
 	if !ok {
-		panic("kernelstest: wrong shape: " + what)
+		panic("conform: wrong shape: " + what)
 	}
 }
 

@@ -1,6 +1,7 @@
-package kernelstest
+package conform
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -23,6 +24,9 @@ func poison(x []float32, i, cols, at int, v float32) []float32 {
 // first one alone; other rows come out as ever.
 func faults(s *suite) {
 	for i, bad := range []float32{nan, -nan, inf, -inf} {
+		if s.depth == Quick && i%3 == 1 {
+			continue
+		}
 		faultsOfProducts(s, i, bad)
 		faultsOfNorms(s, i, bad)
 		faultsOfAttention(s, i, bad)
@@ -151,11 +155,11 @@ func misuse(s *suite) {
 		}
 		for name, call := range calls {
 			if !panics(call) {
-				s.tb.Errorf("%s: %s does not panic", d.Name(), name)
+				s.failed(name, d.Name(), errors.New("it does not panic"))
 			}
 		}
 		if err := w.Close(); err != nil {
-			s.tb.Errorf("close matrix: %v", err)
+			s.failed("close matrix", d.Name(), err)
 		}
 		s.refusals(d)
 	}
@@ -176,7 +180,7 @@ func (s *suite) refusals(d kernels.Device) {
 		change(&p)
 		var err error
 		if panics(func() { _, err = d.NewMatrix(&p) }) || err == nil {
-			s.tb.Errorf("%s: a matrix with %s is no error", d.Name(), name)
+			s.failed("a matrix with "+name, d.Name(), errors.New("it is no error"))
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package kernelstest
+package conform
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ type shape struct{ rows, cols, n int }
 
 // shapesOf gives the shapes tried for a type: rows that are no multiple of 16,
 // columns that are no multiple of a segment, every batch width up to 17.
-func shapesOf(t quant.Type, short bool) []shape {
+func shapesOf(t quant.Type, depth Depth) []shape {
 	var s []shape
 	switch info := must(t.Info()); {
 	case t.Float():
@@ -23,7 +23,10 @@ func shapesOf(t quant.Type, short bool) []shape {
 	default:
 		s = []shape{{1, 32, 1}, {15, 64, 2}, {16, 96, 3}, {17, 256, 4}, {33, 288, 8}, {48, 544, 9}, {50, 1024, 1}, {64, 1536, 5}, {130, 160, 17}, {7, 320, 33}}
 	}
-	if short {
+	switch depth {
+	case Quick: // a ragged one, one of several segments, a tile of prefill
+		return []shape{s[1], s[3], s[6]}
+	case Short:
 		return s[:len(s)-2]
 	}
 	cols := s[len(s)-1].cols
@@ -52,7 +55,7 @@ func product(p *quant.Packed, x []float32, n int, bits kernels.ActBits) func(*tr
 
 func (s *suite) eachProduct(data func(*rand.Rand, int) []float32, wild bool) {
 	for _, typ := range quant.Types() {
-		for i, sh := range shapesOf(typ, s.short) {
+		for i, sh := range shapesOf(typ, s.depth) {
 			for _, bits := range []kernels.ActBits{kernels.Act8, kernels.Act16} {
 				if typ.Float() && bits == kernels.Act16 && i > 2 {
 					continue // float weights do not quantise
