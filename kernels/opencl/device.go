@@ -147,6 +147,17 @@ func (d *Device) run(kernel string, g grid, args ...driver.Arg) {
 	}
 }
 
+// growScratch makes room for larger partial results. What scratch memory holds is lost.
+func (d *Device) growScratch(bytes int64) error {
+	m, err := d.alloc(bytes)
+	if err != nil {
+		return err
+	}
+	d.dev.Free(d.scratch)
+	d.scratch = m
+	return nil
+}
+
 // upload copies bytes to the card, in order with the kernels.
 func (d *Device) upload(m driver.Memory, offset int64, src []byte) {
 	if d.err != nil || len(src) == 0 {

@@ -1,1 +1,214 @@
-// Attention over paged KV.
+// Attention in two steps. attend_*: a work-group of 256 items takes one chunk of 256
+// positions for a tile of up to 4*QUADS queries that share a KV head (heads of a row, and
+// neighbouring rows of a sequence) and makes each query's partial (m, s, o). attend_fold:
+// the partials of a query fold in the contract's order.
+//
+// units are ints of 4: a tile's first row, its rows, a chunk, and the slot of its partials.
+// A slot holds tile_rows rows of heads heads of 2+dim floats: m, s, o.
+#define CHUNK 256
+#define GROUP_CHUNKS 16
+#define QUERY_DIMS 64
+#define NOTHING (-3.402823466e+38f)
+#define UNIT_INTS 4
+
+float kv_load(__global const void *kv, ulong i, int single) {
+  return single ? ((__global const float *)kv)[i] : LOAD_HALF((__global const ushort *)kv, i);
+}
+
+// A value that a query sees only within [lo, hi) may be anything elsewhere.
+float add_value(float e, float v, float o, int pos, int lo, int hi) { return pos >= lo && pos < hi ? fma(e, v, o) : o; }
+
+// queries, scores, lanes, most, lo and hi are the group's local memory; quads and single
+// are constants of each kernel.
+void attend(__global float *parts, __global const float *q, __global const void *kv, __global const int *rows,
+            __global const int *units, int unit0, int heads, int kv_heads, int dim, int tile_rows, int head0, int pass_heads,
+            int window, float scale, float cap, FAULT_PARAMS, __local float4 *queries, __local float4 *scores,
+            __local float *lanes, __local float *most, __local int *lo, __local int *hi, int quads, int single) {
+  int t = get_local_id(0), kv_head = head0 + (int)get_group_id(1), shared = heads / kv_heads, n = 4 * quads;
+  __global const int *unit = units + UNIT_INTS * (unit0 + (int)get_group_id(0));
+  int first = unit[0], tile = unit[1] * shared, start = unit[2] * CHUNK, g0 = (int)get_group_id(2) * n;
+  int table = rows[ROW_INTS * first + 1];
+  __local float *score = (__local float *)scores;
+  __local float *query = (__local float *)queries;
+#define SCORE(g, p) score[(((g) >> 2) * CHUNK + (p)) * 4 + ((g) & 3)]
+
+  // The positions of the chunk that each query sees, and that any of them does.
+  if (t < n) {
+    int a = 0, b = 0;
+    if (g0 + t < tile) {
+      int pos = rows[ROW_INTS * (first + (g0 + t) / shared)];
+      b = min(pos + 1, start + CHUNK);
+      a = max(window > 0 ? max(0, pos - window + 1) : 0, start);
+    }
+    lo[t] = a;
+    hi[t] = max(a, b);
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  int from = start + CHUNK, to = start;
+  for (int g = 0; g < n; g++)
+    if (lo[g] < hi[g]) {
+      from = min(from, lo[g]);
+      to = max(to, hi[g]);
+    }
+
+  // Scores: an item is a position.
+  int pos = start + t, inside = pos >= from && pos < to;
+  ulong key = inside ? kv_place(rows[table + pos / BLOCK], kv_heads, kv_head, dim) + (ulong)(pos & (BLOCK - 1)) : 0;
+  float4 acc[4];
+  for (int k = 0; k < quads; k++) acc[k] = (float4)(0.0f);
+  for (int d0 = 0; d0 < dim; d0 += QUERY_DIMS) {
+    int m = min(QUERY_DIMS, dim - d0);
+    for (int i = t; i < n * QUERY_DIMS; i += CHUNK) {
+      int d = i % QUERY_DIMS, g = i / QUERY_DIMS, at = g0 + g;
+      float x = 0.0f;
+      if (d < m && at < tile)
+        x = q[((first + at / shared) * heads + kv_head * shared + at % shared) * dim + d0 + d];
+      query[d * n + g] = x;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (inside)
+      for (int d = 0; d < m; d++) {
+        float x = kv_load(kv, key + (ulong)((d0 + d) * BLOCK), single);
+        for (int k = 0; k < quads; k++) acc[k] = fma(queries[d * quads + k], (float4)(x), acc[k]);
+      }
+    barrier(CLK_LOCAL_MEM_FENCE);
+  }
+  for (int k = 0; k < quads; k++) scores[k * CHUNK + t] = acc[k];
+  for (int g = 0; g < n; g++) {
+    float s = NOTHING;
+    if (pos >= lo[g] && pos < hi[g]) {
+      s = c_floor(MUL(SCORE(g, t), scale));
+      if (!c_finite(s)) FAULT(first + (g0 + g) / shared);
+      if (cap != 0.0f) s = c_floor(MUL(cap, c_tanh(c_floor(c_div(s, cap)))));
+    }
+    SCORE(g, t) = s;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+
+  // The largest score of each query: sixteen items each, then one.
+  if (t < n * LANES) {
+    int g = t / LANES, lane = t % LANES;
+    float m = NOTHING;
+    for (int p = lane; p < CHUNK; p += LANES) m = SCORE(g, p) > m ? SCORE(g, p) : m;
+    lanes[t] = m;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (t < n) {
+    float m = NOTHING;
+    for (int j = 0; j < LANES; j++) m = lanes[t * LANES + j] > m ? lanes[t * LANES + j] : m;
+    most[t] = m;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+
+  // Exponentials, and their sum in the contract's lanes.
+  for (int g = 0; g < n; g++) {
+    float e = 0.0f;
+    if (pos >= lo[g] && pos < hi[g]) e = c_exp(SCORE(g, t) - most[g]);
+    SCORE(g, t) = e;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (t < n * LANES) {
+    int g = t / LANES;
+    float sum = 0.0f;
+    for (int p = t % LANES; p < CHUNK; p += LANES) sum = sum + SCORE(g, p);
+    lanes[t] = sum;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+#define PART(g) ((((unit[3] * tile_rows + (g0 + (g)) / shared) * pass_heads) + (int)get_group_id(1) * shared + (g0 + (g)) % shared) * (dim + 2))
+  if (t < n && g0 + t < tile) {
+    parts[PART(t)] = most[t];
+    parts[PART(t) + 1] = c_tree(lanes + t * LANES);
+  }
+
+  // Weighted values: an item is a dimension of four queries.
+  for (int i = t; i < quads * dim; i += CHUNK) {
+    int d = i % dim, k = i / dim;
+    float4 o = (float4)(0.0f);
+    for (int p = from; p < to;) {
+      ulong at = kv_place(rows[table + p / BLOCK], kv_heads, kv_head, dim) + (ulong)(BLOCK * dim + d);
+      int end = min(to, (p / BLOCK + 1) * BLOCK);
+      for (; p < end; p++) {
+        float v = kv_load(kv, at + (ulong)((p & (BLOCK - 1)) * dim), single);
+        float4 e = scores[k * CHUNK + p - start];
+        if (c_finite(v)) {
+          o = fma(e, (float4)(v), o); // what is not seen has weight +0 and adds nothing
+        } else {
+          o.x = add_value(e.x, v, o.x, p, lo[4 * k], hi[4 * k]);
+          o.y = add_value(e.y, v, o.y, p, lo[4 * k + 1], hi[4 * k + 1]);
+          o.z = add_value(e.z, v, o.z, p, lo[4 * k + 2], hi[4 * k + 2]);
+          o.w = add_value(e.w, v, o.w, p, lo[4 * k + 3], hi[4 * k + 3]);
+        }
+      }
+    }
+    int g = 4 * k;
+    if (g0 + g < tile) parts[PART(g) + 2 + d] = c_floor(o.x);
+    if (g0 + g + 1 < tile) parts[PART(g + 1) + 2 + d] = c_floor(o.y);
+    if (g0 + g + 2 < tile) parts[PART(g + 2) + 2 + d] = c_floor(o.z);
+    if (g0 + g + 3 < tile) parts[PART(g + 3) + 2 + d] = c_floor(o.w);
+  }
+}
+
+#define ATTEND(NAME, TYPE, QUADS, SINGLE)                                                                           \
+  __kernel __attribute__((reqd_work_group_size(CHUNK, 1, 1)))                                                       \
+  void NAME(__global float *parts, __global const float *q, __global const TYPE *kv, __global const int *rows,      \
+            __global const int *units, int unit0, int heads, int kv_heads, int dim, int tile_rows, int head0, int pass_heads,  \
+            int window, float scale, float cap, FAULT_PARAMS) {                                                     \
+    __local float4 queries[QUADS * QUERY_DIMS];                                                                     \
+    __local float4 scores[QUADS * CHUNK];                                                                           \
+    __local float lanes[4 * QUADS * LANES];                                                                         \
+    __local float most[4 * QUADS];                                                                                  \
+    __local int lo[4 * QUADS];                                                                                      \
+    __local int hi[4 * QUADS];                                                                                      \
+    attend(parts, q, kv, rows, units, unit0, heads, kv_heads, dim, tile_rows, head0, pass_heads, window, scale, cap,       \
+           faults, fault0, fault_word, queries, scores, lanes, most, lo, hi, QUADS, SINGLE);                        \
+  }
+ATTEND(attend_f16_4, ushort, 1, 0)
+ATTEND(attend_f16_16, ushort, 4, 0)
+ATTEND(attend_f32_4, float, 1, 1)
+ATTEND(attend_f32_16, float, 4, 1)
+
+// One work-item a dimension of a query folds the partials of its chunks: within groups of
+// 16 chunks from left to right, then the groups. tiles holds two ints for each batch row:
+// the slot of its tile's chunk 0, were there one, and the tile's first row.
+#define FOLD_ITEMS 64
+__kernel __attribute__((reqd_work_group_size(FOLD_ITEMS, 1, 1)))
+void attend_fold(__global float *dst, __global const float *parts, __global const int *rows, __global const int *tiles,
+                 int tiles0, int row0, int heads, int first_head, int pass_heads, int dim, int tile_rows, int window) {
+  int d = get_global_id(0), head = get_group_id(1), row = row0 + (int)get_group_id(2);
+  if (d >= dim) return;
+  int pos = rows[ROW_INTS * row], slot0 = tiles[tiles0 + 2 * row], in_tile = row - tiles[tiles0 + 2 * row + 1];
+  int first = (window > 0 ? max(0, pos - window + 1) : 0) / CHUNK, last = pos / CHUNK;
+  float M = 0.0f, S = 0.0f, O = 0.0f, m = 0.0f, s = 0.0f, o = 0.0f;
+  int groups = 0, chunks = 0;
+  for (int c = first; c <= last + 1; c++) {
+    if (chunks > 0 && (c > last || c % GROUP_CHUNKS == 0)) { // the group is whole
+      if (groups == 0) {
+        M = m;
+        S = s;
+        O = o;
+      } else {
+        float top = max(M, m), a = c_exp(M - top), b = c_exp(m - top);
+        S = fma(s, b, MUL(S, a));
+        O = c_floor(fma(o, b, MUL(O, a)));
+        M = top;
+      }
+      groups++;
+      chunks = 0;
+    }
+    if (c > last) break;
+    __global const float *p = parts + (((slot0 + c) * tile_rows + in_tile) * pass_heads + head) * (dim + 2);
+    float pm = p[0], ps = p[1], po = p[2 + d];
+    if (chunks == 0) {
+      m = pm;
+      s = ps;
+      o = po;
+    } else {
+      float top = max(m, pm), a = c_exp(m - top), b = c_exp(pm - top);
+      s = fma(ps, b, MUL(s, a));
+      o = c_floor(fma(po, b, MUL(o, a)));
+      m = top;
+    }
+    chunks++;
+  }
+  dst[(row * heads + first_head + head) * dim + d] = c_floor(c_div(O, S));
+}

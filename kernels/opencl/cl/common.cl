@@ -7,12 +7,6 @@
 // division and square root are c_div and c_sqrt, never the device's own.
 #pragma OPENCL FP_CONTRACT OFF
 
-// Accesses to global memory by index go through AT, so that a test can build the same text
-// with every access checked against the size of its memory.
-#ifndef AT
-#define AT(p, i) ((p)[i])
-#endif
-
 #define FB(u) as_float((uint)(u))
 // RN(a*b).
 #define MUL(a, b) fma((a), (b), -0.0f)

@@ -116,7 +116,7 @@ float c_h2f(ushort h) {
 #ifdef __NVPTX__
 #define LOAD_HALF(p, i) vload_half((i), (__global const half *)(p))
 #else
-#define LOAD_HALF(p, i) c_h2f(AT(p, i))
+#define LOAD_HALF(p, i) c_h2f((p)[i])
 #endif
 
 // f32 to f16, nearest even; what rounds to 65536 or more becomes an infinity.

@@ -11,7 +11,7 @@ void norm(__global float *dst, __global const float *src, __global const float *
   float lane = 0.0f;
   for (int at = 0; at < n; at += NORM_TILE) {
     int m = min(NORM_TILE, n - at);
-    for (int i = t; i < m; i += NORM_ITEMS) tile[i] = AT(src, first + at + i);
+    for (int i = t; i < m; i += NORM_ITEMS) tile[i] = src[first + at + i];
     barrier(CLK_LOCAL_MEM_FENCE);
     if (t < LANES)
       for (int i = t; i < m; i += LANES) lane = fma(tile[i], tile[i], lane);
@@ -28,5 +28,5 @@ void norm(__global float *dst, __global const float *src, __global const float *
   barrier(CLK_LOCAL_MEM_FENCE);
   float r = factor[0];
   for (int i = t; i < n; i += NORM_ITEMS)
-    AT(dst, first + i) = c_floor(MUL(MUL(AT(src, first + i), r), AT(w, i)));
+    dst[first + i] = c_floor(MUL(MUL(src[first + i], r), w[i]));
 }

@@ -7,11 +7,11 @@ __kernel void rotate_heads(__global float *x, __global const float *cosines, __g
   if (i >= n) return;
   int pairs = dims / 2, heads = cols / head_dim;
   int j = i % pairs, head = i / pairs % heads, row = i / pairs / heads;
-  int at = AT(rows, ROW_INTS * row) * pairs + j;
-  float c = AT(cosines, at), s = AT(sines, at);
+  int at = rows[ROW_INTS * row] * pairs + j;
+  float c = cosines[at], s = sines[at];
   int base = row * cols + head * head_dim;
   int i0 = base + (halves ? j : 2 * j), i1 = base + (halves ? j + pairs : 2 * j + 1);
-  float x0 = AT(x, i0), x1 = AT(x, i1);
-  AT(x, i0) = c_floor(MUL(x0, c) - MUL(x1, s));
-  AT(x, i1) = c_floor(MUL(x0, s) + MUL(x1, c));
+  float x0 = x[i0], x1 = x[i1];
+  x[i0] = c_floor(MUL(x0, c) - MUL(x1, s));
+  x[i1] = c_floor(MUL(x0, s) + MUL(x1, c));
 }
