@@ -87,15 +87,18 @@ func (c *Costs) Latency(width int) time.Duration {
 	return time.Duration(v.latency(width) * float64(time.Second))
 }
 
-// PerPosition is the least time of the slowest stage for a position, over the
-// widths that runs of a pipeline may have: none is faster. 0 while nothing is known.
+// boundWidth is the widest run whose rate counts for the bound.
+const boundWidth = 16
+
+// PerPosition is the least time of the slowest stage for a position, over widths
+// up to boundWidth. 0 while nothing is known.
 func (c *Costs) PerPosition() time.Duration {
 	v, ok := c.view()
 	if !ok {
 		return 0
 	}
 	least := math.Inf(1)
-	for w := 1; w <= maxMicro; w++ {
+	for w := 1; w <= boundWidth; w++ {
 		least = min(least, v.slowest.at(w)/float64(w))
 	}
 	return time.Duration(least * float64(time.Second))

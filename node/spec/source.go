@@ -26,6 +26,19 @@ type Source interface {
 	// ahead of it, which are drafted and not yet committed. None is a good
 	// answer.
 	Draft(ahead []int32, n int) Draft
-	// Cost is about how long a drafted token takes on the head.
+	// Cost is about how long a drafted token takes on the head; less than 0: the
+	// source cannot draft now.
 	Cost() time.Duration
+}
+
+// Background is a source that drafts in its own time, beside the reply. Its
+// Draft gives what is at hand and does not wait.
+type Background interface {
+	Source
+	// Aim says that n tokens behind those ahead are wanted next; it does not wait.
+	Aim(ahead []int32, n int)
+	// Await is Aim, and waits until they are at hand or will not come soon.
+	Await(ahead []int32, n int)
+	// Wake receives when what Aim asked for is at hand.
+	Wake() <-chan struct{}
 }

@@ -42,6 +42,9 @@ type Options struct {
 	Costs   *Costs // of the plan
 	// Others is how many other replies share the plan's stages; nil: none ever do.
 	Others func() int
+	// Ahead says that the head's own computing slows no stage down: a background
+	// source may draft while a run that it drafted is verified.
+	Ahead bool
 	// Fixed, when its Width is not 0, is the window of every run, whatever
 	// Mode says: for tests and measurements.
 	Fixed Window
@@ -57,6 +60,8 @@ type Speculator struct {
 	drafts []Draft   // of the sources, in order
 	likely []float64 // of the tokens ahead, in order
 	try    []float64 // of the draft at hand
+	likes  [2][]float64 // of the proposals
+	seq    []int32
 	at     int       // index of the next token to commit
 	window Window    // of the last run that began a pipe
 	since  int       // runs since a draft was sent
@@ -72,6 +77,7 @@ type made struct {
 	source string
 	match  int
 	from   int // index of its first token
+	sent   int // of its tokens
 	tokens []int32
 }
 
@@ -145,6 +151,13 @@ func (s *Speculator) Draft(ahead []int32, runs, room int) []int32 {
 	return s.first(room)
 }
 
+// proposal is what one source would have sent, and what is expected of it.
+type proposal struct {
+	from   int // index of the source
+	likely []float64
+	chosen
+}
+
 // first makes the draft of a run that nothing is in flight before. What is not
 // sent is remembered too: it tells how good the sources are.
 func (s *Speculator) first(room int) []int32 {
@@ -152,45 +165,151 @@ func (s *Speculator) first(room int) []int32 {
 	if w := s.o.Fixed.Width; w > 0 {
 		n = min(n, w-1)
 	}
-	best, name := s.ask(nil, n)
-	s.weigh(name, best)
-	s.window = s.choose()
-	n = min(s.window.Width-1, len(best.Tokens))
+	p := s.propose(nil, n, room, false)
+	s.window = s.o.Fixed
+	if s.o.Fixed.Width == 0 {
+		s.window = s.probe(p)
+	}
+	n = min(n, s.window.Width-1)
+	d := s.fetch(p, nil, n, true)
+	n = min(n, len(d.Tokens))
+	s.try = s.weigh(s.try[:0], p.from, d, n)
 	s.launch(n)
 	for i, src := range s.o.Sources {
-		d := s.drafts[i]
-		s.keep(src.Name(), d.Match, s.at, d.Tokens)
+		sent := 0
+		if i == p.from {
+			sent = n
+		}
+		s.keep(src.Name(), s.drafts[i], s.at, sent)
 	}
-	return best.Tokens[:n]
+	return d.Tokens[:n]
 }
 
-// ask gives the draft that is expected to bring most, and its source's name.
-func (s *Speculator) ask(ahead []int32, n int) (best Draft, name string) {
+// propose asks all sources for what may follow ahead and gives the proposal of
+// the least expected time per token; running says that runs are in flight.
+func (s *Speculator) propose(ahead []int32, n, room int, running bool) proposal {
 	s.drafts = s.drafts[:0]
-	most := 0.0
-	for _, src := range s.o.Sources {
+	best, most := proposal{chosen: chosen{Window: off, time: math.Inf(1)}}, 0.0
+	for i, src := range s.o.Sources {
 		d := src.Draft(ahead, n)
 		s.drafts = append(s.drafts, d)
+		if background(src) != nil {
+			continue
+		}
 		if e := s.expected(src.Name(), d); e > most {
-			best, name, most = d, src.Name(), e
+			best.from, most = i, e
 		}
 	}
-	return best, name
+	if most > 0 {
+		best.likely = s.weigh(s.likes[0][:0], best.from, s.drafts[best.from], n)
+		s.likes[0] = best.likely
+		best.chosen = s.choose(offer{likely: best.likely, room: room}, running)
+	}
+	return s.proposeSlow(best, n, room, running)
 }
 
-// further makes the draft of a run behind others.
+// maxSlow is how many tokens a background source is asked for at most.
+const maxSlow = 32
+
+// proposeSlow is the proposal of a background source where it is expected to be
+// better than the best of the others.
+func (s *Speculator) proposeSlow(best proposal, n, room int, running bool) proposal {
+	for i, src := range s.o.Sources {
+		cost := src.Cost()
+		if background(src) == nil || cost < 0 || n == 0 {
+			continue
+		}
+		likely := s.likes[1][:0]
+		for k := range min(n, maxSlow) {
+			likely = append(likely, s.scores.Likely(src.Name(), 0, k))
+		}
+		s.likes[1] = likely
+		o := offer{likely: likely, cost: cost.Seconds(), ready: len(s.drafts[i].Tokens), room: room}
+		if c := s.choose(o, running); c.time < best.time || best.likely == nil {
+			best = proposal{i, likely, c}
+		}
+	}
+	return best
+}
+
+// background is a source as a background one, nil if it is none.
+func background(src Source) Background {
+	b, _ := src.(Background)
+	return b
+}
+
+// fetch gives at most n tokens of a proposal. Those of a background source may
+// have to be waited for: wait says that nothing else could be done meanwhile.
+// They replace its draft in s.drafts.
+func (s *Speculator) fetch(p proposal, ahead []int32, n int, wait bool) Draft {
+	if p.likely == nil || n <= 0 {
+		return Draft{}
+	}
+	src := background(s.o.Sources[p.from])
+	if src == nil {
+		d := s.drafts[p.from]
+		d.Tokens = d.Tokens[:min(n, len(d.Tokens))]
+		return d
+	}
+	if wait {
+		src.Await(ahead, n)
+	}
+	d := src.Draft(ahead, n)
+	if len(d.Tokens) < n && !wait {
+		src.Aim(ahead, n)
+		return Draft{}
+	}
+	if len(d.Tokens) > len(s.drafts[p.from].Tokens) {
+		s.drafts[p.from] = d
+	}
+	s.onward(src, ahead, d.Tokens, n)
+	return d
+}
+
+// onward lets a background source go on behind what is about to be sent: in a
+// pipe the next run is wanted soon, and behind a single run what follows if all
+// of it is right, the token included that its answer brings.
+func (s *Speculator) onward(src Background, ahead, sent []int32, n int) {
+	if s.window.Runs == 1 && !s.o.Ahead {
+		return
+	}
+	if s.window.Runs == 1 {
+		n++
+	}
+	s.seq = append(append(s.seq[:0], ahead...), sent...)
+	src.Aim(s.seq, n)
+}
+
+// further makes the draft of a run behind others. As they prove right, or what
+// follows is surer than what they began with, the window changes.
 func (s *Speculator) further(ahead []int32, runs, room int) []int32 {
 	if runs >= s.window.Runs {
 		return nil
 	}
-	best, name := s.ask(ahead, min(s.window.Width, room))
-	if len(best.Tokens) == 0 || s.o.Fixed.Width == 0 && !s.useful(runs) {
+	p := s.propose(ahead, min(room, MaxWidth), room, true)
+	if p.likely == nil {
 		return nil
 	}
-	s.keep(name, best.Match, s.at+len(ahead), best.Tokens)
-	s.weigh(name, best)
-	s.launch(len(best.Tokens))
-	return best.Tokens
+	if s.o.Fixed.Width == 0 {
+		if p.Runs > 1 {
+			s.window = p.Window
+		} else {
+			s.window.Runs = 1 // it runs dry
+		}
+		if runs >= s.window.Runs || !s.useful(runs) {
+			return nil
+		}
+	}
+	n := min(s.window.Width, room)
+	d := s.fetch(p, ahead, n, false)
+	n = min(n, len(d.Tokens))
+	if n == 0 {
+		return nil
+	}
+	s.keep(s.o.Sources[p.from].Name(), d, s.at+len(ahead), n)
+	s.try = s.weigh(s.try[:0], p.from, d, n)
+	s.launch(n)
+	return d.Tokens[:n]
 }
 
 // useful says whether one more run behind those in flight should be sent now.
@@ -206,12 +325,12 @@ func (s *Speculator) useful(runs int) bool {
 	return !ok || worthwhile(&v, reach, s.window.Width, runs)
 }
 
-// weigh sets try to the likelihoods of a draft's tokens.
-func (s *Speculator) weigh(name string, d Draft) {
-	s.try = s.try[:0]
-	for i := range d.Tokens {
-		s.try = append(s.try, s.scores.Likely(name, d.Match, i))
+// weigh adds the likelihoods of a draft's first n tokens to a list.
+func (s *Speculator) weigh(list []float64, from int, d Draft, n int) []float64 {
+	for i := range min(n, len(d.Tokens)) {
+		list = append(list, s.scores.Likely(s.o.Sources[from].Name(), d.Match, i))
 	}
+	return list
 }
 
 // expected is how many of a draft's tokens are expected to be right.
@@ -224,50 +343,56 @@ func (s *Speculator) expected(name string, d Draft) float64 {
 	return n
 }
 
-// choose gives the window for the draft whose likelihoods are in try.
-func (s *Speculator) choose() Window {
+// choose gives the window for an offer; running says that runs are in flight.
+func (s *Speculator) choose(o offer, running bool) chosen {
 	if s.o.Fixed.Width > 0 {
-		return s.o.Fixed
+		return chosen{s.o.Fixed, 0}
 	}
 	if s.o.Costs == nil {
-		return off
+		return chosen{off, 0}
 	}
 	v, ok := s.o.Costs.view()
 	if !ok && s.o.Mode == ModeAuto {
-		return off
+		return chosen{off, 0}
 	}
-	others := int(s.crowd.v + 0.5)
-	if s.o.Others != nil {
-		others = max(others, s.o.Others())
-	}
-	w := choose(&v, s.try, others, s.o.Mode)
-	return s.probe(w, others)
+	return choose(&v, o, s.others(), s.o.Mode, running)
 }
 
-// probe tries a width now and then that is believed not to pay: what a wide run
-// costs may have changed, or was measured in a bad moment.
-func (s *Speculator) probe(w Window, others int) Window {
-	if w != off || len(s.try) == 0 || s.try[0] < 0.5 || others > 0 {
+// others is how many other replies share the stages.
+func (s *Speculator) others() int {
+	n := int(s.crowd.v + 0.5)
+	if s.o.Others != nil {
+		n = max(n, s.o.Others())
+	}
+	return n
+}
+
+// probe gives the window of a proposal, or now and then a width that is believed
+// not to pay: what a wide run costs may have changed, or was measured in a bad
+// moment.
+func (s *Speculator) probe(p proposal) Window {
+	if p.Window != off || len(p.likely) == 0 || p.likely[0] < 0.5 || s.others() > 0 {
 		s.since = 0
-		return w
+		return p.Window
 	}
 	if s.since++; s.since < s.wait {
-		return w
+		return off
 	}
 	s.since, s.wait = 0, min(2*s.wait, lastProbe)
-	return Window{Width: min(3, 1+len(s.try)), Runs: 1}
+	return Window{Width: min(3, 1+len(p.likely)), Runs: 1}
 }
 
-// keep remembers a draft until its tokens are decided.
-func (s *Speculator) keep(name string, match, from int, tokens []int32) {
-	if len(tokens) == 0 || len(s.made) >= maxMade {
+// keep remembers a draft, of which so many tokens are sent, until its tokens are
+// decided.
+func (s *Speculator) keep(name string, d Draft, from, sent int) {
+	if len(d.Tokens) == 0 || len(s.made) >= maxMade {
 		return
 	}
 	var room []int32
 	if n := len(s.free); n > 0 {
 		room, s.free = s.free[n-1][:0], s.free[:n-1]
 	}
-	s.made = append(s.made, made{source: name, match: match, from: from, tokens: append(room, tokens...)})
+	s.made = append(s.made, made{source: name, match: d.Match, from: from, sent: sent, tokens: append(room, d.Tokens...)})
 }
 
 // launch notes that the first n tokens of the draft at hand are sent.
@@ -323,9 +448,10 @@ func (s *Speculator) judge(t int32) {
 		if i >= 0 && i < len(m.tokens) {
 			right := m.tokens[i] == t
 			s.scores.Note(m.source, m.match, i, right)
-			if right {
+			if right && i < m.sent {
 				s.by[m.source]++
-			} else {
+			}
+			if !right {
 				i = len(m.tokens)
 			}
 		}
