@@ -14,8 +14,8 @@ type Mode uint8
 const (
 	ModeAuto  Mode = iota // as the measurements say
 	ModeOff               // not at all
-	ModeSync              // one run at a time, always with what drafts there are
-	ModeAsync             // runs in flight, always with what drafts there are
+	ModeSync              // always with what drafts there are, one run at a time
+	ModeAsync             // always with what drafts there are, in as many runs as pay
 )
 
 var modes = [...]string{"auto", "off", "sync", "async"}
@@ -55,17 +55,17 @@ type Options struct {
 type Speculator struct {
 	o      Options
 	scores Scores
-	made   []made    // drafts whose tokens are not decided yet
-	free   [][]int32 // memory of those that are
-	drafts []Draft   // of the sources, in order
-	likely []float64 // of the tokens ahead, in order
-	try    []float64 // of the draft at hand
+	made   []made       // drafts whose tokens are not decided yet
+	free   [][]int32    // memory of those that are
+	drafts []Draft      // of the sources, in order
+	likely []float64    // of the tokens ahead, in order
+	try    []float64    // of the draft at hand
 	likes  [2][]float64 // of the proposals
 	seq    []int32
-	at     int       // index of the next token to commit
-	window Window    // of the last run that began a pipe
-	since  int       // runs since a draft was sent
-	wait   int       // runs to the next probe
+	at     int    // index of the next token to commit
+	window Window // of the last run that began a pipe
+	since  int    // runs since a draft was sent
+	wait   int    // runs to the next probe
 	report Report
 	crowd  average // rows of others in the steps of this reply's runs
 	chain  int     // drafted tokens in a row that the token to be committed ends
