@@ -48,7 +48,7 @@ lint: ## golangci-lint with .golangci.yml
 fmt: ## gofumpt says what it would change
 	scripts/fmt
 
-generate: ## protobuf code and kernels
+generate: ## protobuf code, assembly and PTX
 	$(GO) generate ./...
 
 arm64: ## kernels and stages as arm64 code under qemu-user, with amd64's replies
