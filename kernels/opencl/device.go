@@ -18,8 +18,9 @@ type Device struct {
 	kernels map[string]driver.Kernel
 	args    []driver.Arg
 
-	live map[holder]struct{} // handles not yet freed
-	err  error               // the first failure of an operation; the device is lost then
+	live              map[holder]struct{} // handles not yet freed
+	quantised, floats int                 // live matrices of each kind
+	err               error               // the first failure of an operation; the device is lost then
 
 	scratch driver.Memory // what operations keep between their kernels
 	faults  faultTable

@@ -2,8 +2,23 @@ package opencl
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/opencl/driver"
+)
+
+// The shapes of products (cl/products.cl).
+const (
+	productItems = 256 // of a work-group
+	fewTokens    = 8   // of a work-item, where there are few
+	tileRows     = 128 // of a group, where there are many tokens
+	tileTokens   = 32
+	groupSegs    = 4 // a group takes up to 2^4 segments side by side
+
+	// fewLimit is the widest batch that reads the weights once for each fewTokens tokens:
+	// they come from the card's cache then, and there are more work-items than in tiles.
+	fewLimit = 16
 )
 
 // MatMul stores w times each row of x.
@@ -14,5 +29,43 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	if m.cols != a.cols || n > a.n {
 		panic(fmt.Sprintf("opencl: product of a matrix of %d columns with %d of %d prepared rows of %d", m.cols, n, a.n, a.cols))
 	}
-	panic("opencl: products are not in this build")
+	if n == 0 {
+		return
+	}
+	g, shape, log := productGrid(m.rows, m.cols, n)
+	quants, halves, bytes := m.views()
+	if m.kind.Float() {
+		if !a.hasCopy {
+			d.copyFloats(a)
+		}
+		if d.err != nil {
+			return
+		}
+		d.run(m.kernels[shape][0], g, quants, halves, bytes, driver.Mem(a.floats), driver.Mem(to.mem), driver.Int(m.rows),
+			driver.Int(m.cols), driver.Uint(uint32(m.groupElements())), driver.Int(a.stride/4), driver.Int(n), driver.Int(log))
+		return
+	}
+	if !a.hasRecords {
+		d.quantise(a)
+	}
+	faults, first, word := d.faultArgs(b, faultQuantise)
+	d.run(m.kernels[shape][int(a.bits)/8-1], g, quants, halves, bytes, driver.Mem(a.records), driver.Mem(to.mem), driver.Mem(a.bad),
+		driver.Uint(a.stamp), driver.Int(m.rows), driver.Int(m.cols/32), driver.Uint(uint32(m.sStride)), driver.Int(n), driver.Int(log),
+		faults, first, word)
 }
+
+// productGrid chooses a product's kernel and its groups; log says how many segments a group
+// of few tokens takes side by side.
+func productGrid(rows, cols, n int) (g grid, shape, log int) {
+	if n > fewLimit {
+		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tileTokens), 1), kernelTile, 0
+	}
+	log = min(groupSegs, bits.Len(uint(segments(cols)-1)))
+	shape, tokens := kernelFew, fewTokens
+	if n == 1 {
+		shape, tokens = kernelOne, 1
+	}
+	return groupsOf(productItems, ceil(rows, productItems>>log), ceil(n, tokens), 1), shape, log
+}
+
+func ceil(n, by int) int { return (n + by - 1) / by }

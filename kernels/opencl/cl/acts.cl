@@ -1,0 +1,76 @@
+// Activations of quantised weights: a record for each token and 32 elements, in words:
+//
+//	 0   8 of q, four elements each (at 16 bits: of the low plane)
+//	(8   8 of the high plane, at 16 bits)
+//	 8   d; s of 32 elements; s of the first and of the last 16
+//	12   the sums of q: of 32 elements, of the first and of the last 16; 0
+//
+// so 16 words at 8 bits and 24 at 16. A token's records lie in a row.
+#define RECORD_QUADS(bits) ((bits) == 8 ? 4 : 6)
+
+#define ACTS_ITEMS 64
+
+// A work-group quantises 256 columns of a row, a work-item 4 of them. A row with a value that
+// is not finite gets the stamp of this Prepare.
+__kernel __attribute__((reqd_work_group_size(ACTS_ITEMS, 1, 1)))
+void quantise(__global const float *x, __global uint *records, __global uint *bad, uint stamp, int cols, int top) {
+  __local uint largest[ACTS_ITEMS];
+  __local int sums[ACTS_ITEMS];
+  int l = get_local_id(0), seg = get_group_id(0), row = get_group_id(1), blocks = cols / 32;
+  int b = seg * SEGMENT_BLOCKS + (l >> 3), j = l & 7, first = l & ~7;
+  float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  uint m = 0;
+  if (b < blocks) {
+    for (int i = 0; i < 4; i++) {
+      v[i] = x[row * cols + b * 32 + 4 * j + i];
+      m = max(m, as_uint(v[i]) & 0x7fffffffu);
+    }
+  }
+  largest[l] = m;
+  barrier(CLK_LOCAL_MEM_FENCE);
+  for (int i = 0; i < 8; i++) m = max(m, largest[first + i]);
+  float d = 0.0f, id = 0.0f, n = (float)top;
+  if (m >= 0x2b800000u && m < 0x7f800000u) {
+    id = c_div(n, as_float(m));
+    d = c_div(as_float(m), n);
+  } else {
+    v[0] = v[1] = v[2] = v[3] = 0.0f;
+    if (m >= 0x7f800000u) bad[row] = stamp;
+  }
+  int sum = 0;
+  uint low = 0, high = 0;
+  for (int i = 0; i < 4; i++) {
+    int q = c_round(MUL(v[i], id));
+    sum += q;
+    int ql = top == 127 ? q : ((q + 64) & 127) - 64;
+    low |= ((uint)ql & 255u) << (8 * i);
+    high |= ((uint)((q - ql) / 128) & 255u) << (8 * i);
+  }
+  sums[l] = sum;
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (b >= blocks) return;
+  uint words = top == 127 ? 16u : 24u, at = ((uint)row * blocks + b) * words;
+  records[at + j] = low;
+  if (top != 127) records[at + 8 + j] = high;
+  int s0 = sums[first] + sums[first + 1] + sums[first + 2] + sums[first + 3];
+  int s1 = sums[first + 4] + sums[first + 5] + sums[first + 6] + sums[first + 7];
+  uint tail = 0u;
+  switch (j) {
+  case 0: tail = as_uint(d); break;
+  case 1: tail = as_uint(MUL(d, (float)(s0 + s1))); break;
+  case 2: tail = as_uint(MUL(d, (float)s0)); break;
+  case 3: tail = as_uint(MUL(d, (float)s1)); break;
+  case 4: tail = (uint)(s0 + s1); break;
+  case 5: tail = (uint)s0; break;
+  case 6: tail = (uint)s1; break;
+  }
+  records[at + words - 8 + j] = tail;
+}
+
+// Copies rows for float weights; a row's copy is padded with zeros to whole quads.
+__kernel void copy_floats(__global float *dst, __global const float *x, int cols, int stride, int n) {
+  int i = get_global_id(0);
+  if (i >= n) return;
+  int row = i / stride, k = i % stride;
+  dst[i] = k < cols ? x[row * cols + k] : 0.0f;
+}

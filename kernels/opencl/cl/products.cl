@@ -1,0 +1,177 @@
+// Products of quantised weights.
+//
+// An output is a chain over the sub-blocks of each segment of 256 columns, and a chain over
+// the segments' results. A work-item makes the former, of one row or two and of up to eight
+// tokens; the latter is made in order, by itself or by one work-item of its group.
+
+// Work-items of a group.
+#define PRODUCT_ITEMS 256
+
+// Adds a block's terms to a chain: w and its scales s and minimums m, x a token's record.
+float add_block(int type, int bits, const uint *w, const float *s, const float *m, const uint4 *x, float acc) {
+  uint4 tail = x[bits == 8 ? 2 : 4], sums = x[bits == 8 ? 3 : 5];
+  float d = as_float(tail.x);
+  int offset = weight_offset(type), i[2];
+  UNROLL for (int h = 0; h < 2; h++) {
+    const uint *v = w + 4 * h;
+    i[h] = dot4(v[0], x[h].x, dot4(v[1], x[h].y, dot4(v[2], x[h].z, dot4(v[3], x[h].w, 0))));
+    if (bits == 16) {
+      uint4 y = x[2 + h];
+      i[h] += 128 * dot4(v[0], y.x, dot4(v[1], y.y, dot4(v[2], y.z, dot4(v[3], y.w, 0))));
+    }
+  }
+  if (!has_halves(type)) {
+    acc = fma(MUL(s[0], d), (float)(i[0] + i[1] - offset * (int)sums.x), acc);
+    return has_minimum(type) ? fma(m[0], as_float(tail.y), acc) : acc;
+  }
+  acc = fma(MUL(s[0], d), (float)(i[0] - offset * (int)sums.y), acc);
+  if (has_minimum(type)) acc = fma(m[0], as_float(tail.z), acc);
+  acc = fma(MUL(s[1], d), (float)(i[1] - offset * (int)sums.z), acc);
+  return has_minimum(type) ? fma(m[1], as_float(tail.w), acc) : acc;
+}
+
+// group_scales: bytes of 16 rows' scales. log: see narrow_product.
+#define PRODUCT_PARAMS \
+  WEIGHT_PARAMS, __global const uint4 *records, __global float *dst, __global const uint *bad, uint stamp, int rows, \
+      int blocks, uint group_scales, int n, int log, FAULT_PARAMS
+#define PRODUCT_ARGS WEIGHT_ARGS, records, dst, bad, stamp, rows, blocks, group_scales, n, log, faults, fault0, fault_word
+
+// Notes the faults of the rows that Prepare could not quantise.
+void report_bad(__global const uint *bad, uint stamp, int first, int n, FAULT_PARAMS) {
+  if (get_group_id(0) != 0) return;
+  for (int t = first + (int)get_local_id(0); t < first + n; t += PRODUCT_ITEMS)
+    if (bad[t] == stamp) FAULT(t);
+}
+
+// Few tokens: a work-item is a row and a segment, for up to `tokens` tokens. Its group has
+// 2^log segments of as many rows as that leaves, 16 by 16, and takes the segments in turns:
+// so the weights are read once, 16 rows of a word side by side, by as many work-items as can
+// be. part and total are the group's memory of tokens*PRODUCT_ITEMS floats.
+void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local float *part, __local float *total) {
+  int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
+  int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), width = PRODUCT_ITEMS >> log;
+  int first = (int)get_group_id(1) * tokens, m = min(n - first, tokens);
+  int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
+  uint r = l & 15;
+  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  for (int base = 0; base < segments; base += turn) {
+    int seg = base + mine;
+    float acc[8];
+    UNROLL for (int t = 0; t < tokens; t++) acc[t] = 0.0f;
+    if (seg < segments && g < groups) {
+      float d, dmin, s[2], min_[2];
+      uint at = g * group_scales + seg * segment_scales(type), w[8];
+      segment_factors(type, halves, at, r, &d, &dmin);
+      int last = min(blocks, (seg + 1) * SEGMENT_BLOCKS);
+      for (int b = seg * SEGMENT_BLOCKS; b < last; b++) {
+        unpack_block(type, quants, ((uint)g * blocks + b) * block_words(type) + r, w);
+        block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, min_);
+        UNROLL for (int t = 0; t < tokens; t++) {
+          if (t >= m) break;
+          uint4 x[6];
+          uint rec = ((uint)(first + t) * blocks + b) * RECORD_QUADS(bits);
+          UNROLL for (int i = 0; i < RECORD_QUADS(bits); i++) x[i] = records[rec + i];
+          acc[t] = add_block(type, bits, w, s, min_, x, acc[t]);
+        }
+      }
+    }
+    UNROLL for (int t = 0; t < tokens; t++) part[t * PRODUCT_ITEMS + l] = acc[t];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = l; i < width * m; i += PRODUCT_ITEMS) {
+      int t = i / width, row = i % width;
+      float sum = base == 0 ? 0.0f : total[i];
+      int from = t * PRODUCT_ITEMS + ((row >> 4) << (4 + log)) + (row & 15), k = min(turn, segments - base);
+      for (int j = 0; j < k; j++) sum = sum + part[from + 16 * j];
+      total[i] = sum;
+      if (base + turn >= segments && 16 * g0 + row < rows) dst[(first + t) * rows + 16 * g0 + row] = c_floor(sum);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+  }
+}
+
+// Many tokens: a group is 128 rows by 32 tokens, a work-item two rows, 64 apart, by eight
+// tokens. The tokens' records of a segment lie in the group's memory.
+#define TILE_ROWS 128
+#define TILE_TOKENS 32
+#define TILE_QUADS(bits) (TILE_TOKENS * SEGMENT_BLOCKS * RECORD_QUADS(bits))
+
+void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stage) {
+  int l = get_local_id(0), lane = l & 63, mine = (l >> 6) * 8, first = (int)get_group_id(1) * TILE_TOKENS;
+  int m = min(n - first, TILE_TOKENS), groups = (rows + 15) / 16, row0 = (int)get_group_id(0) * TILE_ROWS + lane;
+  uint r = lane & 15;
+  uint g[2];
+  float acc[2][8], total[2][8];
+  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  UNROLL for (int k = 0; k < 2; k++) {
+    g[k] = min((row0 + 64 * k) >> 4, groups - 1); // beyond the last row the results are not stored
+    UNROLL for (int t = 0; t < 8; t++) total[k][t] = 0.0f;
+  }
+  for (int from = 0; from < blocks; from += SEGMENT_BLOCKS) {
+    int count = min(SEGMENT_BLOCKS, blocks - from), quads = count * RECORD_QUADS(bits);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = l; i < TILE_TOKENS * quads; i += PRODUCT_ITEMS) {
+      int t = i / quads, k = i % quads;
+      if (t < m) stage[t * SEGMENT_BLOCKS * RECORD_QUADS(bits) + k] = records[((uint)(first + t) * blocks + from) * RECORD_QUADS(bits) + k];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    float d[2], dmin[2], s[2][2], min_[2][2];
+    uint at[2], w[2][8];
+    UNROLL for (int k = 0; k < 2; k++) {
+      at[k] = g[k] * group_scales + (from / SEGMENT_BLOCKS) * segment_scales(type);
+      segment_factors(type, halves, at[k], r, &d[k], &dmin[k]);
+      UNROLL for (int t = 0; t < 8; t++) acc[k][t] = 0.0f;
+    }
+    if (mine < m) {
+      for (int b = 0; b < count; b++) {
+        UNROLL for (int k = 0; k < 2; k++) {
+          unpack_block(type, quants, (g[k] * blocks + from + b) * block_words(type) + r, w[k]);
+          block_scales(type, halves, bytes, at[k], b, r, d[k], dmin[k], s[k], min_[k]);
+        }
+        UNROLL for (int t = 0; t < 8; t++) {
+          uint4 x[6];
+          int rec = ((mine + t) * SEGMENT_BLOCKS + b) * RECORD_QUADS(bits);
+          UNROLL for (int i = 0; i < RECORD_QUADS(bits); i++) x[i] = stage[rec + i];
+          UNROLL for (int k = 0; k < 2; k++) acc[k][t] = add_block(type, bits, w[k], s[k], min_[k], x, acc[k][t]);
+        }
+      }
+    }
+    UNROLL for (int k = 0; k < 2; k++) UNROLL for (int t = 0; t < 8; t++) total[k][t] = total[k][t] + acc[k][t];
+  }
+  UNROLL for (int k = 0; k < 2; k++) {
+    int row = row0 + 64 * k;
+    if (row < rows)
+      UNROLL for (int t = 0; t < 8; t++)
+        if (mine + t < m) dst[(first + mine + t) * rows + row] = c_floor(total[k][t]);
+  }
+}
+
+#define PRODUCT_KERNEL __kernel __attribute__((reqd_work_group_size(PRODUCT_ITEMS, 1, 1)))
+
+#define QUANTISED_PRODUCTS(name, type, bits) \
+  PRODUCT_KERNEL void product1_##name##_##bits(PRODUCT_PARAMS) { \
+    __local float part[PRODUCT_ITEMS], total[PRODUCT_ITEMS]; \
+    narrow_product(type, bits, 1, PRODUCT_ARGS, part, total); \
+  } \
+  PRODUCT_KERNEL void product8_##name##_##bits(PRODUCT_PARAMS) { \
+    __local float part[8 * PRODUCT_ITEMS], total[8 * PRODUCT_ITEMS]; \
+    narrow_product(type, bits, 8, PRODUCT_ARGS, part, total); \
+  } \
+  PRODUCT_KERNEL void tile_##name##_##bits(PRODUCT_PARAMS) { \
+    __local uint4 stage[TILE_QUADS(bits)]; \
+    tile_product(type, bits, PRODUCT_ARGS, stage); \
+  }
+#define PRODUCTS(name, type) QUANTISED_PRODUCTS(name, type, 8) QUANTISED_PRODUCTS(name, type, 16)
+
+PRODUCTS(q4_0, T_Q4_0)
+PRODUCTS(q4_1, T_Q4_1)
+PRODUCTS(q5_0, T_Q5_0)
+PRODUCTS(q5_1, T_Q5_1)
+PRODUCTS(q8_0, T_Q8_0)
+PRODUCTS(q2_k, T_Q2_K)
+PRODUCTS(q3_k, T_Q3_K)
+PRODUCTS(q4_k, T_Q4_K)
+PRODUCTS(q5_k, T_Q5_K)
+PRODUCTS(q6_k, T_Q6_K)
+PRODUCTS(iq4_nl, T_IQ4_NL)
+PRODUCTS(iq4_xs, T_IQ4_XS)
+PRODUCTS(mxfp4, T_MXFP4)
