@@ -31,10 +31,13 @@ type device struct {
 	staged int
 	pin    runtime.Pinner
 
-	// What C functions are given by address, kept here so that a launch allocates nothing.
+	// What C functions are given by address, and their arguments, kept here so that steady
+	// use allocates nothing.
 	handle        uintptr
 	bits          uint32
 	global, local [3]uintptr
+	data          *byte
+	args          [12]uintptr
 }
 
 // memory is a buffer, and the parts of it that kernels have been given.
@@ -203,16 +206,20 @@ func (d *device) Write(dst driver.Memory, offset int64, src []byte) error {
 		return nil
 	}
 	if len(src) > stageWrite {
-		return opError("write", codeOf(call(d.l.enqueueWrite, d.queue, m.id, yes, uintptr(offset), uintptr(len(src)), uintptr(unsafe.Pointer(&src[0])), 0, 0, 0)))
+		d.data = &src[0]
+		c := d.do(d.l.enqueueWrite, d.queue, m.id, yes, uintptr(offset), uintptr(len(src)), uintptr(unsafe.Pointer(d.data)), 0, 0, 0)
+		d.data = nil
+		return opError("write", c)
 	}
 	if d.staged+len(src) > len(d.stage) {
 		if c := d.finish(); c != success {
 			return opError("wait", c)
 		}
 	}
-	to := d.stage[d.staged : d.staged+copy(d.stage[d.staged:], src)]
+	to := d.stage[d.staged:]
+	copy(to, src)
 	d.staged += (len(src) + 63) &^ 63
-	return opError("write", codeOf(call(d.l.enqueueWrite, d.queue, m.id, 0, uintptr(offset), uintptr(len(to)), uintptr(unsafe.Pointer(&to[0])), 0, 0, 0)))
+	return opError("write", d.do(d.l.enqueueWrite, d.queue, m.id, 0, uintptr(offset), uintptr(len(src)), uintptr(unsafe.Pointer(&to[0])), 0, 0, 0))
 }
 
 // Read waits and copies.
@@ -224,7 +231,9 @@ func (d *device) Read(dst []byte, src driver.Memory, offset int64) error {
 	if len(dst) == 0 {
 		return d.Sync()
 	}
-	c := codeOf(call(d.l.enqueueRead, d.queue, m.id, yes, uintptr(offset), uintptr(len(dst)), uintptr(unsafe.Pointer(&dst[0])), 0, 0, 0))
+	d.data = &dst[0]
+	c := d.do(d.l.enqueueRead, d.queue, m.id, yes, uintptr(offset), uintptr(len(dst)), uintptr(unsafe.Pointer(d.data)), 0, 0, 0)
+	d.data = nil
 	if c == success {
 		d.staged = 0
 	}
@@ -269,7 +278,7 @@ func (d *device) Launch(fn driver.Kernel, groups, local [3]int, args ...driver.A
 	for i := range groups {
 		d.local[i], d.global[i] = uintptr(local[i]), uintptr(local[i]*groups[i])
 	}
-	return opError(k.name, codeOf(call(d.l.enqueueNDRange, d.queue, k.id, 3, 0, uintptr(unsafe.Pointer(&d.global)), uintptr(unsafe.Pointer(&d.local)), 0, 0, 0)))
+	return opError(k.name, d.do(d.l.enqueueNDRange, d.queue, k.id, 3, 0, uintptr(unsafe.Pointer(&d.global)), uintptr(unsafe.Pointer(&d.local)), 0, 0, 0))
 }
 
 func (d *device) setArg(k *kernel, i int, a *driver.Arg) error {
@@ -280,10 +289,10 @@ func (d *device) setArg(k *kernel, i int, a *driver.Arg) error {
 			return fmt.Errorf("kernel %s, argument %d: %w", k.name, i, err)
 		}
 		d.handle = id
-		c = codeOf(call(d.l.setKernelArg, k.id, uintptr(i), pointerBytes, uintptr(unsafe.Pointer(&d.handle))))
+		c = d.do(d.l.setKernelArg, k.id, uintptr(i), pointerBytes, uintptr(unsafe.Pointer(&d.handle)))
 	} else {
 		d.bits = a.Bits
-		c = codeOf(call(d.l.setKernelArg, k.id, uintptr(i), 4, uintptr(unsafe.Pointer(&d.bits))))
+		c = d.do(d.l.setKernelArg, k.id, uintptr(i), 4, uintptr(unsafe.Pointer(&d.bits)))
 	}
 	if c != success {
 		return fmt.Errorf("kernel %s, argument %d: %w", k.name, i, c)
@@ -315,8 +324,15 @@ func (m *memory) part(offset int64) (uintptr, error) {
 	return id, nil
 }
 
+// do calls a function with pointers to nothing but what d holds: Go moves none of it, and d
+// keeps it.
+func (d *device) do(f uintptr, args ...uintptr) code {
+	n := copy(d.args[:], args)
+	return codeOf(call(f, d.args[:n]...))
+}
+
 func (d *device) finish() code {
-	c := codeOf(call(d.l.finish, d.queue))
+	c := d.do(d.l.finish, d.queue)
 	d.staged = 0
 	return c
 }
