@@ -25,19 +25,20 @@ void narrow_floats(int type, int tokens, FLOAT_PARAMS, __local float *part, __lo
   for (int base = 0; base < segments; base += turn) {
     int seg = base + mine;
     float acc[8], w[4];
-    UNROLL for (int t = 0; t < tokens; t++) acc[t] = 0.0f;
+    UNROLL for (int t = 0; t < 8; t++) acc[t] = 0.0f;
     if (seg < segments && g < groups) {
       int last = min(cols, (seg + 1) * SEGMENT);
       uint at = g * group_elements + (l & 15);
       for (int k = seg * SEGMENT; k < last; k += 4) {
         float_weights(type, quants, halves, at + 16u * k, last - k, w);
-        UNROLL for (int t = 0; t < tokens; t++) {
-          if (t >= m) break;
+        UNROLL for (int t = 0; t < 8; t++) {
+          if (t >= tokens || (t > 0 && t >= m)) continue;
           acc[t] = add_quad(w, x[(first + t) * quads + (k >> 2)], last - k, acc[t]);
         }
       }
     }
-    UNROLL for (int t = 0; t < tokens; t++) part[t * PRODUCT_ITEMS + l] = acc[t];
+    UNROLL for (int t = 0; t < 8; t++)
+      if (t < tokens) part[t * PRODUCT_ITEMS + l] = acc[t];
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = l; i < width * m; i += PRODUCT_ITEMS) {
       int t = i / width, row = i % width;

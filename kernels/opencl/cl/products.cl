@@ -57,7 +57,7 @@ void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local floa
   for (int base = 0; base < segments; base += turn) {
     int seg = base + mine;
     float acc[8];
-    UNROLL for (int t = 0; t < tokens; t++) acc[t] = 0.0f;
+    UNROLL for (int t = 0; t < 8; t++) acc[t] = 0.0f;
     if (seg < segments && g < groups) {
       float d, dmin, s[2], min_[2];
       uint at = g * group_scales + seg * segment_scales(type), w[8];
@@ -66,16 +66,18 @@ void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local floa
       for (int b = seg * SEGMENT_BLOCKS; b < last; b++) {
         unpack_block(type, quants, ((uint)g * blocks + b) * block_words(type) + r, w);
         block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, min_);
-        UNROLL for (int t = 0; t < tokens; t++) {
-          if (t >= m) break;
+        UNROLL for (int t = 0; t < 8; t++) {
+          if (t >= tokens || (t > 0 && t >= m)) continue;
           uint4 x[6];
           uint rec = ((uint)(first + t) * blocks + b) * RECORD_QUADS(bits);
-          UNROLL for (int i = 0; i < RECORD_QUADS(bits); i++) x[i] = records[rec + i];
+          UNROLL for (int i = 0; i < 6; i++)
+            if (i < RECORD_QUADS(bits)) x[i] = records[rec + i];
           acc[t] = add_block(type, bits, w, s, min_, x, acc[t]);
         }
       }
     }
-    UNROLL for (int t = 0; t < tokens; t++) part[t * PRODUCT_ITEMS + l] = acc[t];
+    UNROLL for (int t = 0; t < 8; t++)
+      if (t < tokens) part[t * PRODUCT_ITEMS + l] = acc[t];
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = l; i < width * m; i += PRODUCT_ITEMS) {
       int t = i / width, row = i % width;
@@ -130,7 +132,8 @@ void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stage) {
         UNROLL for (int t = 0; t < 8; t++) {
           uint4 x[6];
           int rec = ((mine + t) * SEGMENT_BLOCKS + b) * RECORD_QUADS(bits);
-          UNROLL for (int i = 0; i < RECORD_QUADS(bits); i++) x[i] = stage[rec + i];
+          UNROLL for (int i = 0; i < 6; i++)
+            if (i < RECORD_QUADS(bits)) x[i] = stage[rec + i];
           UNROLL for (int k = 0; k < 2; k++) acc[k][t] = add_block(type, bits, w[k], s[k], min_[k], x, acc[k][t]);
         }
       }
