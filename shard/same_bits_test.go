@@ -26,6 +26,7 @@ type setting struct {
 	others  int    // sessions in the same batches
 	warm    bool   // the prompt's beginning is in the prefix cache
 	maxRows int
+	cards   string // devices that are OpenCL ones instead of the processor: "", main, other, both
 }
 
 // factors are the values of each field; a test covers every pair of values of two fields.
@@ -50,7 +51,7 @@ func factors(layers int) [][]any {
 func settingOf(f [][]any, pick []int) setting {
 	v := func(i int) any { return f[i][pick[i]] }
 	return setting{
-		v(0).([]int), v(1).([]int), v(2).(int), v(3).(int), v(4).(string), v(5).(string), v(6).(int), v(7).(bool), v(8).(int),
+		v(0).([]int), v(1).([]int), v(2).(int), v(3).(int), v(4).(string), v(5).(string), v(6).(int), v(7).(bool), v(8).(int), "",
 	}
 }
 
@@ -116,8 +117,16 @@ func compute(t *testing.T, w *weights, p model.Profile, s setting, prompt []int3
 	t.Helper()
 	pipe := newPipe(t, w, pipeOptions{
 		cuts: s.cuts, parts: s.parts, profile: p, maxRows: s.maxRows, blocks: 128,
-		device: func() (kernels.Device, error) { return cpu.New(cpu.Options{Threads: s.threads, Tier: s.tier}) },
+		device: func() (kernels.Device, error) {
+			if s.cards == "main" || s.cards == "both" {
+				return openCard()
+			}
+			return cpu.New(cpu.Options{Threads: s.threads, Tier: s.tier})
+		},
 		other: func() (kernels.Device, error) {
+			if s.cards == "other" || s.cards == "both" {
+				return openCard()
+			}
 			return cpu.New(cpu.Options{Threads: 3 - s.threads, Tier: otherTier(s.tier)})
 		},
 	})

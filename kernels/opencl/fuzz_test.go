@@ -23,12 +23,12 @@ var shared struct {
 // the input, beside the oracle.
 func FuzzShapesOfALayer(f *testing.F) {
 	openCard(f, opencl.Source()).Close()
-	for i := range 24 {
+	for i := range 48 {
 		f.Add(uint64(i), uint16(i*37), uint16(i*101))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, length, window uint16) {
 		shared.Do(func() { shared.d = newDevice(t) })
-		s := newScene(rand.New(rand.NewPCG(seed, 1)), int(length%1100), int(window%1200))
+		s := newScene(rand.New(rand.NewPCG(seed, 1)), int(length), int(window), seed%16 == 0)
 		want, wantFaults, err := s.play(kernelstest.Naive())
 		if err != nil {
 			t.Fatal(err)
@@ -62,11 +62,15 @@ type shape struct {
 	lengths, queries                       []int
 }
 
-func newScene(r *rand.Rand, length, window int) *scene {
+// newScene makes shapes, most of them small: the oracle is slow.
+func newScene(r *rand.Rand, length, window int, large bool) *scene {
 	s := &scene{seed: r.Uint64()}
-	s.kv, s.kvHeads, s.shared, s.dim = r.IntN(2), 1+r.IntN(3), 1+r.IntN(9), 2*(1+r.IntN(70))
-	if r.IntN(8) == 0 {
-		s.shared = 17 + r.IntN(20) // more heads than a tile has queries
+	s.kv, s.kvHeads, s.shared, s.dim = r.IntN(2), 1+r.IntN(2), 1+r.IntN(5), 2*(1+r.IntN(20))
+	length, window = length%270, window%300
+	queries, others := 8, 40
+	if large {
+		s.kvHeads, s.shared, s.dim, queries, others = 1+r.IntN(3), 1+r.IntN(25), 2*(1+r.IntN(70)), 40, 300
+		length, window = length*4, window*4
 	}
 	s.dims = 2 * (1 + r.IntN(s.dim/2))
 	if r.IntN(2) == 0 {
@@ -78,11 +82,11 @@ func newScene(r *rand.Rand, length, window int) *scene {
 	s.mode = kernels.RopeMode(r.IntN(2))
 	s.lengths = []int{1 + length}
 	for range r.IntN(3) {
-		s.lengths = append(s.lengths, 1+r.IntN(300))
+		s.lengths = append(s.lengths, 1+r.IntN(others))
 	}
 	block := int32(0)
 	for i, n := range s.lengths {
-		q := 1 + r.IntN(min(n, 40))
+		q := 1 + r.IntN(min(n, queries))
 		s.queries = append(s.queries, q)
 		var table []int32
 		for range (n + 15) / 16 {
