@@ -13,14 +13,8 @@ import (
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
 )
 
-//go:embed sm_61.ptx.gz
-var sm61 []byte
-
-//go:embed sm_50.ptx.gz
-var sm50 []byte
-
-// packed are the texts of ptx.Targets.
-var packed = map[int][]byte{61: sm61, 50: sm50}
+//go:embed kernels.ptx.gz
+var packed []byte
 
 // program is a text that was read.
 type program struct {
@@ -28,13 +22,17 @@ type program struct {
 	module ptx.Module
 }
 
-// programs reads each text once, when a device first needs it.
-var programs = map[int]func() (*program, error){
-	61: sync.OnceValues(func() (*program, error) { return unpack(packed[61]) }),
-	50: sync.OnceValues(func() (*program, error) { return unpack(packed[50]) }),
+// programs are the texts by what they need of a card, the best first, each made when a
+// device first needs it.
+var programs = []struct {
+	capability int
+	read       func() (*program, error)
+}{
+	{ptx.Best, sync.OnceValues(func() (*program, error) { return unpack(packed, nil) })},
+	{ptx.Oldest, sync.OnceValues(func() (*program, error) { return unpack(packed, ptx.Lower) })},
 }
 
-func unpack(b []byte) (*program, error) {
+func unpack(b []byte, change func([]byte) []byte) (*program, error) {
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("cuda: unpack the kernels: %w", err)
@@ -42,6 +40,9 @@ func unpack(b []byte) (*program, error) {
 	text, err := io.ReadAll(z)
 	if err != nil {
 		return nil, fmt.Errorf("cuda: unpack the kernels: %w", err)
+	}
+	if change != nil {
+		text = change(text)
 	}
 	m, err := ptx.Parse(string(text))
 	if err != nil {
@@ -56,19 +57,18 @@ func unpack(b []byte) (*program, error) {
 
 // programFor is the best text for a card, if it is of the source that is asked for.
 func programFor(capability int, source driver.Program) (*program, error) {
-	for _, t := range ptx.Targets {
-		if t.Capability > capability {
+	for _, candidate := range programs {
+		if candidate.capability > capability {
 			continue
 		}
-		p, err := programs[t.Capability]()
+		p, err := candidate.read()
 		if err != nil {
 			return nil, err
 		}
 		if want := hex.EncodeToString(source.Hash[:]); p.module.Hash != want {
-			return nil, fmt.Errorf("cuda: %s was compiled from another source (%.12s, the program's is %.12s): run go generate ./kernels/opencl/cuda", t.File(), p.module.Hash, want)
+			return nil, fmt.Errorf("cuda: kernels.ptx.gz was compiled from another source (%.12s, the program's is %.12s): run go generate ./kernels/opencl/cuda", p.module.Hash, want)
 		}
 		return p, nil
 	}
-	oldest := ptx.Targets[len(ptx.Targets)-1].Capability
-	return nil, fmt.Errorf("cuda: the card's compute capability %d.%d is older than %d.%d", capability/10, capability%10, oldest/10, oldest%10)
+	return nil, fmt.Errorf("cuda: the card's compute capability %d.%d is older than %d.%d", capability/10, capability%10, ptx.Oldest/10, ptx.Oldest%10)
 }

@@ -4,7 +4,7 @@
 // to nearest even, no contraction, no flushed denormals, none of the hardware's own
 // division, square root or estimates.
 //
-// It runs no GPU and loads no library. Start at Targets, then at Compile and Parse.
+// It runs no GPU and loads no library. Start at Compile, then at Parse.
 package ptx
 
 import (
@@ -15,32 +15,22 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
+	"regexp"
 	"strings"
 )
 
-// Target is one text: what it needs of a card, and how it is compiled.
-type Target struct {
-	Capability int    // least compute capability, ten times the major number plus the minor
-	Features   string // PTX version, the oldest that has the instructions
-	Define     string // macro that the source is compiled with, or ""
-}
-
-// Targets are the texts, the best first: capability 6.1 brings the dot product of four
-// bytes, 5.0 is the oldest that current drivers know.
-var Targets = []Target{
-	{Capability: 61, Features: "+ptx50", Define: "WEFT_DP4A"},
-	{Capability: 50, Features: "+ptx42"},
-}
-
-// File is the name of a target's text.
-func (t Target) File() string { return fmt.Sprintf("sm_%d.ptx", t.Capability) }
+// Compute capabilities, ten times the major number plus the minor.
+const (
+	Best   = 61 // of the text that Compile writes: the first with a dot product of four bytes
+	Oldest = 50 // of what Lower makes of it: the oldest that current drivers know
+)
 
 // The compiler, as Debian's packages clang-16 and libclc-16 bring it. Another version
 // writes another text.
 const (
 	Compiler = "clang-16"
 	library  = "/usr/lib/clc/nvptx64--nvidiacl.bc"
+	target   = "sm_61"
 )
 
 // ErrNoCompiler: the machine has no compiler, or not its library.
@@ -49,9 +39,9 @@ var ErrNoCompiler = errors.New("clang-16 or libclc-16 is not installed")
 // hashLine begins the line that tells the source's SHA-256.
 const hashLine = "// source sha256: "
 
-// Compile has the compiler write the text of a program for a target. The same source gives
-// the same bytes. The text begins with the source's hash.
-func Compile(ctx context.Context, source string, hash [32]byte, t Target) ([]byte, error) {
+// Compile has the compiler write the text of a program for cards of Best and later. The same
+// source gives the same bytes. The text begins with the source's hash.
+func Compile(ctx context.Context, source string, hash [32]byte) ([]byte, error) {
 	cc, err := exec.LookPath(Compiler)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoCompiler, err)
@@ -60,20 +50,17 @@ func Compile(ctx context.Context, source string, hash [32]byte, t Target) ([]byt
 		return nil, fmt.Errorf("%w: %w", ErrNoCompiler, err)
 	}
 	args := []string{
-		"-target", "nvptx64-nvidia-nvcl", "-march=sm_" + strconv.Itoa(t.Capability), "-Xclang", "-target-feature", "-Xclang", t.Features,
-		"-x", "cl", "-cl-std=CL1.2", "-O3", "-ffp-contract=off", "-Werror", "-Wno-linker-warnings", "-Wno-unused-command-line-argument",
+		"-target", "nvptx64-nvidia-nvcl", "-march=" + target, "-Xclang", "-target-feature", "-Xclang", "+ptx50", "-D", "WEFT_DP4A",
+		"--cuda-path=/nonexistent", "-x", "cl", "-cl-std=CL1.2", "-O3", "-ffp-contract=off", "-Werror", "-Wno-linker-warnings", "-Wno-pass-failed", "-Wno-unused-command-line-argument",
 		"-Xclang", "-finclude-default-header", "-Xclang", "-mlink-builtin-bitcode", "-Xclang", library,
 		"-mllvm", "-nvptx-fma-level=0", "-mllvm", "-inline-threshold=100000",
-	}
-	if t.Define != "" {
-		args = append(args, "-D", t.Define)
 	}
 	cmd := exec.CommandContext(ctx, cc, append(args, "-S", "-o", "-", "-")...)
 	cmd.Stdin = strings.NewReader(source)
 	var out, words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &words
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("compile the kernels for sm_%d: %w\n%s", t.Capability, err, words.String())
+		return nil, fmt.Errorf("compile the kernels for %s: %w\n%.4000s", target, err, words.String())
 	}
 	return tidy(out.String(), hash), nil
 }
@@ -102,6 +89,23 @@ func tidy(text string, hash [32]byte) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// dot is the instruction that Best brings, as the source writes it.
+var dot = regexp.MustCompile(`(?m)^\tdp4a\.s32\.s32 (%r[0-9]+), (%r[0-9]+), (%r[0-9]+), (%r[0-9]+);$`)
+
+// Lower makes a text for cards from Oldest on of one that Compile wrote: the same integers
+// from each dot product, byte by byte.
+func Lower(text []byte) []byte {
+	text = bytes.Replace(text, []byte(".version 5.0\n"), []byte(".version 4.2\n"), 1)
+	text = bytes.Replace(text, []byte(".target sm_61\n"), []byte(".target sm_50\n"), 1)
+	var b strings.Builder
+	b.WriteString("\t{\n\t.reg .b32 x, y, s;\n\tmov.u32 s, $4;\n")
+	for at := 0; at < 32; at += 8 {
+		fmt.Fprintf(&b, "\tbfe.s32 x, $2, %d, 8;\n\tbfe.s32 y, $3, %d, 8;\n\tmad.lo.s32 s, x, y, s;\n", at, at)
+	}
+	b.WriteString("\tmov.u32 $1, s;\n\t}")
+	return dot.ReplaceAll(text, []byte(b.String()))
 }
 
 // Kind is the type of a kernel's parameter.
@@ -133,6 +137,7 @@ func Parse(text string) (Module, error) {
 	var name string
 	var k Kernel
 	for line := range strings.Lines(text) {
+		inner := strings.HasPrefix(line, "\t") // braces of a block within a kernel
 		line = strings.TrimSpace(line)
 		entry, isEntry := strings.CutPrefix(line, ".visible .entry ")
 		switch {
@@ -144,7 +149,7 @@ func Parse(text string) (Module, error) {
 			name, _, _ = strings.Cut(entry, "(")
 			k = Kernel{}
 		case name == "":
-		case line == "}":
+		case line == "}" && !inner:
 			m.Kernels[name], name = k, ""
 		case strings.HasPrefix(line, ".param ") && !strings.HasSuffix(line, ";"):
 			kind, err := paramKind(line)
