@@ -125,6 +125,11 @@ func zeroed(b []byte) string {
 
 // Open makes a context, compiles the kernels for the card and makes a queue.
 func (l loader) Open(index int, source driver.Program) (driver.Device, error) {
+	return l.openAs(index, source, 0)
+}
+
+// openAs takes the text for another compute capability than the card's, if it is not 0.
+func (l loader) openAs(index int, source driver.Program, capability int) (driver.Device, error) {
 	a, err := l.api()
 	if err != nil {
 		return nil, err
@@ -133,7 +138,10 @@ func (l loader) Open(index int, source driver.Program) (driver.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := programFor(card.capability, source)
+	if capability == 0 {
+		capability = card.capability
+	}
+	p, err := programFor(capability, source)
 	if err != nil {
 		return nil, err
 	}

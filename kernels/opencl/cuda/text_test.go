@@ -74,7 +74,7 @@ func TestTheTextIsWhatTheCompilerWrites(t *testing.T) {
 	}
 	eachText(t, func(capability int, text []byte, _ ptx.Module) {
 		if capability == ptx.Best && !bytes.Equal(text, want) {
-t.Error("kernels.ptx.gz is not what the compiler writes: run go generate ./kernels/opencl/cuda")
+			t.Error("kernels.ptx.gz is not what the compiler writes: run go generate ./kernels/opencl/cuda")
 		}
 	})
 }
