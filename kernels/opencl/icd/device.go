@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
+	"github.com/weft-mesh/weft/kernels/opencl/library"
 )
 
 // options are all that the kernels are built with: no mathematical option.
@@ -14,7 +15,7 @@ const options = "-cl-std=CL1.2"
 
 // device is a context with one program and one queue in order.
 type device struct {
-	l    *library
+	l    *functions
 	id   uintptr
 	info driver.Info
 	amd  bool // tells its free memory
@@ -91,10 +92,10 @@ func open(f *found, source driver.Program) (*device, error) {
 func (d *device) open(source driver.Program) error {
 	l := d.l
 	var c int32
-	if d.context = call(l.createContext, 0, 1, uintptr(unsafe.Pointer(&d.id)), 0, 0, uintptr(unsafe.Pointer(&c))); c != 0 {
+	if d.context = library.Call(l.createContext, 0, 1, uintptr(unsafe.Pointer(&d.id)), 0, 0, uintptr(unsafe.Pointer(&c))); c != 0 {
 		return fmt.Errorf("make a context: %w", code(c))
 	}
-	if d.queue = call(l.createQueue, d.context, d.id, 0, uintptr(unsafe.Pointer(&c))); c != 0 {
+	if d.queue = library.Call(l.createQueue, d.context, d.id, 0, uintptr(unsafe.Pointer(&c))); c != 0 {
 		return fmt.Errorf("make a queue: %w", code(c))
 	}
 	return d.build(source)
@@ -107,11 +108,11 @@ func (d *device) build(source driver.Program) error {
 	pin.Pin(text) // C reads a pointer to a pointer
 	defer pin.Unpin()
 	var c int32
-	d.program = call(d.l.createProgram, d.context, 1, uintptr(unsafe.Pointer(&text)), uintptr(unsafe.Pointer(&length)), uintptr(unsafe.Pointer(&c)))
+	d.program = library.Call(d.l.createProgram, d.context, 1, uintptr(unsafe.Pointer(&text)), uintptr(unsafe.Pointer(&length)), uintptr(unsafe.Pointer(&c)))
 	if c != 0 {
 		return fmt.Errorf("make the program: %w", code(c))
 	}
-	if c := codeOf(call(d.l.buildProgram, d.program, 1, uintptr(unsafe.Pointer(&d.id)), uintptr(unsafe.Pointer(cstring(options))), 0, 0)); c != success {
+	if c := codeOf(library.Call(d.l.buildProgram, d.program, 1, uintptr(unsafe.Pointer(&d.id)), uintptr(unsafe.Pointer(cstring(options))), 0, 0)); c != success {
 		return fmt.Errorf("build the kernels: %w: the driver's compiler says: %s", c, d.buildLog())
 	}
 	return nil
@@ -120,11 +121,11 @@ func (d *device) build(source driver.Program) error {
 // buildLog is what the compiler said, at most 16 KiB of it.
 func (d *device) buildLog() string {
 	var n uintptr
-	if codeOf(call(d.l.getBuildInfo, d.program, d.id, programBuildLog, 0, 0, uintptr(unsafe.Pointer(&n)))) != success || n == 0 || n > maxBuildLog {
+	if codeOf(library.Call(d.l.getBuildInfo, d.program, d.id, programBuildLog, 0, 0, uintptr(unsafe.Pointer(&n)))) != success || n == 0 || n > maxBuildLog {
 		return "nothing"
 	}
 	b := make([]byte, n)
-	if codeOf(call(d.l.getBuildInfo, d.program, d.id, programBuildLog, n, uintptr(unsafe.Pointer(&b[0])), 0)) != success {
+	if codeOf(library.Call(d.l.getBuildInfo, d.program, d.id, programBuildLog, n, uintptr(unsafe.Pointer(&b[0])), 0)) != success {
 		return "nothing"
 	}
 	return string(b[:min(len(b)-1, maxLog)])
@@ -144,16 +145,16 @@ func (d *device) Alloc(bytes int64) (driver.Memory, error) {
 	}
 	var c int32
 	m := &memory{d: d, bytes: bytes}
-	m.id = call(d.l.createBuffer, d.context, memReadWrite, uintptr((bytes+3)&^3), 0, uintptr(unsafe.Pointer(&c)))
+	m.id = library.Call(d.l.createBuffer, d.context, memReadWrite, uintptr((bytes+3)&^3), 0, uintptr(unsafe.Pointer(&c)))
 	if c != 0 {
 		return nil, allocError(bytes, code(c))
 	}
-	r := codeOf(call(d.l.migrateMem, d.queue, 1, uintptr(unsafe.Pointer(&m.id)), migrateUndefined, 0, 0, 0))
+	r := codeOf(library.Call(d.l.migrateMem, d.queue, 1, uintptr(unsafe.Pointer(&m.id)), migrateUndefined, 0, 0, 0))
 	if r == success {
 		r = d.finish()
 	}
 	if r != success {
-		call(d.l.releaseMem, m.id)
+		library.Call(d.l.releaseMem, m.id)
 		return nil, allocError(bytes, r)
 	}
 	d.live[m] = struct{}{}
@@ -191,9 +192,9 @@ func (d *device) Free(m driver.Memory) {
 	delete(d.live, b)
 	d.held -= b.bytes
 	for _, part := range b.parts {
-		call(d.l.releaseMem, part)
+		library.Call(d.l.releaseMem, part)
 	}
-	call(d.l.releaseMem, b.id)
+	library.Call(d.l.releaseMem, b.id)
 }
 
 // Write copies src. Large pieces wait; small ones go on while the caller does.
@@ -246,7 +247,7 @@ func (d *device) Kernel(name string) (driver.Kernel, error) {
 		return k, nil
 	}
 	var c int32
-	id := call(d.l.createKernel, d.program, uintptr(unsafe.Pointer(cstring(name))), uintptr(unsafe.Pointer(&c)))
+	id := library.Call(d.l.createKernel, d.program, uintptr(unsafe.Pointer(cstring(name))), uintptr(unsafe.Pointer(&c)))
 	if c != 0 {
 		return nil, fmt.Errorf("kernel %s: %w", name, code(c))
 	}
@@ -313,7 +314,7 @@ func (m *memory) part(offset int64) (uintptr, error) {
 	}
 	region := [2]uintptr{uintptr(offset), uintptr((m.bytes - offset + 3) &^ 3)}
 	var c int32
-	id := call(m.d.l.createSubBuffer, m.id, memReadWrite, bufferRegion, uintptr(unsafe.Pointer(&region)), uintptr(unsafe.Pointer(&c)))
+	id := library.Call(m.d.l.createSubBuffer, m.id, memReadWrite, bufferRegion, uintptr(unsafe.Pointer(&region)), uintptr(unsafe.Pointer(&c)))
 	if c != 0 {
 		return 0, fmt.Errorf("part of memory: %w", code(c))
 	}
@@ -328,7 +329,7 @@ func (m *memory) part(offset int64) (uintptr, error) {
 // keeps it.
 func (d *device) do(f uintptr, args ...uintptr) code {
 	n := copy(d.args[:], args)
-	return codeOf(call(f, d.args[:n]...))
+	return codeOf(library.CallSlice(f, d.args[:n]))
 }
 
 func (d *device) finish() code {
@@ -347,7 +348,7 @@ func (d *device) MemoryInfo() (free, total uint64, err error) {
 	free = total - min(total, uint64(d.held))
 	if d.amd {
 		var kib [2]uintptr // free, and the largest piece
-		if codeOf(call(d.l.getDeviceInfo, d.id, deviceAMDFree, unsafe.Sizeof(kib), uintptr(unsafe.Pointer(&kib)), 0)) == success {
+		if codeOf(library.Call(d.l.getDeviceInfo, d.id, deviceAMDFree, unsafe.Sizeof(kib), uintptr(unsafe.Pointer(&kib)), 0)) == success {
 			free = min(free, uint64(kib[0])<<10)
 		}
 	}
@@ -364,14 +365,14 @@ func (d *device) Close() error {
 		d.Free(m)
 	}
 	for _, k := range d.kernels {
-		call(d.l.releaseKernel, k.id)
+		library.Call(d.l.releaseKernel, k.id)
 	}
 	clear(d.kernels)
 	for _, o := range []struct{ release, id uintptr }{
 		{d.l.releaseProgram, d.program}, {d.l.releaseQueue, d.queue}, {d.l.releaseContext, d.context},
 	} {
 		if o.id != 0 {
-			call(o.release, o.id)
+			library.Call(o.release, o.id)
 		}
 	}
 	d.program, d.queue, d.context = 0, 0, 0

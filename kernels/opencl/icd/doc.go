@@ -2,9 +2,9 @@
 // asked for devices, without cgo and without any library at build time, and stands behind
 // package driver's interfaces. It computes nothing and judges no device.
 //
-// A program built with the tag static, or for a system that the loader does not know, has
-// no device here and says so; such a binary needs no dynamic linker.
+// A program built with the tag static, or for a system that package library does not know,
+// has no device here and says so; such a binary needs no dynamic linker.
 //
-// load_*.go open the library, lib.go names its functions, driver.go lists and opens
-// devices, device.go is the queue. Start at New.
+// lib.go names the library and its functions, driver.go lists and opens devices, device.go
+// is the queue. Start at New.
 package icd

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
+	"github.com/weft-mesh/weft/kernels/opencl/library"
 )
 
 // Queries of OpenCL's cl.h and of the extensions named.
@@ -58,7 +59,7 @@ func (icd) Name() string { return "opencl" }
 
 // found is a device and what it said of itself.
 type found struct {
-	l    *library
+	l    *functions
 	id   uintptr
 	info driver.Info
 	exts string
@@ -101,7 +102,7 @@ func list() ([]found, error) {
 		return nil, err
 	}
 	platforms, c := ids(func(n uintptr, to *uintptr, count *uint32) code {
-		return codeOf(call(l.getPlatformIDs, n, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(count))))
+		return codeOf(library.Call(l.getPlatformIDs, n, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(count))))
 	})
 	if c == platformNotFound || c == success && len(platforms) == 0 {
 		return nil, fmt.Errorf("%w: the OpenCL library knows no platform: no vendor's driver is installed", driver.ErrAbsent)
@@ -113,7 +114,7 @@ func list() ([]found, error) {
 	var refused []error
 	for _, p := range platforms {
 		devices, c := ids(func(n uintptr, to *uintptr, count *uint32) code {
-			return codeOf(call(l.getDeviceIDs, p, deviceTypeAll, n, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(count))))
+			return codeOf(library.Call(l.getDeviceIDs, p, deviceTypeAll, n, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(count))))
 		})
 		if c != success && c != deviceNotFound {
 			refused = append(refused, fmt.Errorf("list devices of a platform: %w", c))
@@ -228,7 +229,7 @@ func pci(domain, bus, device, function uint32) string {
 
 // raw asks for a value of exactly len(b) bytes.
 func (f *found) raw(what uintptr, b []byte) bool {
-	return codeOf(call(f.l.getDeviceInfo, f.id, what, uintptr(len(b)), uintptr(unsafe.Pointer(&b[0])), 0)) == success
+	return codeOf(library.Call(f.l.getDeviceInfo, f.id, what, uintptr(len(b)), uintptr(unsafe.Pointer(&b[0])), 0)) == success
 }
 
 // number asks for a number of four or eight bytes; 0 where the device does not know it.
@@ -246,13 +247,13 @@ func (f *found) string(what uintptr) string { return f.l.text(f.l.getDeviceInfo,
 const maxText = 64 << 10
 
 // text asks for a string, at most 64 KiB of it.
-func (l *library) text(ask, of, what uintptr) string {
+func (l *functions) text(ask, of, what uintptr) string {
 	var n uintptr
-	if codeOf(call(ask, of, what, 0, 0, uintptr(unsafe.Pointer(&n)))) != success || n == 0 || n > maxText {
+	if codeOf(library.Call(ask, of, what, 0, 0, uintptr(unsafe.Pointer(&n)))) != success || n == 0 || n > maxText {
 		return ""
 	}
 	b := make([]byte, n)
-	if codeOf(call(ask, of, what, n, uintptr(unsafe.Pointer(&b[0])), 0)) != success {
+	if codeOf(library.Call(ask, of, what, n, uintptr(unsafe.Pointer(&b[0])), 0)) != success {
 		return ""
 	}
 	s, _, _ := strings.Cut(string(b), "\x00")

@@ -2,12 +2,36 @@ package icd
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"unsafe"
+
+	"github.com/weft-mesh/weft/kernels/opencl/driver"
+	"github.com/weft-mesh/weft/kernels/opencl/library"
 )
 
-// library holds the addresses of the functions that are used, all of OpenCL 1.2.
-type library struct {
+// names are what the library is called: the loader of installed drivers, and on macOS the
+// system's framework.
+func names() []string {
+	switch runtime.GOOS {
+	case "darwin":
+		return []string{"/System/Library/Frameworks/OpenCL.framework/OpenCL"}
+	case "windows":
+		return []string{"OpenCL.dll"}
+	}
+	return []string{"libOpenCL.so.1", "libOpenCL.so"}
+}
+
+func load() (*functions, error) {
+	lib, err := library.Open(names()...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no OpenCL library: %w", driver.ErrAbsent, err)
+	}
+	return resolve(lib)
+}
+
+// functions holds the addresses of the functions that are used, all of OpenCL 1.2.
+type functions struct {
 	getPlatformIDs, getPlatformInfo, getDeviceIDs, getDeviceInfo uintptr
 	createContext, releaseContext, createQueue, releaseQueue     uintptr
 	createProgram, buildProgram, getBuildInfo, releaseProgram    uintptr
@@ -17,8 +41,8 @@ type library struct {
 }
 
 // resolve finds all functions; a library without one of them is older than OpenCL 1.2.
-func resolve(symbol func(string) (uintptr, error)) (*library, error) {
-	l := &library{}
+func resolve(lib *library.Library) (*functions, error) {
+	l := &functions{}
 	for _, f := range []struct {
 		to   *uintptr
 		name string
@@ -48,9 +72,9 @@ func resolve(symbol func(string) (uintptr, error)) (*library, error) {
 		{&l.flush, "clFlush"},
 		{&l.finish, "clFinish"},
 	} {
-		a, err := symbol(f.name)
+		a, err := lib.Symbol(f.name)
 		if err != nil {
-			return nil, fmt.Errorf("the OpenCL library is older than version 1.2: %w", err)
+			return nil, fmt.Errorf("%w: the OpenCL library is older than version 1.2: %w", driver.ErrAbsent, err)
 		}
 		*f.to = a
 	}
