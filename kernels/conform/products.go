@@ -33,8 +33,17 @@ func shapesOf(t quant.Type, depth Depth) []shape {
 	for n := 6; n <= 17; n++ { // the widths that tiles are made of
 		s = append(s, shape{19, cols, n})
 	}
-	s = append(s, shape{35, cols, 71}) // and a prefill of several tiles
-	return s
+	// And prefills of several tiles, and of several segments.
+	return append(s, shape{35, cols, 71}, shape{19, 3*256 + segmentRest(t), 44})
+}
+
+// segmentRest is the last segment's columns of a shape of several: fewer than
+// the others have, if blocks of the type allow it.
+func segmentRest(t quant.Type) int {
+	if must(t.Info()).BlockElems == 256 {
+		return 0
+	}
+	return 96
 }
 
 // product is the scenario of one product.

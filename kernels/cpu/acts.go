@@ -45,17 +45,23 @@ type acts struct {
 	stride     int // bytes from token to token of the records
 	top        float32
 
-	mem  []byte // records, then floats
+	mem  []byte // records, then panels, then floats
 	recs []byte
-	copy buffer // floats; its columns are padded to whole blocks
+	// panels hold the records by 16 tokens for matrix tiles, where the device
+	// has them, panelStride bytes from tokens to tokens; see matrixTiles.
+	panels      []byte
+	panelStride int
+	copy        buffer // floats; its columns are padded to whole blocks
 
-	source   *buffer // buffer of the last Prepare
-	n        int     // its rows
-	hasRecs  bool
-	hasCopy  bool
-	bad      []uint32 // per row: not 0 if a value cannot be quantised
-	anyBad   bool
-	quantErr bool // faults of this Prepare have been reported
+	source  *buffer // buffer of the last Prepare
+	n       int     // its rows
+	hasRecs bool
+	// hasPanels tells that the panels hold the records too.
+	hasPanels bool
+	hasCopy   bool
+	bad       []uint32 // per row: not 0 if a value cannot be quantised
+	anyBad    bool
+	quantErr  bool // faults of this Prepare have been reported
 }
 
 // Shape gives rows and columns.
@@ -83,12 +89,18 @@ func (d *Device) NewActs(rows, cols int, bits kernels.ActBits) (kernels.Acts, er
 	}
 	a.stride = recordBytes * (a.lines*a.blocks() + 1)
 	a.copy = buffer{rows: rows, cols: cols, stride: pad16(cols)}
-	mem, err := reserve(rows * (a.stride + 4*a.copy.stride))
+	panels := 0
+	if d.set.matrix != nil {
+		a.panelStride = panelBytes(a.lines) * a.blocks()
+		panels = (rows + panelTokens - 1) / panelTokens * a.panelStride
+	}
+	mem, err := reserve(rows*(a.stride+4*a.copy.stride) + panels)
 	if err != nil {
 		return nil, fmt.Errorf("make acts of %d rows by %d columns: %w", rows, cols, err)
 	}
 	a.mem, a.recs = mem, mem[:rows*a.stride]
-	a.copy.data = floats(mem[rows*a.stride:])
+	a.panels = mem[rows*a.stride : rows*a.stride+panels]
+	a.copy.data = floats(mem[rows*a.stride+panels:])
 	d.live[a] = struct{}{}
 	return a, nil
 }
@@ -110,7 +122,7 @@ func (d *Device) Prepare(b *kernels.Batch, dst kernels.Acts, x kernels.Buffer) {
 		panic(fmt.Sprintf("cpu: prepare of %d rows in acts of %d", n, a.rows))
 	}
 	a.source, a.n = src, n
-	a.hasRecs, a.hasCopy, a.anyBad, a.quantErr = false, false, false, false
+	a.hasRecs, a.hasPanels, a.hasCopy, a.anyBad, a.quantErr = false, false, false, false, false
 	if d.quantised > 0 && a.cols%32 == 0 {
 		d.quantise(a)
 	}
@@ -122,16 +134,24 @@ func (d *Device) Prepare(b *kernels.Batch, dst kernels.Acts, x kernels.Buffer) {
 	}
 }
 
-// prepareTask quantises the rows of acts; a unit is a row.
+// prepareTask quantises the rows of acts; a unit is a row, or with spread those
+// of a panel.
 type prepareTask struct {
-	d *Device
-	a *acts
+	d      *Device
+	a      *acts
+	spread spreadKernel // nil without panels
 }
 
 // quantise fills the records from the source.
 func (d *Device) quantise(a *acts) {
 	d.prepareTask = prepareTask{d: d, a: a}
-	d.parallel(&d.prepareTask, a.n, a.n*a.cols)
+	units := a.n
+	if m := d.set.matrix; m != nil && a.n >= matrixLeast {
+		d.prepareTask.spread = m.spread[a.lines-1]
+		units = (a.n + panelTokens - 1) / panelTokens
+		a.hasPanels = true
+	}
+	d.parallel(&d.prepareTask, units, a.n*a.cols)
 	a.hasRecs = true
 	for _, bad := range a.bad[:a.n] {
 		a.anyBad = a.anyBad || bad != 0
@@ -139,6 +159,20 @@ func (d *Device) quantise(a *acts) {
 }
 
 func (t *prepareTask) unit(_, i int) {
+	if t.spread == nil {
+		t.row(i)
+		return
+	}
+	first := i * panelTokens
+	last := min(first+panelTokens, t.a.n)
+	for row := first; row < last; row++ {
+		t.row(row)
+	}
+	t.a.spread(t.spread, first, last)
+}
+
+// row quantises a row.
+func (t *prepareTask) row(i int) {
 	a := t.a
 	x, recs := a.source.row(i), a.token(i)
 	k := t.d.set.quantise

@@ -51,6 +51,7 @@ type scratch struct {
 	lanes  [16]float32
 	halves [64]uint16
 	attn   attnScratch
+	matrix matrixScratch
 }
 
 // closer is a handle of this device that holds memory.

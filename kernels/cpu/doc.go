@@ -1,5 +1,5 @@
 // Package cpu is the kernels.Device of the host's processor: portable Go for
-// every machine, and assembly for those with AVX2, AVX-VNNI, AVX-512 VNNI, or
+// every machine, and assembly for those with AVX2, AVX-VNNI, AVX-512 VNNI, AMX, or
 // arm64's ASIMD with or without dot products. All of them give the bits of
 // package kernels' contract, so that which one runs is never visible in a
 // result.
@@ -17,6 +17,7 @@ package cpu
 //go:generate go run -C _asm . -part products512 -out ../products512_amd64.s -stubs ../products512_amd64.go -pkg cpu
 //go:generate go run -C _asm . -part products2 -out ../products2_amd64.s -stubs ../products2_amd64.go -pkg cpu
 //go:generate go run -C _asm . -part products_vnni -out ../products_vnni_amd64.s -stubs ../products_vnni_amd64.go -pkg cpu
+//go:generate go run -C _asm . -part products_amx -out ../products_amx_amd64.s -stubs ../products_amx_amd64.go -pkg cpu
 //go:generate go run -C _asm . -part rows -out ../rows_amd64.s -stubs ../rows_amd64.go -pkg cpu
 //go:generate go run -C _asm . -part products_neon -out ../products_neon_arm64.s -stubs ../products_neon_arm64.go -pkg cpu
 //go:generate go run -C _asm . -part rows_neon -out ../rows_neon_arm64.s -stubs ../rows_neon_arm64.go -pkg cpu

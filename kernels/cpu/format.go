@@ -94,6 +94,7 @@ func (d *Device) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
 		return nil, fmt.Errorf("make matrix of %s, %d rows by %d columns: planes of %d and %d bytes; want %d and %d",
 			p.Type, p.Rows, p.Cols, len(p.Quants), len(p.Scales), m.groups*m.qStride, m.groups*m.sStride)
 	}
+	d.makeRoom(m)
 	if p.Type.Float() {
 		d.floats++
 	} else {

@@ -22,7 +22,7 @@ func TestTheAssemblyIsWhatItsGeneratorWrites(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Skipf("not run: the generator cannot be built here: %v\n%s", err, out)
 	}
-	parts := map[string]string{"products512": "amd64", "products2": "amd64", "products_vnni": "amd64", "rows": "amd64", "products_neon": "arm64", "rows_neon": "arm64"}
+	parts := map[string]string{"products512": "amd64", "products2": "amd64", "products_vnni": "amd64", "products_amx": "amd64", "rows": "amd64", "products_neon": "arm64", "rows_neon": "arm64"}
 	for part, arch := range parts {
 		made := filepath.Join(dir, part)
 		run := exec.Command(tool, "-part", part, "-out", made+".s", "-stubs", made+".go", "-pkg", "cpu")

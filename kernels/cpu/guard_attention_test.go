@@ -167,7 +167,7 @@ func (b bench) folds(set *kernelSet, n int) {
 // A part without positions changes nothing, on whichever side it is, so that
 // folds need no case for it.
 func TestFoldsWithNothingGiveTheOtherPart(t *testing.T) {
-	for _, set := range append(machineSets(), plain.set) {
+	for _, set := range append(everySet(), plain.set) {
 		t.Run(set.tier, func(t *testing.T) {
 			const n, dim = 16, 32
 			b := bench{TB: t, r: newRand(), behind: true}

@@ -66,6 +66,7 @@ var promises = map[string][]string{
 	AVX2:       {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+"},
 	AVXVNNI:    {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVXVNNI"},
 	AVX512VNNI: {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI"},
+	AMX:        {"AVX", "AVX2", "FMA3", "F16C", "CMOV", "SSE", "MMX+", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512VNNI", "AMXTILE", "AMXINT8"},
 	NEON:       {"ASIMD"},
 	NEONDot:    {"ASIMD", "ASIMDDP"},
 }
@@ -88,7 +89,7 @@ func TestKernelsUseOnlyTheInstructionSetOfTheirName(t *testing.T) {
 				t.Errorf("%s needs %s, which its tier does not ask for", k.name, n)
 			}
 		}
-		beyond := map[string]func(line string) bool{AVX2: beyondAVX2, AVXVNNI: beyondAVXVNNI, AVX512VNNI: rawBytes, NEON: beyondNEON, NEONDot: beyondNEONDot}[setOf(k.name)]
+		beyond := map[string]func(line string) bool{AVX2: beyondAVX2, AVXVNNI: beyondAVXVNNI, AVX512VNNI: rawBytes, AMX: beyondAMX, NEON: beyondNEON, NEONDot: beyondNEONDot}[setOf(k.name)]
 		for _, line := range k.lines {
 			if beyond != nil && beyond(line) {
 				t.Errorf("%s uses %q, which %s does not have", k.name, line, setOf(k.name))
@@ -173,6 +174,7 @@ func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
 // gates are the functions of tier_*.go and tiles_*.go that may name
 // kernels, with the instruction set of each.
 var gates = map[string]string{
+	"matrixProducts": AMX, "unpackers": AVX512VNNI, "spreaders": AVX512VNNI,
 	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
 	"avx2Set": AVX2, "avx2Tiles": AVX2, "avx2WideTiles": AVX2,
 	"vnniTiles": AVXVNNI, "vnniWideTiles": AVXVNNI,

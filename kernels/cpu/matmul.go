@@ -23,6 +23,9 @@ type matmulTask struct {
 	n      int // tokens
 	groups int // row groups of a unit
 	table  tiles
+	// unpack and product are of matrix tiles, nil where these are not used.
+	unpack  unpackKernel
+	product productKernel
 }
 
 // unitBytes is about how much of a matrix a unit covers: it stays in the
@@ -40,6 +43,7 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	d.serveActs(b, m, a)
 	t := &d.matmulTask
 	*t = matmulTask{d: d, w: m, a: a, dst: to, n: n, table: d.tilesFor(m, a)}
+	t.unpack, t.product = t.matrixProduct()
 	t.groups = max(1, unitBytes/(m.qStride+m.sStride))
 	if share := (m.groups + 4*d.pool.workers - 1) / (4 * d.pool.workers); t.groups > share {
 		t.groups = share
@@ -78,8 +82,10 @@ func (t *matmulTask) unit(worker, u int) {
 	first := u * t.groups
 	last := min(first+t.groups, t.w.groups)
 	switch {
+	case t.unpack != nil:
+		t.tiled(t.matrix(&t.d.scratch[worker].matrix, first, last), first, last)
 	case t.table != nil:
-		t.tiled(first, last)
+		t.tiled(0, first, last)
 	case t.w.kind.Float():
 		for g := first; g < last; g++ {
 			t.portableFloat(g)

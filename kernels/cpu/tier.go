@@ -10,7 +10,7 @@ import (
 
 // MaskVariable names the environment variable that hides instruction sets:
 // a list, separated by commas, of tiers that New and Tiers do not offer
-// ("avx512vnni", "avxvnni", "avx2", "neondot", "neon"), or "portable" to hide
+// ("amx", "avx512vnni", "avxvnni", "avx2", "neondot", "neon"), or "portable" to hide
 // all but portable Go. It exists so that every tier can be tested on one
 // machine, and as a way out should an instruction set misbehave. It is read
 // here and nowhere else.
@@ -22,6 +22,7 @@ const (
 	AVX2       = "avx2"       // AVX2, FMA and F16C
 	AVXVNNI    = "avxvnni"    // AVX-VNNI (VPDPBUSD without AVX-512), AVX2, FMA and F16C
 	AVX512VNNI = "avx512vnni" // AVX-512 F, BW, DQ, VL and VNNI
+	AMX        = "amx"        // matrix tiles of 8-bit integers, and AVX512VNNI
 	NEON       = "neon"       // ASIMD, which every arm64 processor has
 	NEONDot    = "neondot"    // ASIMD with dot products (SDOT)
 )
@@ -31,6 +32,7 @@ const (
 type kernelSet struct {
 	tier     string
 	matmul   matmulTable
+	matrix   *matrixTiles // nil without matrix tiles
 	quantise func(x *float32, rec *byte, blocks int) (bad uint32)
 	// quantise16 fills records of two lines.
 	quantise16 func(x *float32, rec *byte, blocks int) (bad uint32)
@@ -73,8 +75,11 @@ func Tiers() []string {
 func available() []*kernelSet {
 	masked := strings.FieldsFunc(os.Getenv(MaskVariable), func(r rune) bool { return r == ',' || r == ' ' })
 	var sets []*kernelSet
-	for _, s := range machineSets() {
-		if !slices.Contains(masked, Portable) && !slices.Contains(masked, s.tier) {
+	hidden := func(tier string) bool {
+		return slices.Contains(masked, Portable) || slices.Contains(masked, tier) || tier == AMX && slices.Contains(masked, AVX512VNNI)
+	}
+	for _, s := range machineSets(hidden) {
+		if !hidden(s.tier) {
 			sets = append(sets, s)
 		}
 	}
@@ -92,7 +97,7 @@ func chooseTier(name string) (*kernelSet, error) {
 			return s, nil
 		}
 	}
-	if !slices.Contains([]string{Portable, AVX2, AVXVNNI, AVX512VNNI, NEON, NEONDot}, name) {
+	if !slices.Contains([]string{Portable, AVX2, AVXVNNI, AVX512VNNI, AMX, NEON, NEONDot}, name) {
 		return nil, fmt.Errorf("cpu tier %q is unknown: choose one of %s", name, strings.Join(Tiers(), ", "))
 	}
 	return nil, fmt.Errorf("cpu tier %q is not available on this %s machine (not supported by processor or build, or hidden by %s): choose one of %s",

@@ -11,11 +11,14 @@ import (
 )
 
 // machineSets lists the kernel sets that processor and operating system
-// support, the best first.
-func machineSets() []*kernelSet {
+// support, the best first. The system is not asked for what is hidden.
+func machineSets(hidden func(tier string) bool) []*kernelSet {
 	var sets []*kernelSet
 	c := cpuid.CPU
 	if c.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
+		if c.Supports(cpuid.AMXTILE, cpuid.AMXINT8) && !hidden(AMX) && tilesPermitted() {
+			sets = append(sets, amxSet())
+		}
 		sets = append(sets, avx512Set())
 	}
 	if c.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C, cpuid.CMOV) {
@@ -56,6 +59,15 @@ func avx512Set() *kernelSet {
 			kernels.KVF32: {scores_f32_avx512vnni, weigh_f32_avx512vnni},
 		},
 	}
+}
+
+// amxSet has matrix tiles for batches that are wide enough; all else is
+// AVX-512's.
+func amxSet() *kernelSet {
+	s := avx512Set()
+	s.tier = AMX
+	s.matrix = &matrixTiles{spread: spreaders(), unpack: unpackers(), products: matrixProducts()}
+	return s
 }
 
 // vnniSet has integer products of its own; all else is AVX2's.

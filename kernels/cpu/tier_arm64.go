@@ -11,7 +11,7 @@ import (
 
 // machineSets lists the kernel sets that processor and operating system
 // support, the best first.
-func machineSets() []*kernelSet {
+func machineSets(func(tier string) bool) []*kernelSet {
 	var sets []*kernelSet
 	if cpu.ARM64.HasASIMD && cpu.ARM64.HasASIMDDP {
 		sets = append(sets, neonDotSet())

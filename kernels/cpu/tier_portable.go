@@ -5,7 +5,7 @@ package cpu
 import "runtime"
 
 // machineSets is empty: this build has portable Go alone.
-func machineSets() []*kernelSet { return nil }
+func machineSets(func(tier string) bool) []*kernelSet { return nil }
 
 // relax passes a moment of a spin loop.
 func relax() { runtime.Gosched() }

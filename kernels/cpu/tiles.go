@@ -35,11 +35,11 @@ func (d *Device) tilesFor(m *matrix, a *acts) tiles {
 	return d.set.matmul[lines-1][m.kind]
 }
 
-// tiled covers groups first to last-1 of all tokens with tiles. Tokens are the
+// tiled covers groups first to last-1 of the tokens from token on with tiles. Tokens are the
 // outer loop: a tile's activations stay in the first-level cache while the
 // unit's weights, read from the second, pass over them.
-func (t *matmulTask) tiled(first, last int) {
-	for token := 0; token < t.n; {
+func (t *matmulTask) tiled(token, first, last int) {
+	for token < t.n {
 		width := t.width(t.n-token, last-first)
 		for g := first; g < last; {
 			k := t.pick(width, last-g)

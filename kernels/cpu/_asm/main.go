@@ -1,8 +1,9 @@
 // Command _asm writes the assembly of package cpu, and the Go stubs that
 // declare it. Run it by `go generate` in package cpu.
 //
-// Every kernel's name ends in its instruction set: _avx512vnni (AVX-512 F, BW,
-// DQ, VL, VNNI), _avxvnni (AVX-VNNI, AVX2, FMA, F16C) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
+// Every kernel's name ends in its instruction set: _amx (matrix tiles, and
+// AVX-512), _avx512vnni (AVX-512 F, BW, DQ, VL, VNNI), _avxvnni (AVX-VNNI, AVX2,
+// FMA, F16C) or _avx2 (AVX2, FMA, F16C). Start at matmul512.go, the matrix
 // product, which has the shape of the others: a chain of operations per output
 // in the order of package kernels' contract, one vector lane per output.
 // Those of arm64, _neon (ASIMD) and _neondot (with SDOT), have an emitter of
@@ -30,6 +31,10 @@ var parts = map[string]func(){
 		floatMatmul2()
 	},
 	"products_vnni": func() { matmul2(isaAVXVNNI) },
+	"products_amx": func() {
+		unpackers()
+		matrixProducts()
+	},
 	"rows": func() {
 		pause()
 		quantise512()
@@ -47,8 +52,11 @@ var parts = map[string]func(){
 	},
 }
 
+// encoders put down in bytes what Go's assembler does not know of a part.
+var encoders = map[string]func() error{"products_vnni": encodeVEX, "products_amx": encodeTiles}
+
 func main() {
-	part := flag.String("part", "", "which part to write: products512, products2, products_vnni, rows, products_neon or rows_neon")
+	part := flag.String("part", "", "which part to write: products512, products2, products_vnni, products_amx, rows, products_neon or rows_neon")
 	flag.Parse()
 	if armParts[*part] != nil {
 		if err := writeArm(*part); err != nil {
@@ -65,8 +73,8 @@ func main() {
 	ConstraintExpr("amd64,!noasm")
 	emit()
 	Generate()
-	if *part == "products_vnni" {
-		if err := encodeVEX(); err != nil {
+	if encode := encoders[*part]; encode != nil {
+		if err := encode(); err != nil {
 			fmt.Fprintf(os.Stderr, "_asm: %v\n", err)
 			os.Exit(1)
 		}
