@@ -42,6 +42,9 @@ type device struct {
 	launch   [11]uintptr
 }
 
+// schedule is how a thread waits for a card.
+var schedule uintptr = ctxBlockingSync
+
 // memory is a piece of the card's memory.
 type memory struct {
 	d       *device
@@ -69,7 +72,7 @@ func (d *device) Info() driver.Info { return d.info }
 // start makes what a device consists of. What is there when it fails, Close gives back.
 func (d *device) start(p *program) error {
 	// Others in this process may have set the flags already: then they stay.
-	d.api.call(cuDevicePrimaryCtxSetFlags, uintptr(d.card.handle), ctxBlockingSync)
+	d.api.call(cuDevicePrimaryCtxSetFlags, uintptr(d.card.handle), schedule)
 	if r := d.api.call(cuDevicePrimaryCtxRetain, uintptr(unsafe.Pointer(&d.context)), uintptr(d.card.handle)); r != success {
 		return d.fail("make a context", r)
 	}

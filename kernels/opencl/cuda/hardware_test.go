@@ -79,6 +79,29 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// BenchmarkWait measures the ways in which the host may wait for a card.
+func BenchmarkWait(b *testing.B) {
+	defer func(was uintptr) { schedule = was }(schedule)
+	for flag, name := range []string{"auto", "spin", "yield", "", "block"} {
+		if name == "" {
+			continue
+		}
+		b.Run(name, func(b *testing.B) {
+			schedule = uintptr(flag)
+			d := realCard(b, 0)
+			defer d.Close()
+			x := must(d.NewBuffer(1, 4096))(b)
+			batch := &kernels.Batch{Rows: make([]kernels.Row, 1)}
+			b.ReportMetric(timed(b, d, func(int) {
+				d.Add(batch, x, x)
+				if err := d.Sync(); err != nil {
+					b.Fatal(err)
+				}
+			}).Seconds()*1e6, "us")
+		})
+	}
+}
+
 // must ends a benchmark whose device has no room.
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(tb testing.TB) T {
@@ -117,20 +140,9 @@ func BenchmarkProducts(b *testing.B) {
 	defer d.Close()
 	const rows, cols, copies = 14336, 4096, 6
 	for _, typ := range quant.Types() {
-		p := must(quant.New(typ, rows, cols))(b)
-		r := rand.New(rand.NewPCG(1, uint64(typ)))
-		for i := range p.Quants {
-			p.Quants[i] = byte(r.Uint32())
-		}
-		for i := range p.Scales {
-			p.Scales[i] = byte(r.Uint32()) & 0x3f
-		}
-		if typ.Float() {
-			for i := range p.Quants {
-				p.Quants[i] &= 0x3f
-			}
-		}
 		b.Run(typ.String(), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, uint64(typ)))
+			p := randomMatrix(b, typ, rows, cols, r)
 			var w []kernels.Matrix
 			for range copies {
 				w = append(w, must(d.NewMatrix(p))(b))
@@ -148,6 +160,22 @@ func BenchmarkProducts(b *testing.B) {
 			}
 		})
 	}
+}
+
+// randomMatrix has scales and weights that are finite.
+func randomMatrix(b *testing.B, typ quant.Type, rows, cols int, r *rand.Rand) *quant.Packed {
+	p := must(quant.New(typ, rows, cols))(b)
+	mask := byte(0xff)
+	if typ.Float() {
+		mask = 0x3f
+	}
+	for i := range p.Quants {
+		p.Quants[i] = byte(r.Uint32()) & mask
+	}
+	for i := range p.Scales {
+		p.Scales[i] = byte(r.Uint32()) & 0x3f
+	}
+	return p
 }
 
 func product(b *testing.B, d *opencl.Device, p *quant.Packed, w []kernels.Matrix, bits kernels.ActBits, n int, r *rand.Rand) {
