@@ -43,6 +43,7 @@ const (
 	cuStreamCreate
 	cuStreamDestroy
 	cuStreamSynchronize
+	cuStreamQuery
 	cuEventCreate
 	cuEventDestroy
 	cuEventRecord
@@ -82,6 +83,7 @@ var symbols = [functions][]string{
 	cuStreamCreate:             {"cuStreamCreate"},
 	cuStreamDestroy:            {"cuStreamDestroy_v2"},
 	cuStreamSynchronize:        {"cuStreamSynchronize"},
+	cuStreamQuery:              {"cuStreamQuery"},
 	cuEventCreate:              {"cuEventCreate"},
 	cuEventDestroy:             {"cuEventDestroy_v2"},
 	cuEventRecord:              {"cuEventRecord"},

@@ -39,6 +39,7 @@ type device struct {
 	pointers [maxArgs]unsafe.Pointer
 	word     [2]uint64
 	current  [1]uintptr
+	queue    [1]uintptr
 	launch   [11]uintptr
 }
 
@@ -224,7 +225,7 @@ func (d *device) Read(dst []byte, src driver.Memory, offset int64) error {
 		if r := d.api.call(cuMemcpyDtoHAsync, uintptr(d.down.address), from, uintptr(n), d.stream); r != success {
 			return d.fail("read", r)
 		}
-		if r := d.api.call(cuStreamSynchronize, d.stream); r != success {
+		if r := d.wait(); r != success {
 			return d.fail("read", r)
 		}
 		copy(dst, d.down.bytes[:n])
@@ -308,11 +309,30 @@ func (d *device) gather(k *kernel, args []driver.Arg) error {
 
 // Sync waits until the stream is empty.
 func (d *device) Sync() error {
-	if err := d.do("wait", cuStreamSynchronize, d.stream); err != nil {
+	if err := d.enter(); err != nil {
 		return err
+	}
+	defer d.leave()
+	if r := d.wait(); r != success {
+		return d.fail("wait", r)
 	}
 	d.up.settled()
 	return nil
+}
+
+// polls is how often a wait asks before it sleeps: some 20 microseconds, what waking up
+// takes. Longer waits leave the core to others.
+const polls = 64
+
+// wait waits until the stream is empty. The caller has entered.
+func (d *device) wait() result {
+	d.queue[0] = d.stream
+	for range polls {
+		if r := d.api.again(cuStreamQuery, d.queue[:]); r != notReady {
+			return r
+		}
+	}
+	return d.api.again(cuStreamSynchronize, d.queue[:])
 }
 
 // MemoryInfo asks the driver, which counts what other programs hold.

@@ -14,6 +14,7 @@ const (
 	success     result = 0
 	outOfMemory result = 2
 	noDevice    result = 100
+	notReady    result = 600
 )
 
 // lost are the results after which a context cannot be used again: the device

@@ -264,6 +264,25 @@ func TestArgumentsReachTheKernel(t *testing.T) {
 	}
 }
 
+// TestAWaitAsksBeforeItSleeps: a short wait costs no sleep, a long one no core.
+func TestAWaitAsksBeforeItSleeps(t *testing.T) {
+	f := newFake(t)
+	d := f.open()
+	defer d.Close()
+	m := alloc(t, d, 4096)
+	if err := d.Write(m, 0, make([]byte, 64)); err != nil {
+		t.Fatal(err)
+	}
+	f.call("fake_asked")
+	before := f.live(waits)
+	if err := d.Sync(); err != nil || int(f.call("fake_asked")) != polls || f.live(waits) != before+1 {
+		t.Errorf("a long wait: %v, slept %d times", err, f.live(waits)-before)
+	}
+	if err := d.Sync(); err != nil || int(f.call("fake_asked")) != 1 || f.live(waits) != before+1 {
+		t.Errorf("nothing to wait for: %v, slept %d times", err, f.live(waits)-before)
+	}
+}
+
 func TestMemoryThatIsFullIsNoLoss(t *testing.T) {
 	f := newFake(t)
 	d := f.open()
@@ -326,7 +345,7 @@ func TestAnyCallMayFail(t *testing.T) {
 	f := newFake(t)
 	for _, name := range []string{
 		"cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuModuleLoadDataEx", "cuStreamCreate", "cuMemHostAlloc", "cuEventCreate",
-		"cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuEventRecord", "cuEventSynchronize",
+		"cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuStreamQuery", "cuEventRecord", "cuEventSynchronize",
 		"cuModuleGetFunction", "cuLaunchKernel", "cuMemGetInfo_v2",
 	} {
 		for _, after := range []int{0, 1, 4} {
