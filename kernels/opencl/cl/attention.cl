@@ -10,13 +10,20 @@
 #define QUERY_DIMS 64
 #define NOTHING (-3.402823466e+38f)
 #define UNIT_INTS 4
+// How many loads an item has on their way before it uses the first.
+#define AHEAD 16
 
 float kv_load(__global const void *kv, ulong i, int single) {
   return single ? ((__global const float *)kv)[i] : LOAD_HALF((__global const ushort *)kv, i);
 }
 
-// A value that a query sees only within [lo, hi) may be anything elsewhere.
+// A value may be anything to a query that does not see its position: it is left out there.
 float add_value(float e, float v, float o, int pos, int lo, int hi) { return pos >= lo && pos < hi ? fma(e, v, o) : o; }
+
+float4 add_values(float4 e, float v, float4 o, int pos, __local const int *lo, __local const int *hi) {
+  return (float4)(add_value(e.x, v, o.x, pos, lo[0], hi[0]), add_value(e.y, v, o.y, pos, lo[1], hi[1]),
+                  add_value(e.z, v, o.z, pos, lo[2], hi[2]), add_value(e.w, v, o.w, pos, lo[3], hi[3]));
+}
 
 // queries, scores, lanes, most, lo and hi are the group's local memory; quads and single
 // are constants of each kernel.
@@ -66,11 +73,19 @@ void attend(__global float *parts, __global const float *q, __global const void 
       query[d * n + g] = x;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (inside)
-      for (int d = 0; d < m; d++) {
-        float x = kv_load(kv, key + (ulong)((d0 + d) * BLOCK), single);
-        for (int k = 0; k < quads; k++) acc[k] = fma(queries[d * quads + k], (float4)(x), acc[k]);
+    if (inside) {
+      int d = 0;
+      float x[AHEAD];
+      for (; d + AHEAD <= m; d += AHEAD) {
+        UNROLL for (int j = 0; j < AHEAD; j++) x[j] = kv_load(kv, key + (ulong)((d0 + d + j) * BLOCK), single);
+        UNROLL for (int j = 0; j < AHEAD; j++)
+          for (int k = 0; k < quads; k++) acc[k] = fma(queries[(d + j) * quads + k], (float4)(x[j]), acc[k]);
       }
+      for (; d < m; d++) {
+        float y = kv_load(kv, key + (ulong)((d0 + d) * BLOCK), single);
+        for (int k = 0; k < quads; k++) acc[k] = fma(queries[d * quads + k], (float4)(y), acc[k]);
+      }
+    }
     barrier(CLK_LOCAL_MEM_FENCE);
   }
   for (int k = 0; k < quads; k++) scores[k * CHUNK + t] = acc[k];
@@ -120,24 +135,34 @@ void attend(__global float *parts, __global const float *q, __global const void 
     parts[PART(t) + 1] = c_tree(lanes + t * LANES);
   }
 
-  // Weighted values: an item is a dimension of four queries.
-  for (int i = t; i < quads * dim; i += CHUNK) {
-    int d = i % dim, k = i / dim;
-    float4 o = (float4)(0.0f);
+  // Weighted values: an item is a dimension of four or eight queries.
+  int pair = quads > 1, sets = pair ? quads / 2 : 1;
+  for (int i = t; i < sets * dim; i += CHUNK) {
+    int d = i % dim, k = i / dim * (pair ? 2 : 1);
+    float4 o = (float4)(0.0f), o2 = (float4)(0.0f);
+    float v[BLOCK];
     for (int p = from; p < to;) {
       ulong at = kv_place(rows[table + p / BLOCK], kv_heads, kv_head, dim) + (ulong)(BLOCK * dim + d);
       int end = min(to, (p / BLOCK + 1) * BLOCK);
-      for (; p < end; p++) {
-        float v = kv_load(kv, at + (ulong)((p & (BLOCK - 1)) * dim), single);
-        float4 e = scores[k * CHUNK + p - start];
-        if (c_finite(v)) {
-          o = fma(e, (float4)(v), o); // what is not seen has weight +0 and adds nothing
-        } else {
-          o.x = add_value(e.x, v, o.x, p, lo[4 * k], hi[4 * k]);
-          o.y = add_value(e.y, v, o.y, p, lo[4 * k + 1], hi[4 * k + 1]);
-          o.z = add_value(e.z, v, o.z, p, lo[4 * k + 2], hi[4 * k + 2]);
-          o.w = add_value(e.w, v, o.w, p, lo[4 * k + 3], hi[4 * k + 3]);
+      if (end - p == BLOCK) { // a whole block, whose values are all numbers
+        uint most_bits = 0;
+        UNROLL for (int j = 0; j < BLOCK; j++) {
+          v[j] = kv_load(kv, at + (ulong)(j * dim), single);
+          most_bits = max(most_bits, as_uint(v[j]) & 0x7fffffffu);
         }
+        if (most_bits < 0x7f800000u) {
+          // What is not seen has weight +0 and adds nothing.
+          UNROLL for (int j = 0; j < BLOCK; j++) {
+            o = fma(scores[k * CHUNK + p + j - start], (float4)(v[j]), o);
+            if (pair) o2 = fma(scores[(k + 1) * CHUNK + p + j - start], (float4)(v[j]), o2);
+          }
+          p = end;
+        }
+      }
+      for (; p < end; p++) {
+        float x = kv_load(kv, at + (ulong)((p & (BLOCK - 1)) * dim), single);
+        o = add_values(scores[k * CHUNK + p - start], x, o, p, lo + 4 * k, hi + 4 * k);
+        if (pair) o2 = add_values(scores[(k + 1) * CHUNK + p - start], x, o2, p, lo + 4 * k + 4, hi + 4 * k + 4);
       }
     }
     int g = 4 * k;
@@ -145,6 +170,12 @@ void attend(__global float *parts, __global const float *q, __global const void 
     if (g0 + g + 1 < tile) parts[PART(g + 1) + 2 + d] = c_floor(o.y);
     if (g0 + g + 2 < tile) parts[PART(g + 2) + 2 + d] = c_floor(o.z);
     if (g0 + g + 3 < tile) parts[PART(g + 3) + 2 + d] = c_floor(o.w);
+    if (pair) {
+      if (g0 + g + 4 < tile) parts[PART(g + 4) + 2 + d] = c_floor(o2.x);
+      if (g0 + g + 5 < tile) parts[PART(g + 5) + 2 + d] = c_floor(o2.y);
+      if (g0 + g + 6 < tile) parts[PART(g + 6) + 2 + d] = c_floor(o2.z);
+      if (g0 + g + 7 < tile) parts[PART(g + 7) + 2 + d] = c_floor(o2.w);
+    }
   }
 }
 

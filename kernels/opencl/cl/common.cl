@@ -11,6 +11,14 @@
 // RN(a*b).
 #define MUL(a, b) fma((a), (b), -0.0f)
 
+// Loops of fixed length that hold arrays are unrolled, so that the arrays are registers. A
+// processor has them in its cache, and compiles faster without.
+#if defined(__x86_64__) || defined(__aarch64__)
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
+
 // The 16 lanes that norms and softmax sum over.
 #define LANES 16
 

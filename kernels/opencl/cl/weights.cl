@@ -20,14 +20,6 @@
 #define T_BF16 30
 #define T_MXFP4 39
 
-// Loops of fixed length that hold arrays are unrolled, so that the arrays are registers. A
-// processor has them in its cache, and compiles faster without.
-#if defined(__x86_64__) || defined(__aarch64__)
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
-
 // A matrix's three views: words of the quants; the scales as halves and as bytes.
 #define WEIGHT_PARAMS __global const uint *quants, __global const ushort *halves, __global const uchar *bytes
 #define WEIGHT_ARGS quants, halves, bytes
