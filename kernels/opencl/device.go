@@ -20,6 +20,7 @@ type Device struct {
 
 	live              map[holder]struct{} // handles not yet freed
 	quantised, floats int                 // live matrices of each kind
+	tensor            bool                // the program has kernels for products of small matrices
 	err               error               // the first failure of an operation; the device is lost then
 
 	scratch driver.Memory // what operations keep between their kernels
@@ -38,10 +39,15 @@ var _ kernels.Device = (*Device)(nil)
 // passes.
 const scratchBytes = 64 << 20
 
+// tensorKernel is there where the driver's program has the kernels of cl/tensor.cl.
+const tensorKernel = "mma_q8_0_8"
+
 // New makes a device of an opened card, which it closes with itself; also when it fails.
 // dev must have been opened with Source.
 func New(dev driver.Device) (*Device, error) {
 	d := &Device{dev: dev, name: nameOf(dev.Info()), kernels: map[string]driver.Kernel{}, live: map[holder]struct{}{}}
+	_, absent := dev.Kernel(tensorKernel)
+	d.tensor = absent == nil
 	err := d.faults.make(d)
 	if err == nil {
 		d.scratch, err = dev.Alloc(scratchBytes)

@@ -14,7 +14,8 @@ const (
 	fewTokens    = 8   // of a work-item, where there are few
 	tileRows     = 128 // of a group, where there are many tokens
 	tileTokens   = 32
-	groupSegs    = 4 // a group takes up to 2^4 segments side by side
+	tensorTokens = 64 // of a group of tileRows
+	groupSegs    = 4  // a group takes up to 2^4 segments side by side
 
 	// fewLimit is the widest batch that reads the weights once for each fewTokens tokens:
 	// they come from the card's cache then, and there are more work-items than in tiles.
@@ -32,7 +33,7 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	if n == 0 {
 		return
 	}
-	g, shape, log := productGrid(m.rows, m.cols, n)
+	g, shape, log := productGrid(m.rows, m.cols, n, d.tensor && !m.kind.Float())
 	quants, halves, bytes := m.views()
 	if m.kind.Float() {
 		if !a.hasCopy {
@@ -56,7 +57,10 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 
 // productGrid chooses a product's kernel and its groups; log says how many segments a group
 // of few tokens takes side by side.
-func productGrid(rows, cols, n int) (g grid, shape, log int) {
+func productGrid(rows, cols, n int, tensor bool) (g grid, shape, log int) {
+	if n > fewLimit && tensor {
+		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tensorTokens), 1), kernelTensor, 0
+	}
 	if n > fewLimit {
 		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tileTokens), 1), kernelTile, 0
 	}

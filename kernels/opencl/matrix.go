@@ -18,7 +18,7 @@ type matrix struct {
 	qStride, sStride int // bytes of 16 rows in each plane
 	mem              driver.Memory
 	scales           int64 // where they begin
-	kernels          [3][2]string
+	kernels          [kernelShapes][2]string
 }
 
 // Kernels count a matrix's words of quants and bytes of scales in a uint.
@@ -84,14 +84,16 @@ func (d *Device) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
 
 // The shapes of a product's kernels.
 const (
-	kernelOne  = iota // one token
-	kernelFew         // up to a few tiles of fewTokens
-	kernelTile        // many tokens
+	kernelOne    = iota // one token
+	kernelFew           // up to fewLimit
+	kernelTile          // many tokens
+	kernelTensor        // many tokens, on cards that multiply small integer matrices (cl/tensor.cl)
+	kernelShapes
 )
 
 // productKernels names a type's kernels, by shape and by bytes of an activation less one.
-func productKernels(t quant.Type) (names [3][2]string) {
-	for shape, prefix := range []string{"product1_", "product8_", "tile_"} {
+func productKernels(t quant.Type) (names [kernelShapes][2]string) {
+	for shape, prefix := range []string{"product1_", "product8_", "tile_", "mma_"} {
 		for i, suffix := range []string{"_8", "_16"} {
 			names[shape][i] = prefix + strings.ToLower(t.String())
 			if !t.Float() {

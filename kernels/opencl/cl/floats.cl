@@ -6,7 +6,7 @@
 #define FLOAT_ARGS WEIGHT_ARGS, x, dst, rows, cols, group_elements, quads, n, log
 
 // Weights of up to four columns from at on, 16 elements apart; absent ones are 0.
-void float_weights(int type, __global const uint *quants, __global const ushort *halves, uint at, int count, float *w) {
+INLINE void float_weights(int type, __global const uint *quants, __global const ushort *halves, uint at, int count, float *w) {
   UNROLL for (int i = 0; i < 4; i++) w[i] = i < count ? float_weight(type, quants, halves, at + 16u * i) : 0.0f;
 }
 
@@ -18,7 +18,7 @@ float add_quad(const float *w, float4 v, int count, float acc) {
   return acc;
 }
 
-void narrow_floats(int type, int tokens, FLOAT_PARAMS, __local float *part, __local float *total) {
+INLINE void narrow_floats(int type, int tokens, FLOAT_PARAMS, __local float *part, __local float *total) {
   int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
   int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), width = PRODUCT_ITEMS >> log;
   int first = (int)get_group_id(1) * tokens, m = min(n - first, tokens), segments = (cols + SEGMENT - 1) / SEGMENT;
@@ -55,7 +55,7 @@ void narrow_floats(int type, int tokens, FLOAT_PARAMS, __local float *part, __lo
 // Quads of columns that are staged at a time.
 #define STAGE_QUADS 16
 
-void tile_floats(int type, FLOAT_PARAMS, __local float4 *stage) {
+INLINE void tile_floats(int type, FLOAT_PARAMS, __local float4 *stage) {
   int l = get_local_id(0), lane = l & 63, mine = (l >> 6) * 8, first = (int)get_group_id(1) * TILE_TOKENS;
   int m = min(n - first, TILE_TOKENS), groups = (rows + 15) / 16, row0 = (int)get_group_id(0) * TILE_ROWS + lane;
   uint at[2];

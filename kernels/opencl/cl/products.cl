@@ -8,7 +8,7 @@
 #define PRODUCT_ITEMS 256
 
 // Adds a block's terms to a chain: w and its scales s and minimums m, x a token's record.
-float add_block(int type, int bits, const uint *w, const float *s, const float *m, const uint4 *x, float acc) {
+INLINE float add_block(int type, int bits, const uint *w, const float *s, const float *m, const uint4 *x, float acc) {
   uint4 tail = x[bits == 8 ? 2 : 4], sums = x[bits == 8 ? 3 : 5];
   float d = as_float(tail.x);
   int offset = weight_offset(type), i[2];
@@ -43,11 +43,28 @@ void report_bad(__global const uint *bad, uint stamp, int first, int n, FAULT_PA
     if (bad[t] == stamp) FAULT(t);
 }
 
+// Adds block b's terms to the chains of m tokens from first on.
+INLINE void narrow_block(int type, int bits, int tokens, WEIGHT_PARAMS, __global const uint4 *records, int g, uint r, int b, int blocks,
+                  uint at, float d, float dmin, int first, int m, float *acc) {
+  uint w[8];
+  float s[2], min_[2];
+  unpack_block(type, quants, ((uint)g * blocks + b) * block_words(type) + r, w);
+  block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, min_);
+  UNROLL for (int t = 0; t < 8; t++) {
+    if (t >= tokens || (t > 0 && t >= m)) continue;
+    uint4 x[6];
+    uint rec = ((uint)(first + t) * blocks + b) * RECORD_QUADS(bits);
+    UNROLL for (int i = 0; i < 6; i++)
+      if (i < RECORD_QUADS(bits)) x[i] = records[rec + i];
+    acc[t] = add_block(type, bits, w, s, min_, x, acc[t]);
+  }
+}
+
 // Few tokens: a work-item is a row and a segment, for up to `tokens` tokens. Its group has
 // 2^log segments of as many rows as that leaves, 16 by 16, and takes the segments in turns:
 // so the weights are read once, 16 rows of a word side by side, by as many work-items as can
 // be. part and total are the group's memory of tokens*PRODUCT_ITEMS floats.
-void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local float *part, __local float *total) {
+INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local float *part, __local float *total) {
   int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
   int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), width = PRODUCT_ITEMS >> log;
   int first = (int)get_group_id(1) * tokens, m = min(n - first, tokens);
@@ -59,22 +76,16 @@ void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local floa
     float acc[8];
     UNROLL for (int t = 0; t < 8; t++) acc[t] = 0.0f;
     if (seg < segments && g < groups) {
-      float d, dmin, s[2], min_[2];
-      uint at = g * group_scales + seg * segment_scales(type), w[8];
+      float d, dmin;
+      uint at = g * group_scales + seg * segment_scales(type);
       segment_factors(type, halves, at, r, &d, &dmin);
-      int last = min(blocks, (seg + 1) * SEGMENT_BLOCKS);
-      for (int b = seg * SEGMENT_BLOCKS; b < last; b++) {
-        unpack_block(type, quants, ((uint)g * blocks + b) * block_words(type) + r, w);
-        block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, min_);
-        UNROLL for (int t = 0; t < 8; t++) {
-          if (t >= tokens || (t > 0 && t >= m)) continue;
-          uint4 x[6];
-          uint rec = ((uint)(first + t) * blocks + b) * RECORD_QUADS(bits);
-          UNROLL for (int i = 0; i < 6; i++)
-            if (i < RECORD_QUADS(bits)) x[i] = records[rec + i];
-          acc[t] = add_block(type, bits, w, s, min_, x, acc[t]);
-        }
+      int b = seg * SEGMENT_BLOCKS, last = min(blocks, b + SEGMENT_BLOCKS);
+      if (tokens == 1) { // reads of some blocks at once hide more of the memory's latency
+        for (; b + 4 <= last; b += 4)
+          UNROLL for (int i = 0; i < 4; i++)
+            narrow_block(type, bits, 1, WEIGHT_ARGS, records, g, r, b + i, blocks, at, d, dmin, first, 1, acc);
       }
+      for (; b < last; b++) narrow_block(type, bits, tokens, WEIGHT_ARGS, records, g, r, b, blocks, at, d, dmin, first, m, acc);
     }
     UNROLL for (int t = 0; t < 8; t++)
       if (t < tokens) part[t * PRODUCT_ITEMS + l] = acc[t];
@@ -97,7 +108,7 @@ void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local floa
 #define TILE_TOKENS 32
 #define TILE_QUADS(bits) (TILE_TOKENS * SEGMENT_BLOCKS * RECORD_QUADS(bits))
 
-void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stage) {
+INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stage) {
   int l = get_local_id(0), lane = l & 63, mine = (l >> 6) * 8, first = (int)get_group_id(1) * TILE_TOKENS;
   int m = min(n - first, TILE_TOKENS), groups = (rows + 15) / 16, row0 = (int)get_group_id(0) * TILE_ROWS + lane;
   uint r = lane & 15;

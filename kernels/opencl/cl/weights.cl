@@ -2,6 +2,7 @@
 //
 // The functions here take the type as an argument that is constant wherever products call
 // them: once they are inlined, what is left of a switch is one case.
+#define INLINE __attribute__((always_inline))
 
 #define T_F32 0
 #define T_F16 1
@@ -29,7 +30,7 @@
 #define SEGMENT_BLOCKS 8
 
 // Words of a block of 32 columns of 16 rows.
-uint block_words(int type) {
+INLINE uint block_words(int type) {
   switch (type) {
   case T_Q2_K: return 32u;
   case T_Q3_K: return 48u;
@@ -41,7 +42,7 @@ uint block_words(int type) {
 }
 
 // Bytes of 16 rows' scales of 256 columns.
-uint segment_scales(int type) {
+INLINE uint segment_scales(int type) {
   switch (type) {
   case T_Q4_1: case T_Q5_1: return 512u;
   case T_Q4_K: case T_Q5_K: case T_Q2_K: return 320u;
@@ -53,15 +54,15 @@ uint segment_scales(int type) {
 }
 
 // Whether each 16 columns have a scale.
-int has_halves(int type) { return type == T_Q6_K || type == T_Q3_K || type == T_Q2_K; }
+INLINE int has_halves(int type) { return type == T_Q6_K || type == T_Q3_K || type == T_Q2_K; }
 
-int has_minimum(int type) {
+INLINE int has_minimum(int type) {
   return type == T_Q4_1 || type == T_Q5_1 || type == T_Q4_K || type == T_Q5_K || type == T_Q2_K;
 }
 
 // What is to be subtracted from an unpacked integer. Products subtract it from the sum, by
 // the sum of the activations.
-int weight_offset(int type) {
+INLINE int weight_offset(int type) {
   switch (type) {
   case T_Q4_0: return 8;
   case T_Q5_0: return 16;
@@ -97,7 +98,7 @@ uint book_bytes(__constant const char *book, uint n) {
 
 // Turns a word of nibbles into integers: low ones are 4 columns, high ones the columns 16
 // further on.
-void open_nibbles(int type, uint v, uint *low, uint *high) {
+INLINE void open_nibbles(int type, uint v, uint *low, uint *high) {
   if (type == T_IQ4_NL || type == T_IQ4_XS || type == T_MXFP4) {
 #if defined(__NVPTX__)
     uint a, b;
@@ -121,41 +122,48 @@ void open_nibbles(int type, uint v, uint *low, uint *high) {
   *high = (v >> 4) & 0x0f0f0f0fu;
 }
 
-// Reads 32 columns of a row as 8 words of 4 signed bytes, before their offset. at is the word
-// of the block's first vector and the row.
-void unpack_block(int type, __global const uint *quants, uint at, uint *w) {
+// Reads words j and 4+j (j below 4) of the 8 that hold 32 columns of a row, four signed bytes
+// a word, before their offset. at is the word of the block's first vector and the row.
+INLINE void unpack_pair(int type, __global const uint *quants, uint at, int j, uint *low, uint *high) {
+  uint a = 0, b = 0;
   if (type == T_Q8_0) {
-    UNROLL for (int j = 0; j < 8; j++) w[j] = quants[at + 16u * j] ^ 0x80808080u;
+    *low = quants[at + 16u * j] ^ 0x80808080u;
+    *high = quants[at + 64u + 16u * j] ^ 0x80808080u;
     return;
   }
   if (type == T_Q2_K || type == T_Q3_K) {
-    uint a = quants[at], b = quants[at + 16u];
-    uint top = type == T_Q3_K ? quants[at + 32u] : 0u;
-    UNROLL for (int j = 0; j < 4; j++) {
-      w[j] = ((a >> (2 * j)) & 0x03030303u) | (((top >> j) & 0x01010101u) << 2);
-      w[4 + j] = ((b >> (2 * j)) & 0x03030303u) | (((top >> (4 + j)) & 0x01010101u) << 2);
+    a = (quants[at] >> (2 * j)) & 0x03030303u;
+    b = (quants[at + 16u] >> (2 * j)) & 0x03030303u;
+    if (type == T_Q3_K) {
+      uint top = quants[at + 32u] >> j;
+      a |= (top & 0x01010101u) << 2;
+      b |= ((top >> 4) & 0x01010101u) << 2;
     }
+    *low = a;
+    *high = b;
     return;
   }
-  UNROLL for (int j = 0; j < 4; j++) {
-    uint low, high;
-    open_nibbles(type, quants[at + 16u * j], &low, &high);
-    w[j] = low;
-    w[4 + j] = high;
-  }
+  open_nibbles(type, quants[at + 16u * j], &a, &b);
   if (type == T_Q5_0 || type == T_Q5_1 || type == T_Q5_K) {
-    uint top = quants[at + 64u];
-    UNROLL for (int j = 0; j < 4; j++) {
-      w[j] |= ((top >> j) & 0x01010101u) << 4;
-      w[4 + j] |= ((top >> (4 + j)) & 0x01010101u) << 4;
-    }
+    uint top = quants[at + 64u] >> j;
+    a |= (top & 0x01010101u) << 4;
+    b |= ((top >> 4) & 0x01010101u) << 4;
   }
   if (type == T_Q6_K) {
-    uint a = quants[at + 64u], b = quants[at + 80u];
-    UNROLL for (int j = 0; j < 4; j++) {
-      w[j] |= ((a >> (2 * j)) & 0x03030303u) << 4;
-      w[4 + j] |= ((b >> (2 * j)) & 0x03030303u) << 4;
-    }
+    a |= ((quants[at + 64u] >> (2 * j)) & 0x03030303u) << 4;
+    b |= ((quants[at + 80u] >> (2 * j)) & 0x03030303u) << 4;
+  }
+  *low = a;
+  *high = b;
+}
+
+// Reads all 8 words.
+INLINE void unpack_block(int type, __global const uint *quants, uint at, uint *w) {
+  UNROLL for (int j = 0; j < 4; j++) {
+    uint low, high;
+    unpack_pair(type, quants, at, j, &low, &high);
+    w[j] = low;
+    w[4 + j] = high;
   }
 }
 
@@ -164,7 +172,7 @@ float mx_scale(uint e) { return e < 104u ? 0.0f : as_float((e - 1u) << 23); }
 
 // The factors of a segment's scales: d, and dmin where the type has one. at is the byte of
 // the segment's scales of 16 rows, r the row among them.
-void segment_factors(int type, __global const ushort *halves, uint at, uint r, float *d, float *dmin) {
+INLINE void segment_factors(int type, __global const ushort *halves, uint at, uint r, float *d, float *dmin) {
   *d = *dmin = 0.0f;
   if (type == T_Q4_K || type == T_Q5_K || type == T_Q2_K) *dmin = LOAD_HALF(halves, (at >> 1) + 16u + r);
   if (type == T_Q4_K || type == T_Q5_K || type == T_Q2_K || type == T_Q6_K || type == T_Q3_K || type == T_IQ4_XS)
@@ -173,7 +181,7 @@ void segment_factors(int type, __global const ushort *halves, uint at, uint r, f
 
 // The scales S and minimums M of block b (0 to 7) of a segment: of its two halves where the
 // type has them, else the first ones.
-void block_scales(int type, __global const ushort *halves, __global const uchar *bytes, uint at, uint b, uint r, float d,
+INLINE void block_scales(int type, __global const ushort *halves, __global const uchar *bytes, uint at, uint b, uint r, float d,
                   float dmin, float *s, float *m) {
   s[1] = m[0] = m[1] = 0.0f;
   switch (type) {
@@ -209,7 +217,7 @@ void block_scales(int type, __global const ushort *halves, __global const uchar 
 }
 
 // A float weight, through the floor. at counts elements of the type.
-float float_weight(int type, __global const uint *quants, __global const ushort *halves, uint at) {
+INLINE float float_weight(int type, __global const uint *quants, __global const ushort *halves, uint at) {
   if (type == T_F32) return c_floor(as_float(quants[at]));
   if (type == T_F16) return c_floor(LOAD_HALF(halves, at));
   return c_floor(as_float((uint)halves[at] << 16));

@@ -39,10 +39,14 @@ func TestTheCardKeepsTheContract(t *testing.T) {
 	kernelstest.Run(t, func(int) kernels.Device { return realCard(t, 0) })
 }
 
-// TestTheCardKeepsTheContractWithTheOldestText runs the text that is made for cards without
-// the dot product.
-func TestTheCardKeepsTheContractWithTheOldestText(t *testing.T) {
-	kernelstest.Run(t, func(int) kernels.Device { return realCard(t, 50) })
+// TestTheCardKeepsTheContractWithOlderTexts runs those that are made for cards without
+// products of small matrices, and without the dot product.
+func TestTheCardKeepsTheContractWithOlderTexts(t *testing.T) {
+	for _, capability := range []int{61, 50} {
+		t.Run(fmt.Sprint(capability), func(t *testing.T) {
+			kernelstest.Run(t, func(int) kernels.Device { return realCard(t, capability) })
+		})
+	}
 }
 
 // BenchmarkUpload measures writes of weights to a card, and BenchmarkRead what comes back.

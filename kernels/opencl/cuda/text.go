@@ -28,12 +28,13 @@ var programs = []struct {
 	capability int
 	read       func() (*program, error)
 }{
-	{ptx.Best, sync.OnceValues(func() (*program, error) { return unpack(packed, nil) })},
-	{ptx.Oldest, sync.OnceValues(func() (*program, error) { return unpack(packed, ptx.Lower) })},
+	{ptx.Tensor, sync.OnceValues(func() (*program, error) { return unpack(ptx.Tensor) })},
+	{ptx.DotProduct, sync.OnceValues(func() (*program, error) { return unpack(ptx.DotProduct) })},
+	{ptx.Oldest, sync.OnceValues(func() (*program, error) { return unpack(ptx.Oldest) })},
 }
 
-func unpack(b []byte, change func([]byte) []byte) (*program, error) {
-	z, err := gzip.NewReader(bytes.NewReader(b))
+func unpack(capability int) (*program, error) {
+	z, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, fmt.Errorf("cuda: unpack the kernels: %w", err)
 	}
@@ -41,9 +42,7 @@ func unpack(b []byte, change func([]byte) []byte) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cuda: unpack the kernels: %w", err)
 	}
-	if change != nil {
-		text = change(text)
-	}
+	text = ptx.Text(text, capability)
 	m, err := ptx.Parse(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("cuda: read the kernels: %w", err)

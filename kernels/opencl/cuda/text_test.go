@@ -44,10 +44,16 @@ func TestTheTextIsOfTheKernelsSource(t *testing.T) {
 		if want := fmt.Sprintf("sm_%d", capability); m.Target != want {
 			t.Errorf("the text for %s is for %s", want, m.Target)
 		}
-		if dot := bytes.Contains(text, []byte("dp4a")); dot != (capability >= ptx.Best) && strings.Contains(source.Source, "product") {
+		if dot := bytes.Contains(text, []byte("dp4a")); dot != (capability >= ptx.DotProduct) && strings.Contains(source.Source, "product") {
 			t.Errorf("the text for capability %d has the dot product: %v", capability, dot)
 		}
 		now := slices.Sorted(maps.Keys(m.Kernels))
+		if tensor := bytes.Contains(text, []byte("mma.sync")); tensor != (capability >= ptx.Tensor) {
+			t.Errorf("the text for capability %d has products of small matrices: %v", capability, tensor)
+		}
+		if capability >= ptx.Tensor {
+			now = slices.DeleteFunc(now, func(name string) bool { return strings.HasPrefix(name, "mma_") })
+		}
 		if names != nil && !slices.Equal(names, now) {
 			t.Errorf("the texts have other kernels: %v, %v", names, now)
 		}
@@ -73,7 +79,7 @@ func TestTheTextIsWhatTheCompilerWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	eachText(t, func(capability int, text []byte, _ ptx.Module) {
-		if capability == ptx.Best && !bytes.Equal(text, want) {
+		if !bytes.Equal(text, ptx.Text(want, capability)) {
 			t.Error("kernels.ptx.gz is not what the compiler writes: run go generate ./kernels/opencl/cuda")
 		}
 	})

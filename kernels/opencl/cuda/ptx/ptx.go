@@ -19,10 +19,13 @@ import (
 	"strings"
 )
 
-// Compute capabilities, ten times the major number plus the minor.
+// Compute capabilities, ten times the major number plus the minor, that have a text of their
+// own. Compile writes the one of DotProduct with the kernels that only Tensor can run in it;
+// Text makes each of it.
 const (
-	Best   = 61 // of the text that Compile writes: the first with a dot product of four bytes
-	Oldest = 50 // of what Lower makes of it: the oldest that current drivers know
+	Tensor     = 80 // the first with the products of small integer matrices that the source uses
+	DotProduct = 61 // the first with a dot product of four bytes
+	Oldest     = 50 // the oldest that current drivers know
 )
 
 // The compiler, as Debian's packages clang-16 and libclc-16 bring it. Another version
@@ -30,7 +33,7 @@ const (
 const (
 	Compiler = "clang-16"
 	library  = "/usr/lib/clc/nvptx64--nvidiacl.bc"
-	target   = "sm_61"
+	target   = "sm_61" // of DotProduct
 )
 
 // ErrNoCompiler: the machine has no compiler, or not its library.
@@ -39,7 +42,7 @@ var ErrNoCompiler = errors.New("clang-16 or libclc-16 is not installed")
 // hashLine begins the line that tells the source's SHA-256.
 const hashLine = "// source sha256: "
 
-// Compile has the compiler write the text of a program for cards of Best and later. The same
+// Compile has the compiler write the text of a program that Text makes others of. The same
 // source gives the same bytes. The text begins with the source's hash.
 func Compile(ctx context.Context, source string, hash [32]byte) ([]byte, error) {
 	cc, err := exec.LookPath(Compiler)
@@ -50,7 +53,7 @@ func Compile(ctx context.Context, source string, hash [32]byte) ([]byte, error) 
 		return nil, fmt.Errorf("%w: %w", ErrNoCompiler, err)
 	}
 	args := []string{
-		"-target", "nvptx64-nvidia-nvcl", "-march=" + target, "-Xclang", "-target-feature", "-Xclang", "+ptx50", "-D", "WEFT_DP4A",
+		"-target", "nvptx64-nvidia-nvcl", "-march=" + target, "-Xclang", "-target-feature", "-Xclang", "+ptx50", "-D", "WEFT_DP4A", "-D", "WEFT_MMA",
 		"--cuda-path=/nonexistent", "-x", "cl", "-cl-std=CL1.2", "-O3", "-ffp-contract=off", "-Werror", "-Wno-linker-warnings", "-Wno-pass-failed", "-Wno-unused-command-line-argument",
 		"-Xclang", "-finclude-default-header", "-Xclang", "-mlink-builtin-bitcode", "-Xclang", library,
 		"-mllvm", "-nvptx-fma-level=0", "-mllvm", "-inline-threshold=100000",
@@ -91,14 +94,47 @@ func tidy(text string, hash [32]byte) []byte {
 	return b.Bytes()
 }
 
-// dot is the instruction that Best brings, as the source writes it.
+// Text makes the text for cards of a capability and later of one that Compile wrote.
+func Text(text []byte, capability int) []byte {
+	switch capability {
+	case Tensor:
+		return header(text, "7.0", "sm_80")
+	case DotProduct:
+		return withoutTensor(text)
+	}
+	return header(lower(withoutTensor(text)), "4.2", "sm_50")
+}
+
+// header names another PTX version and card than the compiler did.
+func header(text []byte, version, target string) []byte {
+	text = bytes.Replace(text, []byte(".version 5.0\n"), []byte(".version "+version+"\n"), 1)
+	return bytes.Replace(text, []byte(".target sm_61\n"), []byte(".target "+target+"\n"), 1)
+}
+
+// withoutTensor leaves out the kernels that multiply small matrices.
+func withoutTensor(text []byte) []byte {
+	var b, entry bytes.Buffer
+	for line := range bytes.Lines(text) {
+		if entry.Len() == 0 && !bytes.HasPrefix(line, []byte(".visible .entry")) {
+			b.Write(line)
+			continue
+		}
+		entry.Write(line)
+		if bytes.HasPrefix(line, []byte("}")) {
+			if !bytes.Contains(entry.Bytes(), []byte("mma.sync")) {
+				b.Write(entry.Bytes())
+			}
+			entry.Reset()
+		}
+	}
+	return b.Bytes()
+}
+
+// dot is the instruction that DotProduct brings, as the source writes it.
 var dot = regexp.MustCompile(`(?m)^\tdp4a\.s32\.s32 (%r[0-9]+), (%r[0-9]+), (%r[0-9]+), (%r[0-9]+);$`)
 
-// Lower makes a text for cards from Oldest on of one that Compile wrote: the same integers
-// from each dot product, byte by byte.
-func Lower(text []byte) []byte {
-	text = bytes.Replace(text, []byte(".version 5.0\n"), []byte(".version 4.2\n"), 1)
-	text = bytes.Replace(text, []byte(".target sm_61\n"), []byte(".target sm_50\n"), 1)
+// lower spells dot products out: the same integers, byte by byte.
+func lower(text []byte) []byte {
 	var b strings.Builder
 	b.WriteString("\t{\n\t.reg .b32 x, y, s;\n\tmov.u32 s, $4;\n")
 	for at := 0; at < 32; at += 8 {

@@ -72,11 +72,11 @@ func check(t *testing.T, line string) error {
 	return ptx.Check(m)
 }
 
-// TestLowerSpellsTheDotProductOut checks the form; that it gives the same integers, the
+// TestTheOldestTextSpellsTheDotProductOut checks the form; that it gives the same integers, the
 // conformance suite shows on a card.
-func TestLowerSpellsTheDotProductOut(t *testing.T) {
+func TestTheOldestTextSpellsTheDotProductOut(t *testing.T) {
 	text := strings.Replace(strings.Replace(kernel("add.s32 %r1, %r2, %r3;", "dp4a.s32.s32 %r41, %r2, %r3, %r14;", "ret;"), "sm_50", "sm_61", 1), "4.2", "5.0", 1)
-	got := string(ptx.Lower([]byte(text)))
+	got := string(ptx.Text([]byte(text), ptx.Oldest))
 	m, err := ptx.Parse(got)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, got)
@@ -92,6 +92,24 @@ func TestLowerSpellsTheDotProductOut(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+}
+
+// TestOlderCardsGetNoKernelOfSmallMatrices: what stands around those kernels stays.
+func TestOlderCardsGetNoKernelOfSmallMatrices(t *testing.T) {
+	const head = ".version 5.0\n.target sm_61\n.address_size 64\n\n.shared .align 4 .b8 x[4];\n"
+	entry := func(name, line string) string {
+		return ".visible .entry " + name + "(\n\t.param .u32 p0\n)\n{\n\t{\n\t" + line + "\n\t}\n\tret;\n}\n"
+	}
+	mma := entry("b", "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%r1,%r2,%r3,%r4}, {%r5,%r6}, {%r7}, {%r8,%r8,%r8,%r8};")
+	a, c := entry("a", "add.s32 %r1, %r2, %r3;"), entry("c", "dp4a.s32.s32 %r1, %r2, %r3, %r4;")
+	text := []byte(head + a + mma + c + mma)
+	if got, want := string(ptx.Text(text, ptx.DotProduct)), head+a+c; got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	got := string(ptx.Text(text, ptx.Tensor))
+	if want := strings.NewReplacer("5.0", "7.0", "sm_61", "sm_80").Replace(string(text)); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
 
