@@ -26,12 +26,7 @@ type device struct {
 	live    map[*memory]struct{}
 	held    int64 // bytes of live memory
 
-	// Small writes are copied here and sent while the caller goes on; the room is free
-	// again after the next wait.
-	stage  []byte
-	staged int
-	pin    runtime.Pinner
-
+	staging staging
 	// What C functions are given by address, and their arguments, kept here so that steady
 	// use allocates nothing.
 	handle        uintptr
@@ -63,14 +58,13 @@ type kernel struct {
 func (k *kernel) Name() string { return k.name }
 
 const (
-	// stageBytes is the room for small writes, stageWrite the largest of them.
-	stageBytes = 1 << 20
-	stageWrite = 64 << 10
+	// directWrite is how much a device in host memory gets in one copy, without staging.
+	directWrite = 64 << 10
 
 	memReadWrite             = 1 << 0
 	bufferRegion             = 0x1220
 	migrateUndefined         = 1 << 1
-	yes                      = 1
+	no, yes                  = 0, 1
 	kernelArgs               = 32 // more than any kernel has
 	pointerBytes             = unsafe.Sizeof(uintptr(0))
 	maxLog                   = 16 << 10
@@ -80,9 +74,8 @@ const (
 func open(f *found, source driver.Program) (*device, error) {
 	d := &device{
 		l: f.l, id: f.id, info: f.info, amd: f.has("cl_amd_device_attribute_query"),
-		kernels: map[string]*kernel{}, live: map[*memory]struct{}{}, stage: make([]byte, stageBytes),
+		kernels: map[string]*kernel{}, live: map[*memory]struct{}{},
 	}
-	d.pin.Pin(&d.stage[0])
 	if err := d.open(source); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -97,6 +90,9 @@ func (d *device) open(source driver.Program) error {
 	}
 	if d.queue = library.Call(l.createQueue, d.context, d.id, 0, uintptr(unsafe.Pointer(&c))); c != 0 {
 		return fmt.Errorf("make a queue: %w", code(c))
+	}
+	if err := d.staging.make(d); err != nil {
+		return err
 	}
 	return d.build(source)
 }
@@ -197,30 +193,20 @@ func (d *device) Free(m driver.Memory) {
 	library.Call(d.l.releaseMem, b.id)
 }
 
-// Write copies src. Large pieces wait; small ones go on while the caller does.
+// Write copies src to where the device fetches it, and on a device in host memory large
+// pieces to their place.
 func (d *device) Write(dst driver.Memory, offset int64, src []byte) error {
 	m := dst.(*memory)
 	if offset < 0 || offset+int64(len(src)) > m.bytes {
 		return fmt.Errorf("write %d bytes at %d of %d", len(src), offset, m.bytes)
 	}
-	if len(src) == 0 {
-		return nil
-	}
-	if len(src) > stageWrite {
+	if d.info.Shared && len(src) > directWrite {
 		d.data = &src[0]
 		c := d.do(d.l.enqueueWrite, d.queue, m.id, yes, uintptr(offset), uintptr(len(src)), uintptr(unsafe.Pointer(d.data)), 0, 0, 0)
 		d.data = nil
 		return opError("write", c)
 	}
-	if d.staged+len(src) > len(d.stage) {
-		if c := d.finish(); c != success {
-			return opError("wait", c)
-		}
-	}
-	to := d.stage[d.staged:]
-	copy(to, src)
-	d.staged += (len(src) + 63) &^ 63
-	return opError("write", d.do(d.l.enqueueWrite, d.queue, m.id, 0, uintptr(offset), uintptr(len(src)), uintptr(unsafe.Pointer(&to[0])), 0, 0, 0))
+	return opError("write", d.staging.write(d, m, offset, src))
 }
 
 // Read waits and copies.
@@ -235,9 +221,6 @@ func (d *device) Read(dst []byte, src driver.Memory, offset int64) error {
 	d.data = &dst[0]
 	c := d.do(d.l.enqueueRead, d.queue, m.id, yes, uintptr(offset), uintptr(len(dst)), uintptr(unsafe.Pointer(d.data)), 0, 0, 0)
 	d.data = nil
-	if c == success {
-		d.staged = 0
-	}
 	return opError("read", c)
 }
 
@@ -332,11 +315,7 @@ func (d *device) do(f uintptr, args ...uintptr) code {
 	return codeOf(library.CallSlice(f, d.args[:n]))
 }
 
-func (d *device) finish() code {
-	c := d.do(d.l.finish, d.queue)
-	d.staged = 0
-	return c
-}
+func (d *device) finish() code { return d.do(d.l.finish, d.queue) }
 
 // Sync waits for all that was asked.
 func (d *device) Sync() error { return opError("wait", d.finish()) }
@@ -361,6 +340,7 @@ func (d *device) Close() error {
 	if d.queue != 0 {
 		err = d.Sync()
 	}
+	d.staging.close(d)
 	for m := range d.live {
 		d.Free(m)
 	}
@@ -376,6 +356,5 @@ func (d *device) Close() error {
 		}
 	}
 	d.program, d.queue, d.context = 0, 0, 0
-	d.pin.Unpin()
 	return err
 }

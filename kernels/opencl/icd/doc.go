@@ -6,5 +6,5 @@
 // has no device here and says so; such a binary needs no dynamic linker.
 //
 // lib.go names the library and its functions, driver.go lists and opens devices, device.go
-// is the queue. Start at New.
+// is the queue, staging.go the way of data to it. Start at New.
 package icd

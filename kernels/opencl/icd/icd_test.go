@@ -148,15 +148,32 @@ func TestGroupsLieInAllDimensions(t *testing.T) {
 }
 
 func TestWritesKeepTheirOrderAndTheirBytes(t *testing.T) {
+	for name, shared := range map[string]bool{"in host memory": true, "in its own memory": false} {
+		t.Run(name, func(t *testing.T) { writes(t, shared) })
+	}
+}
+
+func writes(t *testing.T, shared bool) {
 	d := openTest(t)
+	d.(*device).info.Shared = shared
 	const piece = 60 << 10
 	m := memoryOf(t, d, 64*piece)
 	src := make([]byte, piece)
-	for i := range 64 { // more than the room for small writes
-		for j := range src {
-			src[j] = byte(i + j)
+	for range 20 { // several times the room of staging
+		for i := range 64 {
+			for j := range src {
+				src[j] = byte(i + j)
+			}
+			do(t, d.Write(m, int64(i)*piece, src))
 		}
-		do(t, d.Write(m, int64(i)*piece, src))
+	}
+	whole := memoryOf(t, d, 5*slotBytes+7)
+	large := bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7}, 5*slotBytes/7+8)[:5*slotBytes+7]
+	do(t, d.Write(whole, 0, large))
+	back := make([]byte, len(large))
+	do(t, d.Read(back, whole, 0))
+	if !bytes.Equal(back, large) {
+		t.Error("a large piece came back with other bytes")
 	}
 	big := bytes.Repeat([]byte{0xab}, 3*piece)
 	do(t, d.Write(m, 10*piece, big))

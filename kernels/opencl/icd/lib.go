@@ -32,12 +32,12 @@ func load() (*functions, error) {
 
 // functions holds the addresses of the functions that are used, all of OpenCL 1.2.
 type functions struct {
-	getPlatformIDs, getPlatformInfo, getDeviceIDs, getDeviceInfo uintptr
-	createContext, releaseContext, createQueue, releaseQueue     uintptr
-	createProgram, buildProgram, getBuildInfo, releaseProgram    uintptr
-	createKernel, releaseKernel, setKernelArg                    uintptr
-	createBuffer, createSubBuffer, releaseMem, migrateMem        uintptr
-	enqueueWrite, enqueueRead, enqueueNDRange, flush, finish     uintptr
+	getPlatformIDs, getPlatformInfo, getDeviceIDs, getDeviceInfo                                                           uintptr
+	createContext, releaseContext, createQueue, releaseQueue                                                               uintptr
+	createProgram, buildProgram, getBuildInfo, releaseProgram                                                              uintptr
+	createKernel, releaseKernel, setKernelArg                                                                              uintptr
+	createBuffer, createSubBuffer, releaseMem, migrateMem                                                                  uintptr
+	enqueueWrite, enqueueRead, enqueueNDRange, mapBuffer, unmapMem, enqueueMarker, waitEvents, releaseEvent, flush, finish uintptr
 }
 
 // resolve finds all functions; a library without one of them is older than OpenCL 1.2.
@@ -71,6 +71,11 @@ func resolve(lib *library.Library) (*functions, error) {
 		{&l.enqueueNDRange, "clEnqueueNDRangeKernel"},
 		{&l.flush, "clFlush"},
 		{&l.finish, "clFinish"},
+		{&l.mapBuffer, "clEnqueueMapBuffer"},
+		{&l.unmapMem, "clEnqueueUnmapMemObject"},
+		{&l.enqueueMarker, "clEnqueueMarkerWithWaitList"},
+		{&l.waitEvents, "clWaitForEvents"},
+		{&l.releaseEvent, "clReleaseEvent"},
 	} {
 		a, err := lib.Symbol(f.name)
 		if err != nil {
