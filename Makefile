@@ -3,11 +3,14 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build release release-check demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
+.PHONY: all build static release release-check demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
 all: build
 
 build: ## the one binary, ./weft
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o weft .
+
+static: ## ./weft without GPUs, which needs no dynamic linker: for musl and empty images
+	$(GO) build -tags static -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o weft .
 
 release: ## archives for every system and SHA256SUMS, into dist/
 	$(GO) run ./scripts/release -version "$(VERSION)" -out dist

@@ -137,6 +137,9 @@ from_checkout() {
 	say "building weft with $(go env GOVERSION)"
 	version=$(git -C "$1" describe --tags --always --dirty 2>/dev/null || echo dev)
 	(cd "$1" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$work/weft" .) || fail "weft cannot be built"
+	"$work/weft" version >/dev/null 2>&1 && return
+	say "weft's loader of GPU drivers does not run on this system; building without it"
+	(cd "$1" && CGO_ENABLED=0 go build -tags static -trimpath -ldflags "-s -w -X main.version=$version" -o "$work/weft" .) || fail "weft cannot be built"
 }
 
 if [ -n "$from" ]; then
@@ -150,7 +153,7 @@ else
 fi
 
 chmod 755 "$work/weft"
-version=$("$work/weft" version) || fail "the program does not run on this machine ($(uname -s) $(uname -m)); is it the archive for another one?"
+version=$("$work/weft" version) || fail "the program does not run on this machine ($(uname -s) $(uname -m)); is it the archive for another one? Linux without glibc takes the one that ends in -static"
 mkdir -p "$bin" 2>/dev/null || fail "$bin cannot be made: choose another place with --prefix, or use sudo"
 # Replaced whole: a running weft goes on with the old file.
 { cp "$work/weft" "$bin/.weft.new" && mv -f "$bin/.weft.new" "$bin/weft"; } 2>/dev/null || fail "$bin cannot be written: choose another place with --prefix, or use sudo"

@@ -67,7 +67,7 @@ func (i *installation) called() string {
 func (i *installation) archived(content string) string {
 	i.t.Helper()
 	dir := i.t.TempDir()
-	name := archiveName("v9", "linux", "amd64")
+	name := archiveName("v9", target{system: "linux", arch: "amd64"})
 	b, err := tarred("weft-v9-linux-amd64", []entry{{name: "weft", data: []byte(content), run: true}}, time.Unix(1_700_000_000, 0))
 	if err != nil {
 		i.t.Fatal(err)

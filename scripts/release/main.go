@@ -5,7 +5,9 @@
 //	go run ./scripts/release -version v1.2.3 -out dist
 //	go run ./scripts/release -targets linux/amd64 -twice
 //
-// It writes weft-VERSION-OS-ARCH.tar.gz (.zip for Windows) and SHA256SUMS.
+// It writes weft-VERSION-OS-ARCH.tar.gz (.zip for Windows) and SHA256SUMS. A target
+// OS/ARCH/static, weft-VERSION-OS-ARCH-static.tar.gz, loads no GPU libraries and needs
+// no dynamic linker: for systems with another libc, and for empty images.
 // -twice builds everything a second time, from another directory and with an
 // empty build cache, and compares.
 package main
@@ -27,7 +29,29 @@ import (
 )
 
 // allTargets are the systems that releases are for.
-const allTargets = "linux/amd64,linux/arm64,darwin/arm64,windows/amd64"
+const allTargets = "linux/amd64,linux/amd64/static,linux/arm64,linux/arm64/static,darwin/arm64,windows/amd64"
+
+// target is a system, and how the program is linked.
+type target struct {
+	system, arch string
+	static       bool
+}
+
+func parseTarget(s string) (target, error) {
+	part := strings.Split(strings.TrimSpace(s), "/")
+	ok := len(part) == 2 || len(part) == 3 && part[2] == "static" && part[0] == "linux"
+	if !ok || !safeVersion.MatchString(part[0]) || !safeVersion.MatchString(part[1]) {
+		return target{}, fmt.Errorf("target %q is not OS/ARCH, nor linux/ARCH/static", s)
+	}
+	return target{part[0], part[1], len(part) == 3}, nil
+}
+
+func (t target) String() string {
+	if t.static {
+		return t.system + "/" + t.arch + "/static"
+	}
+	return t.system + "/" + t.arch
+}
 
 // papers go into each archive beside the program.
 var papers = []string{"LICENSE", "README.md", "scripts/install.sh"}
@@ -41,7 +65,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.version, "version", "dev", "what `weft version` says")
 	flag.StringVar(&o.out, "out", "dist", "directory to write into")
-	flag.StringVar(&o.targets, "targets", allTargets, "OS/ARCH, separated by commas")
+	flag.StringVar(&o.targets, "targets", allTargets, "OS/ARCH or OS/ARCH/static, separated by commas")
 	flag.BoolVar(&o.twice, "twice", false, "build twice and compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -72,23 +96,23 @@ func release(ctx context.Context, o options) error {
 		return err
 	}
 	var names []string
-	for target := range strings.SplitSeq(o.targets, ",") {
-		system, arch, ok := strings.Cut(strings.TrimSpace(target), "/")
-		if !ok || !safeVersion.MatchString(system) || !safeVersion.MatchString(arch) {
-			return fmt.Errorf("target %q is not OS/ARCH", target)
-		}
-		fmt.Fprintln(os.Stderr, "building", target)
-		b, err := archive(ctx, o.version, system, arch, when, docs, "")
+	for s := range strings.SplitSeq(o.targets, ",") {
+		t, err := parseTarget(s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", target, err)
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "building", t)
+		b, err := archive(ctx, o.version, t, when, docs, "")
+		if err != nil {
+			return fmt.Errorf("%s: %w", t, err)
 		}
 		if o.twice {
-			if err := again(ctx, o.version, system, arch, when, docs, b); err != nil {
-				return fmt.Errorf("%s: %w", target, err)
+			if err := again(ctx, o.version, t, when, docs, b); err != nil {
+				return fmt.Errorf("%s: %w", t, err)
 			}
-			fmt.Fprintln(os.Stderr, "the same bytes twice:", target)
+			fmt.Fprintln(os.Stderr, "the same bytes twice:", t)
 		}
-		name := archiveName(o.version, system, arch)
+		name := archiveName(o.version, t)
 		if err := os.WriteFile(filepath.Join(o.out, name), b, 0o644); err != nil {
 			return err
 		}
@@ -98,13 +122,13 @@ func release(ctx context.Context, o options) error {
 }
 
 // again builds a target once more in other circumstances and compares.
-func again(ctx context.Context, version, system, arch string, when time.Time, docs []entry, first []byte) error {
+func again(ctx context.Context, version string, t target, when time.Time, docs []entry, first []byte) error {
 	cache, err := os.MkdirTemp("", "weft-release-cache-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(cache)
-	second, err := archive(ctx, version, system, arch, when, docs, cache)
+	second, err := archive(ctx, version, t, when, docs, cache)
 	if err != nil {
 		return err
 	}
@@ -144,21 +168,25 @@ func readPapers() ([]entry, error) {
 
 // archive builds the program and packs it. With a cache directory everything is
 // compiled anew.
-func archive(ctx context.Context, version, system, arch string, when time.Time, docs []entry, cache string) ([]byte, error) {
+func archive(ctx context.Context, version string, t target, when time.Time, docs []entry, cache string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "weft-release-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	program := "weft"
-	if system == "windows" {
+	if t.system == "windows" {
 		program += ".exe"
+	}
+	tags := ""
+	if t.static {
+		tags = "static"
 	}
 	path := filepath.Join(dir, program)
 	// No path of this machine (-trimpath), no state of its checkout (-buildvcs),
-	// no id that depends on them (-buildid), no libraries of its system.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+version, "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=-mod=readonly", "GOEXPERIMENT=")
+	// no id that depends on them (-buildid), and no C compiler.
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+version, "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.system, "GOARCH="+t.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=-mod=readonly", "GOEXPERIMENT=")
 	if cache != "" {
 		cmd.Env = append(cmd.Env, "GOCACHE="+cache)
 	}
@@ -171,17 +199,17 @@ func archive(ctx context.Context, version, system, arch string, when time.Time, 
 		return nil, err
 	}
 	list := append([]entry{{name: program, data: b, run: true}}, docs...)
-	root := strings.TrimSuffix(strings.TrimSuffix(archiveName(version, system, arch), ".tar.gz"), ".zip")
-	if system == "windows" {
+	root := strings.TrimSuffix(strings.TrimSuffix(archiveName(version, t), ".tar.gz"), ".zip")
+	if t.system == "windows" {
 		return zipped(root, list, when)
 	}
 	return tarred(root, list, when)
 }
 
-func archiveName(version, system, arch string) string {
+func archiveName(version string, t target) string {
 	ext := "tar.gz"
-	if system == "windows" {
+	if t.system == "windows" {
 		ext = "zip"
 	}
-	return fmt.Sprintf("weft-%s-%s-%s.%s", version, system, arch, ext)
+	return fmt.Sprintf("weft-%s-%s.%s", version, strings.ReplaceAll(t.String(), "/", "-"), ext)
 }

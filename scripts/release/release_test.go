@@ -95,6 +95,22 @@ func TestSumsAreWhatSha256sumReads(t *testing.T) {
 	}
 }
 
+func TestTargetsSayHowTheProgramIsLinked(t *testing.T) {
+	for s, want := range map[string]string{
+		"linux/amd64": "weft-v1-linux-amd64.tar.gz", " linux/arm64/static": "weft-v1-linux-arm64-static.tar.gz",
+		"windows/amd64": "weft-v1-windows-amd64.zip",
+	} {
+		if got, err := parseTarget(s); err != nil || archiveName("v1", got) != want || got.String() != strings.TrimSpace(s) {
+			t.Errorf("%q: %v, %v", s, got, err)
+		}
+	}
+	for _, bad := range []string{"", "linux", "linux/", "linux/amd64/dynamic", "darwin/arm64/static", "linux/amd64/static/x", "../x/y", "a b/c"} {
+		if got, err := parseTarget(bad); err == nil {
+			t.Errorf("%q is %v", bad, got)
+		}
+	}
+}
+
 func TestTimesAndVersionsAreChecked(t *testing.T) {
 	if w, err := stamp(t.Context(), "1700000000"); err != nil || !w.Equal(someTime) {
 		t.Errorf("%v, %v", w, err)
