@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
+	"sort"
 	"strings"
 	"time"
 )
@@ -18,9 +20,11 @@ func (g *grid) explain(d, solo *draft, out []string) Plan {
 	for k, node := range d.order {
 		a, b := g.layers(first, d.last[k])
 		n := &g.nodes[node]
-		st := Stage{Node: n.ID, Name: n.Name, First: a, Last: b, Bytes: g.m.weights(a, b), Step: g.m.step(n, a, b), Hop: g.into(prev, node)}
+		st := Stage{Node: n.ID, Name: n.Name, First: a, Last: b, Hop: g.into(prev, node)}
+		st.Parts, _ = g.m.lay(n, a, b, g.m.Context, false)
+		st.Step = g.m.step(n, st.Parts)
 		p.Stages = append(p.Stages, st)
-		pf := g.m.prefill(n, a, b, promptTokens)
+		pf := g.m.prefill(n, st.Parts, promptTokens)
 		slowest = max(slowest, pf)
 		through += pf
 		p.TTFT += st.Hop
@@ -29,41 +33,61 @@ func (g *grid) explain(d, solo *draft, out []string) Plan {
 	// A prompt of one chunk passes the stages one after the other.
 	p.TTFT += through + p.Back
 	g.room(&p)
-	p.Why = append(g.reasons(d, solo), out...)
+	p.Why = append(g.reasons(d, solo, p.Stages), out...)
 	return p
 }
 
 // room sets the KV positions that every stage of the plan can hold: those of
-// one session at least, of sessionsRoom at most.
+// one session at least, of sessionsRoom at most, and where the layers lie then.
 func (g *grid) room(p *Plan) {
 	positions := sessionsRoom * g.m.Context
 	for i := range p.Stages {
 		st := &p.Stages[i]
-		layers := int64(st.Last - st.First + 1)
-		if per := layers * g.m.KVBytes; per > 0 {
-			free := g.free(st.Node) - st.Bytes - g.m.StepBytes
-			positions = min(positions, int(free/per))
-		}
+		positions = min(positions, g.positions(g.node(st.Node), st, positions))
 	}
-	positions = max(positions, g.m.Context)
 	for i := range p.Stages {
-		st := &p.Stages[i]
-		st.KVPositions = positions
-		st.KVBytes = int64(st.Last-st.First+1) * g.m.KVBytes * int64(positions)
+		p.Stages[i].fill(g.m, g.node(p.Stages[i].Node), positions, false)
 	}
 }
 
-func (g *grid) free(id string) int64 {
-	for i := range g.nodes {
-		if g.nodes[i].ID == id {
-			return g.nodes[i].MemFree
-		}
+// positions is for how many a stage has room without a layer that moves to another
+// device, up to most.
+func (g *grid) positions(n *Node, st *Stage, most int) int {
+	layers := int64(st.Last - st.First + 1)
+	if per := layers * g.m.KVBytes; len(n.Devices) == 0 && per > 0 {
+		free := n.MemFree - g.m.weights(st.First, st.Last) - g.m.StepBytes
+		return max(min(most, int(free/per)), g.m.Context)
 	}
-	return 0
+	if len(n.Devices) == 0 {
+		return most
+	}
+	more := sort.Search(most-g.m.Context, func(k int) bool {
+		parts, ok := g.m.lay(n, st.First, st.Last, g.m.Context+k+1, false)
+		return !ok || !slices.EqualFunc(parts, st.Parts, func(a, b Part) bool { return a.Device == b.Device && a.First == b.First && a.Last == b.Last })
+	})
+	return g.m.Context + more
+}
+
+// node is a node of the grid by its id.
+func (g *grid) node(id string) *Node {
+	return &g.nodes[slices.IndexFunc(g.nodes, func(n Node) bool { return n.ID == id })]
+}
+
+// fill sets what a stage takes with KV for so many positions.
+func (st *Stage) fill(m *Model, n *Node, positions int, loose bool) {
+	st.KVPositions = positions
+	st.Bytes, st.KVBytes = 0, int64(st.Last-st.First+1)*m.KVBytes*int64(positions)
+	st.Parts, _ = m.lay(n, st.First, st.Last, positions, loose)
+	for _, p := range st.Parts {
+		st.Bytes += p.Bytes
+	}
+	if len(n.Devices) == 0 {
+		st.Parts = nil // nothing to tell apart
+	}
 }
 
 // reasons says in words why d won, and what the alternatives would cost.
-func (g *grid) reasons(d, solo *draft) []string {
+func (g *grid) reasons(d, solo *draft, stages []Stage) []string {
 	var why []string
 	switch {
 	case g.s.Stages > 0:
@@ -80,11 +104,40 @@ func (g *grid) reasons(d, solo *draft) []string {
 	if len(d.order) > 1 {
 		why = append(why, "layers are split by measured speed within each node's memory")
 	}
+	why = append(why, g.places(stages)...)
 	if a := g.s.Acceptance; a > 0 {
 		why = append(why, fmt.Sprintf("%.0f%% of what is drafted ahead is accepted, so the slowest stage (%s) counts more than the sum of all", 100*a, ms(d.most)))
 	}
 	why = append(why, g.alternatives(d)...)
 	return append(why, g.corrections()...)
+}
+
+// places says which layers lie on which devices of their nodes.
+func (g *grid) places(stages []Stage) []string {
+	var why []string
+	for _, st := range stages {
+		if len(st.Parts) == 0 {
+			continue
+		}
+		n := g.node(st.Node)
+		var list []string
+		for _, p := range st.Parts {
+			name := "the processor"
+			if p.Device != Host {
+				name = n.Devices[p.Device].Name
+			}
+			list = append(list, fmt.Sprintf("%s on %s", layerRange(p.First, p.Last), name))
+		}
+		why = append(why, fmt.Sprintf("%s computes layers %s", st.Name, strings.Join(list, ", ")))
+	}
+	return why
+}
+
+func layerRange(first, last int) string {
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
 }
 
 // alternatives says what other plans would cost: other nodes alone, and splits of
@@ -180,8 +233,8 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) 
 func (g *grid) noRoom(nodes []Node, out []string) error {
 	e := &NoRoomError{Model: g.m.Name, Need: g.m.need(0, len(g.m.LayerBytes)-1)}
 	for _, n := range nodes {
-		e.Have += n.MemFree
-		e.Where = append(e.Where, fmt.Sprintf("%s has %s", n.Name, Size(n.MemFree)))
+		e.Have += n.memory()
+		e.Where = append(e.Where, fmt.Sprintf("%s has %s", n.Name, Size(n.memory())))
 	}
 	e.Where = append(e.Where, out...)
 	return e

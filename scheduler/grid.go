@@ -22,6 +22,14 @@ type grid struct {
 	// cells and from are cut's tables.
 	cells []time.Duration
 	from  []int
+	// laid keeps what was found out about nodes with devices, by node and units.
+	laid [][]outlook
+}
+
+// outlook is the step of some units on a node with devices.
+type outlook struct {
+	known, fits bool
+	step        time.Duration
 }
 
 // draft is a candidate: nodes in order with the last unit of each.
@@ -62,15 +70,44 @@ func (g *grid) layers(first, last int) (int, int) {
 func (g *grid) cost(node, first, last int) (time.Duration, bool) {
 	at := first*len(g.ends) + last
 	n := &g.nodes[node]
+	if len(n.Devices) > 0 {
+		o := g.outlook(node, first, last)
+		return o.step, o.fits
+	}
 	if g.need[at] > n.MemFree {
 		return 0, false
 	}
 	return n.time(g.read[at]), true
 }
 
+// outlook lays units over a node's devices, once.
+func (g *grid) outlook(node, first, last int) *outlook {
+	units := len(g.ends)
+	if g.laid == nil {
+		g.laid = make([][]outlook, len(g.nodes))
+	}
+	if g.laid[node] == nil {
+		g.laid[node] = make([]outlook, units*units)
+	}
+	o := &g.laid[node][first*units+last]
+	if !o.known {
+		n := &g.nodes[node]
+		a, b := g.layers(first, last)
+		parts, ok := g.m.lay(n, a, b, g.m.Context, false)
+		*o = outlook{known: true, fits: ok}
+		if ok {
+			o.step = g.m.step(n, parts)
+		}
+	}
+	return o
+}
+
 // fit is how many units from first on a node can hold, of those that are left.
 func (g *grid) fit(node, first int) int {
 	units := len(g.ends)
+	if len(g.nodes[node].Devices) > 0 {
+		return sort.Search(units-first, func(k int) bool { return !g.outlook(node, first, first+k).fits })
+	}
 	free, row := g.nodes[node].MemFree, g.need[first*units:(first+1)*units]
 	// The last unit brings the output matrix; with it or without, more units
 	// never need less.

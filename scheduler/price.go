@@ -8,7 +8,7 @@ import (
 
 // Price predicts what a plan takes that stands: stages gives its nodes and their
 // layers in order, and, if they are to be kept, KVPositions. Whether the nodes
-// have room is not asked.
+// have room is not asked: a device's layers are those that it could hold alone.
 func Price(s Snapshot, m Model, stages []Stage) (Plan, error) {
 	if err := check(&s, &m); err != nil {
 		return Plan{}, err
@@ -30,10 +30,12 @@ func Price(s Snapshot, m Model, stages []Stage) (Plan, error) {
 		n := s.Nodes[i]
 		g.nodes = append(g.nodes, n)
 		at := len(g.nodes) - 1
-		st.Name, st.Bytes = n.Name, m.weights(st.First, st.Last)
-		st.KVBytes = int64(st.Last-st.First+1) * m.KVBytes * int64(st.KVPositions)
-		st.Step, st.Hop = m.step(&n, st.First, st.Last), g.into(prev, at)
-		pf := m.prefill(&n, st.First, st.Last, promptTokens)
+		st.Name, st.Hop = n.Name, g.into(prev, at)
+		whole := n.whole()
+		st.fill(&m, &whole, st.KVPositions, true)
+		parts, _ := m.lay(&whole, st.First, st.Last, st.KVPositions, true)
+		st.Step = m.step(&n, parts)
+		pf := m.prefill(&n, parts, promptTokens)
 		sum, most, through = sum+st.Step+st.Hop, max(most, st.Step), through+pf+st.Hop
 		p.Stages = append(p.Stages, st)
 		prev, next = at, st.Last+1
@@ -78,23 +80,24 @@ func Correct(s Snapshot, m Model, x Measure) (by map[string]float64, weighty boo
 		return nil, false, err
 	}
 	by = map[string]float64{}
-	ratio := func(took, promised time.Duration) float64 {
-		return min(max(float64(took-stageOverhead)/float64(max(promised-stageOverhead, time.Microsecond)), leastCorrection), mostCorrection)
+	// Overheads are in what was promised and in what was measured, whatever the speed.
+	ratio := func(took, promised, overhead time.Duration) float64 {
+		return min(max(float64(took-overhead)/float64(max(promised-overhead, time.Microsecond)), leastCorrection), mostCorrection)
 	}
-	rest, promised, others := x.Step-p.Back, time.Duration(0), 0
+	rest, promised, overheads := x.Step-p.Back, time.Duration(0), time.Duration(0)
+	others := 0
 	for _, st := range p.Stages {
 		rest -= st.Hop
 		if took, ok := x.Known[st.Node]; ok {
-			by[st.Node] = ratio(took, st.Step)
+			by[st.Node] = ratio(took, st.Step, st.overhead())
 			rest -= took
 			continue
 		}
-		promised += st.Step
+		promised, overheads = promised+st.Step, overheads+st.overhead()
 		others++
 	}
-	// One overhead a stage is in both: ratio takes one away.
-	if extra := time.Duration(others-1) * stageOverhead; others > 0 {
-		r := ratio(rest-extra, promised-extra)
+	if others > 0 {
+		r := ratio(rest, promised, overheads)
 		for _, st := range p.Stages {
 			if _, ok := x.Known[st.Node]; !ok {
 				by[st.Node] = r
@@ -102,6 +105,11 @@ func Correct(s Snapshot, m Model, x Measure) (by map[string]float64, weighty boo
 		}
 	}
 	return by, p.TPOT > weightyTime, nil
+}
+
+// overhead is the part of a stage's step that no weights are read in.
+func (st *Stage) overhead() time.Duration {
+	return stageOverhead + time.Duration(max(0, len(st.Parts)-1))*partOverhead
 }
 
 // weightyTime is the promised time per token from which the rest of a step no

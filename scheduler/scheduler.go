@@ -55,21 +55,30 @@ type Node struct {
 	// Correction is how long its steps take over what its speed promises, as
 	// others measured it; 0: not known.
 	Correction float64
+	// Devices compute beside the processor, whose memory and speed stand above.
+	Devices []Device
 }
 
-// speed is how many bytes a second one more session's steps get on the node.
-func (n *Node) speed() float64 {
-	v := n.DecodeBps / float64(1+n.Sessions)
+// speed is how many bytes a second one more session's steps get on the node's
+// processor.
+func (n *Node) speed() float64 { return n.share(n.DecodeBps) }
+
+// share is what one more session's steps get of a rate.
+func (n *Node) share(bps float64) float64 {
+	v := bps / float64(1+n.Sessions)
 	if n.Correction > 0 {
 		v /= n.Correction
 	}
 	return v
 }
 
-// time is the predicted time of a decode step that reads so many bytes.
+// time is the predicted time of a decode step that reads so many bytes on the
+// processor.
 func (n *Node) time(read int64) time.Duration {
-	return stageOverhead + time.Duration(float64(read)/n.speed()*float64(time.Second))
+	return stageOverhead + seconds(float64(read)/n.speed())
 }
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // Link is what is known of the way between two nodes.
 type Link struct {
@@ -116,6 +125,7 @@ type Stage struct {
 	KVPositions int
 	Step        time.Duration // predicted, one token
 	Hop         time.Duration // predicted, into this stage
+	Parts       []Part        // which of the layers lie where, on a node with devices
 }
 
 // Plan is an ordered list of stages that covers every layer once.
@@ -190,23 +200,13 @@ func (m *Model) need(first, last int) int64 {
 	return m.weights(first, last) + m.StepBytes + layers*m.KVBytes*int64(m.Context)
 }
 
-// step is the predicted time of one decode step of the layers on a node.
-func (m *Model) step(n *Node, first, last int) time.Duration { return n.time(m.read(first, last)) }
-
-// prefill is the predicted time of tokens prompt tokens through the layers.
-func (m *Model) prefill(n *Node, first, last, tokens int) time.Duration {
+// macs are the multiply-adds of layers first to last for one token.
+func (m *Model) macs(first, last int) int64 {
 	var macs int64
 	for _, v := range m.LayerMacs[first : last+1] {
 		macs += v
 	}
-	if n.PrefillOps <= 0 {
-		return time.Duration(tokens) * m.step(n, first, last)
-	}
-	t := float64(macs) * float64(tokens) / n.PrefillOps * float64(time.Second)
-	if n.Correction > 0 {
-		t *= n.Correction
-	}
-	return time.Duration(t)
+	return macs
 }
 
 // check refuses shapes and snapshots that make no sense, and sums the layers up.
@@ -219,17 +219,25 @@ func check(s *Snapshot, m *Model) error {
 	case m.Context <= 0 || m.KVBytes < 0 || m.EmbedBytes < 0 || m.HeadBytes < 0:
 		return fmt.Errorf("plan %s: negative sizes or no context", m.Name)
 	}
+	if err := m.sum(); err != nil {
+		return err
+	}
+	for i := range s.Nodes {
+		if s.Nodes[i].ID == "" {
+			return fmt.Errorf("plan %s: a node without an id", m.Name)
+		}
+	}
+	return nil
+}
+
+// sum adds the layers up.
+func (m *Model) sum() error {
 	m.before = make([]int64, 1, len(m.LayerBytes)+1)
 	for i, b := range m.LayerBytes {
 		if b <= 0 {
 			return fmt.Errorf("plan %s: layer %d has %d bytes", m.Name, i, b)
 		}
 		m.before = append(m.before, m.before[i]+b)
-	}
-	for i := range s.Nodes {
-		if s.Nodes[i].ID == "" {
-			return fmt.Errorf("plan %s: a node without an id", m.Name)
-		}
 	}
 	return nil
 }
@@ -246,14 +254,14 @@ func usable(s *Snapshot, m *Model) (nodes []Node, out []string) {
 			out = append(out, fmt.Sprintf("%s is not used: it offers no memory", n.Name))
 		case n.DecodeBps <= 0:
 			out = append(out, fmt.Sprintf("%s is not used: its speed is not measured yet", n.Name))
-		case n.MemFree < smallest+m.StepBytes+m.KVBytes*int64(m.Context):
-			out = append(out, fmt.Sprintf("%s is not used: %s free do not hold one layer", n.Name, Size(n.MemFree)))
+		case n.roomiest() < smallest+m.StepBytes+m.KVBytes*int64(m.Context):
+			out = append(out, fmt.Sprintf("%s is not used: %s free do not hold one layer", n.Name, Size(n.roomiest())))
 		default:
 			nodes = append(nodes, n)
 		}
 	}
 	slices.SortFunc(nodes, func(a, b Node) int {
-		return cmp.Or(cmp.Compare(b.speed(), a.speed()), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.pace(m), a.pace(m)), cmp.Compare(a.ID, b.ID))
 	})
 	slices.Sort(out)
 	return nodes, out

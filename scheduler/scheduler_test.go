@@ -114,6 +114,7 @@ func draw(t *rapid.T, most int) (scheduler.Snapshot, scheduler.Model) {
 		s.Nodes = append(s.Nodes, node(fmt.Sprint("n", i), int64(rapid.IntRange(0, 90).Draw(t, "mem"))*1e6, float64(rapid.IntRange(1, 30).Draw(t, "speed"))*1e9))
 		s.Nodes[i].Sessions = rapid.IntRange(0, 2).Draw(t, "sessions")
 		s.Nodes[i].Correction = rapid.SampledFrom([]float64{0, 1, 1.5, 4}).Draw(t, "correction")
+		s.Nodes[i].Devices = drawDevices(t)
 		for j := range i {
 			s.Links[[2]string{fmt.Sprint("n", j), fmt.Sprint("n", i)}] = scheduler.Link{RTT: time.Duration(rapid.IntRange(0, 5000).Draw(t, "rtt")) * time.Microsecond, Bandwidth: 1e8}
 		}
@@ -190,7 +191,7 @@ func price(s scheduler.Snapshot, m scheduler.Model, order []scheduler.Node, last
 				}
 			}
 		}
-		if bytes+m.StepBytes+int64(last[k]-first+1)*m.KVBytes*int64(m.Context) > n.MemFree || n.MemFree == 0 {
+		if n.MemFree == 0 || len(n.Devices) == 0 && bytes+m.StepBytes+int64(last[k]-first+1)*m.KVBytes*int64(m.Context) > n.MemFree {
 			return 0, false
 		}
 		size := float64(m.HiddenBytes)
@@ -199,6 +200,12 @@ func price(s scheduler.Snapshot, m scheduler.Model, order []scheduler.Node, last
 		}
 		read += int64(last[k]-first+1) * m.KVBytes * 256 // keys and values of a session
 		step := 50*time.Microsecond + time.Duration(float64(read)/n.DecodeBps*max(1, n.Correction)*float64(1+n.Sessions)*1e9)
+		if len(n.Devices) > 0 {
+			var ok bool
+			if step, ok = priceDevices(m, n, first, last[k]); !ok {
+				return 0, false
+			}
+		}
 		total += hop(prev, n.ID, size) + step
 		slowest = max(slowest, step)
 		prev, first = n.ID, last[k]+1
@@ -235,7 +242,9 @@ func keeps(t rapid.TB, s scheduler.Snapshot, m scheduler.Model, p scheduler.Plan
 		}
 		next, seen[st.Node] = st.Last+1, true
 		i := slices.IndexFunc(s.Nodes, func(n scheduler.Node) bool { return n.ID == st.Node })
-		if st.Bytes+st.KVBytes+m.StepBytes > s.Nodes[i].MemFree {
+		if len(s.Nodes[i].Devices) > 0 {
+			keepsDevices(t, m, &s.Nodes[i], st.First, st.Last, st.KVPositions, st.Parts)
+		} else if st.Bytes+st.KVBytes+m.StepBytes > s.Nodes[i].MemFree {
 			t.Fatalf("%s is overcommitted: %+v in %d", st.Node, st, s.Nodes[i].MemFree)
 		}
 		if st.KVPositions < m.Context {

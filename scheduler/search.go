@@ -83,7 +83,7 @@ func (g *grid) wanted(stages int) bool { return g.s.Stages == 0 || g.s.Stages ==
 func (g *grid) holds(order []int) bool {
 	var have int64
 	for _, i := range order {
-		have += g.nodes[i].MemFree - g.m.StepBytes
+		have += g.nodes[i].memory() - g.m.StepBytes
 	}
 	return have >= g.m.need(0, len(g.m.LayerBytes)-1)-g.m.StepBytes
 }
@@ -122,8 +122,8 @@ func (g *grid) rate(from, node int) float64 {
 	if n == 0 {
 		return math.Inf(1)
 	}
-	read := g.read[n-1]
-	return (g.nodes[node].time(read) + g.into(from, node)).Seconds() / float64(max(read, 1))
+	step, _ := g.cost(node, 0, n-1)
+	return (step + g.into(from, node)).Seconds() / float64(max(g.read[n-1], 1))
 }
 
 // anchors are nodes around which a plan may lie: -1 for the head, and the best
@@ -158,7 +158,7 @@ func (g *grid) near(from int) []int {
 			break
 		}
 		out = append(out, i)
-		have += g.nodes[i].MemFree - g.m.StepBytes
+		have += g.nodes[i].memory() - g.m.StepBytes
 	}
 	if from >= 0 && !slices.Contains(out, from) {
 		out[len(out)-1] = from
@@ -182,7 +182,7 @@ func (g *grid) beam(near []int) [][]int {
 	hops := g.hops(near)
 	cheapest := math.Inf(1)
 	for _, i := range near {
-		cheapest = min(cheapest, 1/g.nodes[i].speed())
+		cheapest = min(cheapest, 1/g.nodes[i].top())
 	}
 	units := len(g.ends)
 	front, done := []partial{{}}, []partial(nil)
@@ -241,7 +241,7 @@ func (g *grid) extend(p *partial, c, node, take int, hops [][]time.Duration) par
 	if p.used != 0 {
 		from = p.tail
 	}
-	step := g.nodes[node].time(g.read[p.placed*len(g.ends)+p.placed+take-1])
+	step, _ := g.cost(node, p.placed, p.placed+take-1)
 	return partial{
 		order: append(p.order[:len(p.order):len(p.order)], node), used: p.used | 1<<c, tail: c,
 		placed: p.placed + take, sum: p.sum + hops[from][c] + step, most: max(p.most, step),

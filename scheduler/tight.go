@@ -15,7 +15,7 @@ func (g *grid) prefixes() []*draft {
 		fast[i] = i
 	}
 	large := slices.Clone(fast)
-	slices.SortStableFunc(large, func(a, b int) int { return cmp.Compare(g.nodes[b].MemFree, g.nodes[a].MemFree) })
+	slices.SortStableFunc(large, func(a, b int) int { return cmp.Compare(g.nodes[b].memory(), g.nodes[a].memory()) })
 	for _, all := range [][]int{large, fast} {
 		for k := 2; k <= min(len(all), len(g.ends)); k++ {
 			if !g.wanted(k) || !g.holds(all[:k]) {

@@ -215,6 +215,26 @@ func TestAFullPartGivesAllPartsBack(t *testing.T) {
 	}
 }
 
+func TestWhatAHungDeviceHoldsIsLeftToIt(t *testing.T) {
+	w := deeper(open(t, tiny), 2)
+	hung, well := &idleDevice{room: 1000}, &idleDevice{room: 1000}
+	gone := false
+	s, err := shard.New(context.Background(), shard.Options{
+		Model: w.cfg, Profile: f32Profile(w.cfg, 128), Range: w.cfg.All(), Source: w, Blocks: 8,
+		Parts: []shard.Part{
+			{Device: well, Range: model.Range{First: 0, End: 1}},
+			{Device: hung, Range: model.Range{First: 1, End: 2}, Gone: func() bool { return gone }},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone = true
+	if err := s.Close(); err != nil || well.made != well.freed || hung.freed != 0 {
+		t.Errorf("%v, %d of %d and %d of %d given back", err, well.freed, well.made, hung.freed, hung.made)
+	}
+}
+
 func TestProgressIsCountedOverAllParts(t *testing.T) {
 	w := deeper(open(t, tiny), 3)
 	d := &idleDevice{room: 1000}

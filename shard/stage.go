@@ -36,6 +36,8 @@ type Options struct {
 type Part struct {
 	Device kernels.Device // stays the caller's
 	Range  model.Range
+	// Gone, when not nil, says at the stage's end that the device does not answer any more: what the part has there is left.
+	Gone func() bool
 }
 
 // PartError says which part of a stage could not be made or computed.

@@ -14,6 +14,7 @@ import (
 type part struct {
 	graph  *model.Graph
 	memory kernels.KV
+	gone   func() bool // nil: never
 	// batch is the step's rows with this part's faults; the first part has the step's own.
 	batch kernels.Batch
 }
@@ -38,7 +39,7 @@ func checkParts(r model.Range, parts []Part) error {
 func loadParts(ctx context.Context, o *Options) ([]part, error) {
 	list := o.Parts
 	if len(list) == 0 {
-		list = []Part{{o.Device, o.Range}}
+		list = []Part{{Device: o.Device, Range: o.Range}}
 	} else if err := checkParts(o.Range, list); err != nil {
 		return nil, err
 	}
@@ -78,13 +79,15 @@ func loadPart(ctx context.Context, o *Options, p Part, progress func(done, total
 	if err != nil {
 		return part{}, errors.Join(fmt.Errorf("make KV memory of %d blocks: %w", o.Blocks, err), g.Close())
 	}
-	return part{graph: g, memory: memory}, nil
+	return part{graph: g, memory: memory, gone: p.Gone}, nil
 }
 
 func closeParts(parts []part) error {
 	var errs []error
 	for i := range parts {
-		errs = append(errs, parts[i].graph.Close(), parts[i].memory.Close())
+		if p := &parts[i]; p.gone == nil || !p.gone() {
+			errs = append(errs, p.graph.Close(), p.memory.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
