@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -41,7 +42,7 @@ func procNVIDIA(root fs.FS) []GPU {
 		if !ok {
 			continue
 		}
-		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia", Driver: "nvidia"}
+		g := GPU{Name: "NVIDIA GPU", Vendor: "nvidia", Driver: "nvidia", Bus: busName(path.Base(path.Dir(f)))}
 		for line := range strings.Lines(text) {
 			if model, ok := strings.CutPrefix(line, "Model:"); ok {
 				g.Name = cardName(model, g.Name)
@@ -76,7 +77,7 @@ func drmGPUs(root fs.FS, nvidia bool) []GPU {
 			list = append(list, intelGPU(root, dir))
 		case "0x10de":
 			if !nvidia {
-				list = append(list, GPU{Name: named(root, dir, "NVIDIA GPU"), Vendor: "nvidia", Driver: driver(root, dir)})
+				list = append(list, GPU{Name: named(root, dir, "NVIDIA GPU"), Vendor: "nvidia", Driver: driver(root, dir), Bus: busOf(root, dir)})
 			}
 		}
 	}
@@ -84,7 +85,8 @@ func drmGPUs(root fs.FS, nvidia bool) []GPU {
 }
 
 func amdGPU(root fs.FS, dir string) GPU {
-	g := GPU{Name: named(root, dir, "AMD GPU"), Vendor: "amd", Driver: driver(root, dir)}
+	g := GPU{Name: named(root, dir, "AMD GPU"), Vendor: "amd", Driver: driver(root, dir), Bus: busOf(root, dir)}
+	g.Celsius, g.Watts = sensors(root, dir)
 	if text, ok := readText(root, dir+"/product_name"); ok {
 		g.Name = cardName(text, g.Name)
 	}
@@ -98,7 +100,8 @@ func amdGPU(root fs.FS, dir string) GPU {
 // intelGPU knows the memory of a card of its own from the xe driver, which
 // tells the size alone; what has none shares the processor's.
 func intelGPU(root fs.FS, dir string) GPU {
-	g := GPU{Name: named(root, dir, "Intel GPU"), Vendor: "intel", Driver: driver(root, dir)}
+	g := GPU{Name: named(root, dir, "Intel GPU"), Vendor: "intel", Driver: driver(root, dir), Bus: busOf(root, dir)}
+	g.Celsius, g.Watts = sensors(root, dir)
 	tiles, err := fs.Glob(root, dir+"/tile*/physical_vram_size_bytes")
 	if err != nil {
 		return g
@@ -121,17 +124,55 @@ func named(root fs.FS, dir, vendor string) string {
 }
 
 // driver is the kernel driver of a device, "" when none has it.
-func driver(root fs.FS, dir string) string {
+func driver(root fs.FS, dir string) string { return cardName(event(root, dir, "DRIVER"), "") }
+
+// busOf is the PCI address of a device, "" when it has none.
+func busOf(root fs.FS, dir string) string { return busName(event(root, dir, "PCI_SLOT_NAME")) }
+
+// event is a value of a device's uevent file.
+func event(root fs.FS, dir, key string) string {
 	text, ok := readText(root, dir+"/uevent")
 	if !ok {
 		return ""
 	}
 	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(line, "DRIVER="); ok {
-			return cardName(name, "")
+		if value, ok := strings.CutPrefix(line, key+"="); ok {
+			return strings.TrimSpace(value)
 		}
 	}
 	return ""
+}
+
+// pciAddress is a PCI address, with the long domain that some tools write.
+var pciAddress = regexp.MustCompile(`^(?:0000)?([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$`)
+
+// busName brings PCI addresses into one form; what is none is "".
+func busName(s string) string {
+	if m := pciAddress.FindStringSubmatch(strings.ToLower(strings.TrimSpace(s))); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// sensors reads a card's temperature in degrees and its power in watts, 0 where
+// its driver does not tell.
+func sensors(root fs.FS, dir string) (celsius, watts float64) {
+	monitors, err := fs.Glob(root, dir+"/hwmon/hwmon*")
+	if err != nil {
+		return 0, 0
+	}
+	for _, m := range monitors[:min(len(monitors), 4)] {
+		if n, ok := number(root, m+"/temp1_input"); ok && n > 0 && n < 200_000 {
+			celsius = float64(n) / 1000
+		}
+		for _, name := range []string{"/power1_average", "/power1_input"} {
+			if n, ok := number(root, m+name); ok && n > 0 && n < 5e9 {
+				watts = float64(n) / 1e6
+				break
+			}
+		}
+	}
+	return celsius, watts
 }
 
 // readText reads a small file; one that is longer is cut.

@@ -20,7 +20,9 @@ func TestCardsAreReadFromTheSystemsFiles(t *testing.T) {
 		"proc/driver/nvidia/gpus/0000:01:00.0/information":          file("Model: \t\t GeForce GTX 1080\nIRQ: 1\n"),
 		"sys/class/drm/card0/device/vendor":                         file("0x1002\n"),
 		"sys/class/drm/card0/device/product_name":                   file("Radeon\n"),
-		"sys/class/drm/card0/device/uevent":                         file("DRIVER=amdgpu\nPCI_CLASS=30000\n"),
+		"sys/class/drm/card0/device/uevent":                         file("DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_SLOT_NAME=0000:0C:00.0\n"),
+		"sys/class/drm/card0/device/hwmon/hwmon3/temp1_input":       file("48000\n"),
+		"sys/class/drm/card0/device/hwmon/hwmon3/power1_average":    file("35500000\n"),
 		"sys/class/drm/card0/device/mem_info_vram_total":            file("1000\n"),
 		"sys/class/drm/card0/device/mem_info_vram_used":             file("300\n"),
 		"sys/class/drm/card0-DP-1/device/vendor":                    file("0x1002\n"),
@@ -39,8 +41,8 @@ func TestCardsAreReadFromTheSystemsFiles(t *testing.T) {
 	nvidia := procNVIDIA(root)
 	got := append(nvidia, drmGPUs(root, len(nvidia) > 0)...)
 	want := []GPU{
-		{Name: "GeForce GTX 1080", Vendor: "nvidia", Driver: "nvidia"},
-		{Name: "Radeon", Vendor: "amd", Driver: "amdgpu", VRAMTotal: 1000, VRAMFree: 700},
+		{Name: "GeForce GTX 1080", Vendor: "nvidia", Driver: "nvidia", Bus: "0000:01:00.0"},
+		{Name: "Radeon", Vendor: "amd", Driver: "amdgpu", VRAMTotal: 1000, VRAMFree: 700, Bus: "0000:0c:00.0", Celsius: 48, Watts: 35.5},
 		{Name: "Intel GPU 0x56a0", Vendor: "intel", Driver: "xe", VRAMTotal: 16 << 30},
 		{Name: "AMD GPU 0x1636", Vendor: "amd", VRAMTotal: 500},
 	}
@@ -99,9 +101,9 @@ func TestHostileFilesAreBounded(t *testing.T) {
 }
 
 func TestTheVendorsCommandIsRead(t *testing.T) {
-	got := parseSMI("NVIDIA H100 80GB HBM3, 81559, 81004\nOrin (nvgpu), [N/A], [N/A]\nA, B, 100, 200\nnonsense\n, -1, 5\n")
+	got := parseSMI("00000000:18:00.0, 31, 70.25, NVIDIA H100 80GB HBM3, 81559, 81004\n[N/A], [N/A], [N/A], Orin (nvgpu), [N/A], [N/A]\nx, 1e9, -3, A, B, 100, 200\nnonsense\n, , , , -1, 5\nA, 1, 2\n")
 	want := []GPU{
-		{Name: "NVIDIA H100 80GB HBM3", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 81559 << 20, VRAMFree: 81004 << 20},
+		{Name: "NVIDIA H100 80GB HBM3", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 81559 << 20, VRAMFree: 81004 << 20, Bus: "0000:18:00.0", Celsius: 31, Watts: 70.25},
 		{Name: "Orin (nvgpu)", Vendor: "nvidia", Driver: "nvidia", Shared: true},
 		{Name: "A, B", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 100 << 20, VRAMFree: 100 << 20},
 		{Name: "NVIDIA GPU", Vendor: "nvidia", Driver: "nvidia", Shared: true},
@@ -116,15 +118,15 @@ func TestTheVendorsCommandIsRead(t *testing.T) {
 }
 
 func FuzzSMI(f *testing.F) {
-	f.Add("NVIDIA H100, 81559, 81004\n")
-	f.Add(strings.Repeat("a,9223372036854775807,1\n", 100))
+	f.Add("00000000:18:00.0, 31, 70.25, NVIDIA H100, 81559, 81004\n")
+	f.Add(strings.Repeat("0,NaN,Inf,a,9223372036854775807,1\n", 100))
 	f.Fuzz(func(t *testing.T, s string) {
 		list := parseSMI(s)
 		if len(list) > maxCards {
 			t.Fatalf("%d cards", len(list))
 		}
 		for _, g := range list {
-			if g.VRAMFree < 0 || g.VRAMFree > g.VRAMTotal || g.Name == "" || len(g.Name) > maxCardName {
+			if !(g.Celsius >= 0 && g.Watts >= 0) || g.VRAMFree < 0 || g.VRAMFree > g.VRAMTotal || g.Name == "" || len(g.Name) > maxCardName {
 				t.Fatalf("%+v", g)
 			}
 		}

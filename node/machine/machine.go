@@ -35,15 +35,15 @@ type Info struct {
 // GPU is a graphics processor as the system reports it.
 type GPU struct {
 	Name      string
-	Vendor    string // "nvidia", "amd", "intel", "apple"
-	Driver    string // of the system's kernel; "": none or not told
-	VRAMTotal int64  // bytes; 0: not told
-	VRAMFree  int64  // bytes; 0: none or not told
-	Shared    bool   // it has no memory of its own but the processor's
+	Vendor    string  // "nvidia", "amd", "intel", "apple"
+	Driver    string  // of the system's kernel; "": none or not told
+	VRAMTotal int64   // bytes; 0: not told
+	VRAMFree  int64   // bytes; 0: none or not told
+	Shared    bool    // it has no memory of its own but the processor's
+	Bus       string  // PCI address as in "0000:01:00.0"; "": not told
+	Celsius   float64 // temperature; 0: not told
+	Watts     float64 // power that it takes now; 0: not told
 }
-
-// NotUsed is why a plan does not count a GPU in this version.
-const NotUsed = "seen, not used: weft cannot compute on GPUs yet"
 
 // Facts gathers what can be had, once; dir is the state directory. See Probe for
 // who asks again.

@@ -30,7 +30,7 @@ func withSMI(ctx context.Context, list []GPU) []GPU {
 	}
 	ctx, cancel := context.WithTimeout(ctx, smiTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+	cmd := exec.CommandContext(ctx, path, "--query-gpu=pci.bus_id,temperature.gpu,power.draw,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 	cmd.WaitDelay = time.Second
 	var out bytes.Buffer
 	cmd.Stdout = &limitedWriter{w: &out, left: maxAnswer}
@@ -57,23 +57,33 @@ func (l *limitedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// parseSMI reads lines of "NAME, TOTAL, FREE" with sizes in MiB. A size that is
-// not told ("[N/A]" where the memory is the processor's) is 0.
+// parseSMI reads lines of "BUS, CELSIUS, WATTS, NAME, TOTAL, FREE" with sizes in
+// MiB. A size that is not told ("[N/A]" where the memory is the processor's) is 0.
 func parseSMI(text string) []GPU {
 	var list []GPU
 	for line := range strings.Lines(text) {
 		fields := strings.Split(line, ",")
-		if len(fields) < 3 || len(list) == maxCards {
+		if len(fields) < 6 || len(list) == maxCards {
 			continue
 		}
 		n := len(fields)
-		g := GPU{Name: cardName(strings.Join(fields[:n-2], ","), "NVIDIA GPU"), Vendor: "nvidia", Driver: "nvidia"}
+		g := GPU{Name: cardName(strings.Join(fields[3:n-2], ","), "NVIDIA GPU"), Vendor: "nvidia", Driver: "nvidia", Bus: busName(fields[0])}
+		g.Celsius, g.Watts = reading(fields[1], 200), reading(fields[2], 5000)
 		g.VRAMTotal = mebibytes(fields[n-2])
 		g.VRAMFree = min(g.VRAMTotal, mebibytes(fields[n-1]))
 		g.Shared = g.VRAMTotal == 0
 		list = append(list, g)
 	}
 	return list
+}
+
+// reading is a sensor's value, 0 when it is not told or beyond most.
+func reading(s string, most float64) float64 {
+	v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if err != nil || !(v > 0 && v < most) {
+		return 0
+	}
+	return v
 }
 
 func mebibytes(s string) int64 {

@@ -85,7 +85,8 @@ func toProto(r *Record) *weftv1.Record {
 	for _, g := range r.GPUs {
 		p.Gpus = append(p.Gpus, &weftv1.Gpu{
 			Name: g.Name, Vendor: g.Vendor, VramTotal: g.VRAMTotal, VramFree: g.VRAMFree, Usable: g.Usable, Reason: g.Reason,
-			Shared: g.Shared, Driver: g.Driver,
+			Shared: g.Shared, Driver: g.Driver, StageBytes: g.StageBytes, StageFree: g.StageFree,
+			DecodeBytesPerS: g.DecodeBytesPerSecond, PrefillOpsPerS: g.PrefillOpsPerSecond, First: g.First, Celsius: g.Celsius, Watts: g.Watts,
 		})
 	}
 	for _, m := range r.Models {
@@ -138,7 +139,7 @@ func (d *decoder) record(p *weftv1.Record) *Record {
 		},
 		Stamp:  time.UnixMilli(p.GetStampUnixMs()),
 		Speeds: list(d, "speeds", maxSpeeds, p.GetSpeeds(), d.speed),
-		GPUs:   list(d, "gpus", maxGPUs, p.GetGpus(), gpu),
+		GPUs:   list(d, "gpus", maxGPUs, p.GetGpus(), d.gpu),
 		Models: list(d, "models", maxModels, p.GetModels(), d.model),
 		Plans:  list(d, "plans", maxPlans, p.GetGenerations(), d.plan),
 		Links:  list(d, "links", maxLinks, p.GetLinks(), d.link),
@@ -193,6 +194,15 @@ func (d *decoder) share(what string, f float64) float64 {
 	return f
 }
 
+// bytes bounds a size, so that sums of a few do not overflow.
+func (d *decoder) bytes(what string, n uint64) uint64 {
+	if n > 1<<56 {
+		d.fail("%s: %d bytes", what, n)
+		return 0
+	}
+	return n
+}
+
 func (d *decoder) hash(b []byte) (h [32]byte) {
 	if len(b) != len(h) {
 		d.fail("a hash of %d bytes", len(b))
@@ -209,10 +219,13 @@ func (d *decoder) speed(p *weftv1.KernelSpeed) KernelSpeed {
 	}
 }
 
-func gpu(p *weftv1.Gpu) GPU {
+func (d *decoder) gpu(p *weftv1.Gpu) GPU {
 	return GPU{
 		Name: text(p.GetName()), Vendor: text(p.GetVendor()), VRAMTotal: p.GetVramTotal(), VRAMFree: p.GetVramFree(),
 		Usable: p.GetUsable(), Reason: text(p.GetReason()), Shared: p.GetShared(), Driver: text(p.GetDriver()),
+		StageBytes: d.bytes("a GPU's memory", p.GetStageBytes()), StageFree: d.bytes("a GPU's memory", p.GetStageFree()),
+		DecodeBytesPerSecond: d.rate("bytes", p.GetDecodeBytesPerS()), PrefillOpsPerSecond: d.rate("operations", p.GetPrefillOpsPerS()),
+		First: p.GetFirst(), Celsius: d.rate("degrees", p.GetCelsius()), Watts: d.rate("joules", p.GetWatts()),
 	}
 }
 

@@ -62,6 +62,15 @@ type GPU struct {
 	Shared               bool   // it has no memory of its own but the processor's
 	Usable               bool
 	Reason               string
+	// Of a usable one: bytes that stages may take in all, and that are left; its
+	// measured speed as of KernelSpeed; and whether its user wants it filled before
+	// others.
+	StageBytes, StageFree uint64
+	DecodeBytesPerSecond  float64
+	PrefillOpsPerSecond   float64
+	First                 bool
+	// Sensors; 0 when not known.
+	Celsius, Watts float64
 }
 
 // Load is what the machine does now. Bytes are of memory in use by weft.

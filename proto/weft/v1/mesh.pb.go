@@ -960,8 +960,18 @@ type Gpu struct {
 	Usable    bool                   `protobuf:"varint,5,opt,name=usable,proto3" json:"usable,omitempty"`
 	Reason    string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	// It has no memory of its own but the processor's.
-	Shared        bool   `protobuf:"varint,7,opt,name=shared,proto3" json:"shared,omitempty"`
-	Driver        string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
+	Shared bool   `protobuf:"varint,7,opt,name=shared,proto3" json:"shared,omitempty"`
+	Driver string `protobuf:"bytes,8,opt,name=driver,proto3" json:"driver,omitempty"`
+	// Of a usable one: bytes that stages may take in all, and that are left.
+	StageBytes      uint64  `protobuf:"varint,9,opt,name=stage_bytes,json=stageBytes,proto3" json:"stage_bytes,omitempty"`
+	StageFree       uint64  `protobuf:"varint,10,opt,name=stage_free,json=stageFree,proto3" json:"stage_free,omitempty"`
+	DecodeBytesPerS float64 `protobuf:"fixed64,11,opt,name=decode_bytes_per_s,json=decodeBytesPerS,proto3" json:"decode_bytes_per_s,omitempty"`
+	PrefillOpsPerS  float64 `protobuf:"fixed64,12,opt,name=prefill_ops_per_s,json=prefillOpsPerS,proto3" json:"prefill_ops_per_s,omitempty"`
+	// It is filled before others, whatever its speed: its user wants it.
+	First bool `protobuf:"varint,13,opt,name=first,proto3" json:"first,omitempty"`
+	// Degrees Celsius and watts; 0 when not known.
+	Celsius       float64 `protobuf:"fixed64,14,opt,name=celsius,proto3" json:"celsius,omitempty"`
+	Watts         float64 `protobuf:"fixed64,15,opt,name=watts,proto3" json:"watts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1060,55 @@ func (x *Gpu) GetDriver() string {
 		return x.Driver
 	}
 	return ""
+}
+
+func (x *Gpu) GetStageBytes() uint64 {
+	if x != nil {
+		return x.StageBytes
+	}
+	return 0
+}
+
+func (x *Gpu) GetStageFree() uint64 {
+	if x != nil {
+		return x.StageFree
+	}
+	return 0
+}
+
+func (x *Gpu) GetDecodeBytesPerS() float64 {
+	if x != nil {
+		return x.DecodeBytesPerS
+	}
+	return 0
+}
+
+func (x *Gpu) GetPrefillOpsPerS() float64 {
+	if x != nil {
+		return x.PrefillOpsPerS
+	}
+	return 0
+}
+
+func (x *Gpu) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *Gpu) GetCelsius() float64 {
+	if x != nil {
+		return x.Celsius
+	}
+	return 0
+}
+
+func (x *Gpu) GetWatts() float64 {
+	if x != nil {
+		return x.Watts
+	}
+	return 0
 }
 
 type Load struct {
@@ -1517,7 +1576,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x06Memory\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x04R\x04free\x12\x18\n" +
-	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\xcd\x01\n" +
+	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\xab\x03\n" +
 	"\x03Gpu\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x1d\n" +
@@ -1527,7 +1586,17 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x06usable\x18\x05 \x01(\bR\x06usable\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06shared\x18\a \x01(\bR\x06shared\x12\x16\n" +
-	"\x06driver\x18\b \x01(\tR\x06driver\"\xf4\x01\n" +
+	"\x06driver\x18\b \x01(\tR\x06driver\x12\x1f\n" +
+	"\vstage_bytes\x18\t \x01(\x04R\n" +
+	"stageBytes\x12\x1d\n" +
+	"\n" +
+	"stage_free\x18\n" +
+	" \x01(\x04R\tstageFree\x12+\n" +
+	"\x12decode_bytes_per_s\x18\v \x01(\x01R\x0fdecodeBytesPerS\x12)\n" +
+	"\x11prefill_ops_per_s\x18\f \x01(\x01R\x0eprefillOpsPerS\x12\x14\n" +
+	"\x05first\x18\r \x01(\bR\x05first\x12\x18\n" +
+	"\acelsius\x18\x0e \x01(\x01R\acelsius\x12\x14\n" +
+	"\x05watts\x18\x0f \x01(\x01R\x05watts\"\xf4\x01\n" +
 	"\x04Load\x12'\n" +
 	"\x0factive_sessions\x18\x01 \x01(\rR\x0eactiveSessions\x12'\n" +
 	"\x0fqueued_sessions\x18\x02 \x01(\rR\x0equeuedSessions\x12 \n" +
