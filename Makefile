@@ -3,7 +3,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all build static release release-check demo test race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
+.PHONY: all build static release release-check demo test test-gpu race noasm fuzz bench lint fmt generate check arm64 cross clean bench-llamacpp bench-check lab
 all: build
 
 build: ## the one binary, ./weft
@@ -23,6 +23,9 @@ demo: ## three nodes on loopback answer one prompt
 
 test: ## all tests, coverage, and what could not be run
 	scripts/test
+
+test-gpu: build ## replies of real processes, the processor's against each card's; MODEL=file.gguf
+	scripts/test-gpu
 
 race: ## the packages with goroutines under the race detector
 	scripts/race

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/p2p/gossip"
 )
 
 // steady keeps figures that wander all the time as they were told last, until
@@ -19,6 +20,7 @@ type steady struct {
 	mem, disk int64
 	busy      int64 // per cent
 	vram      []int64
+	gpus      []steadyGPU
 	tokens    rate
 	positions rate
 }
@@ -55,6 +57,35 @@ func (s *steady) settle(f machine.Info) machine.Info {
 		g.VRAMFree = hold(&s.vram[i], g.VRAMFree, g.VRAMTotal/steadyParts)
 	}
 	return f
+}
+
+// steadyGPU is what was told of a graphics processor.
+type steadyGPU struct{ free, room, left, celsius, watts int64 }
+
+// Sensors move in steps.
+const (
+	celsiusStep = 5
+	wattsStep   = 20
+)
+
+// settleGPUs makes the figures of graphics processors fit for a record.
+func (s *steady) settleGPUs(list []gossip.GPU) []gossip.GPU {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.gpus) < len(list) {
+		s.gpus = append(s.gpus, steadyGPU{})
+	}
+	for i := range list {
+		g, kept := &list[i], &s.gpus[i]
+		step := int64(g.VRAMTotal / steadyParts)
+		g.VRAMFree = uint64(hold(&kept.free, int64(g.VRAMFree), step))
+		step = min(step, int64(g.StageBytes/steadyParts))
+		g.StageBytes = uint64(hold(&kept.room, int64(g.StageBytes), step))
+		g.StageFree = min(g.StageBytes, uint64(hold(&kept.left, int64(g.StageFree), step)))
+		g.Celsius = float64(hold(&kept.celsius, int64(g.Celsius), celsiusStep))
+		g.Watts = float64(hold(&kept.watts, int64(g.Watts), wattsStep))
+	}
+	return list
 }
 
 // rate turns a total that grows into a rate per second over the time since the

@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/devices"
 	"github.com/weft-mesh/weft/node/session"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
@@ -32,6 +35,54 @@ func SplitMemory(r api.Running, ref string, layers int) (int64, error) {
 		}
 	}
 	return hi + 64<<10, nil
+}
+
+// StartWith is Start on a machine with the devices that backends know, and with
+// little patience with them where that is not 0.
+func StartWith(ctx context.Context, c api.Config, progress func(api.Progress), patience time.Duration, backends ...devices.Backend) (api.Running, error) {
+	return startWith(ctx, c, progress, func(n *Node) {
+		n.backends = backends
+		if patience > 0 {
+			n.patience = func(int, time.Duration) time.Duration { return patience }
+		}
+	})
+}
+
+// DevicesKnown waits until a node has found out which devices it has.
+func DevicesKnown(r api.Running) { <-r.(*Node).cards.opened }
+
+// Placed are the devices of a node's stages, by number, with their layers, as in
+// "-1:0-1 0:2-5".
+func Placed(r api.Running) string {
+	var out []string
+	for _, p := range r.(*Node).worker.Stats().Plans {
+		for _, at := range p.Needs.Places {
+			out = append(out, fmt.Sprintf("%d:%d-%d", at.Device, at.First, at.Last))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// CardMemory is what a card must let stages take for the last layers of a model to
+// lie on it, with a little to spare.
+func CardMemory(r api.Running, ref string, layers int) (int64, error) {
+	m, err := r.(*Node).lib.open(context.Background(), ref, func(api.Progress) {})
+	if err != nil {
+		return 0, err
+	}
+	s := shape(m)
+	last := len(s.LayerBytes) - 1
+	for bytes := int64(1 << 20); bytes < 1<<40; bytes += bytes / 64 {
+		n := scheduler.Node{MemFree: 1 << 50, DecodeBps: 1, Devices: []scheduler.Device{{MemFree: bytes, DecodeBps: 2}}}
+		parts, err := scheduler.Lay(n, s, 0, last, s.Context)
+		if err != nil {
+			return 0, err
+		}
+		if p := parts[len(parts)-1]; p.Device == 0 && p.Last-p.First+1 >= layers {
+			return bytes + bytes/32, nil
+		}
+	}
+	return 0, fmt.Errorf("%d layers of %s fit no card", layers, ref)
 }
 
 // Leaks says what a node still holds of replies: sessions of stages and KV

@@ -157,7 +157,7 @@ func (a *active) uncount(s *scheduler.Snapshot) {
 	for _, st := range a.spec.GetStages() {
 		for i := range s.Nodes {
 			if s.Nodes[i].ID == st.Peer {
-				s.Nodes[i].MemFree += int64(needsOf(a.model, stageRange(st), int(st.KvPositions)).Total())
+				s.Nodes[i].Return(int64(needsOf(a.model, stageRange(st), int(st.KvPositions)).Total()))
 			}
 		}
 	}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
-	"github.com/weft-mesh/weft/shard"
-	"github.com/weft-mesh/weft/shard/kv"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/store"
 	"github.com/weft-mesh/weft/shard/store/manifest"
@@ -23,11 +22,13 @@ import (
 const maxRows = 256
 
 // loader brings stages into being: weights from the store, or from peers into
-// the store, onto this node's one device.
+// the store, onto this node's processor and devices.
 type loader struct {
 	lib    *library
 	store  *store.Store
-	device kernels.Device
+	device kernels.Device // the processor
+	node   *Node
+	log    *slog.Logger
 	// fetch makes the store hold the tensors.
 	fetch func(ctx context.Context, o *opened, missing []*manifest.Tensor, progress func(done, total uint64)) error
 
@@ -35,7 +36,7 @@ type loader struct {
 	// weights may leave the disk; false when there is none. Nil: there never is.
 	dropIdle func(s worker.StageSpec) bool
 
-	// mu is held around every use of the device.
+	// mu is held around every use of the processor.
 	mu sync.Mutex
 }
 
@@ -80,7 +81,7 @@ func (l *loader) Needs(ctx context.Context, s worker.StageSpec) (worker.Needs, e
 	if s.KVPositions < p.Context {
 		return worker.Needs{}, fmt.Errorf("the plan reserves KV for %d positions, one session may need %d", s.KVPositions, p.Context)
 	}
-	return needsOf(o, r, s.KVPositions), nil
+	return l.placed(o, r, s, nil), nil
 }
 
 // needsOf is the memory of a stage with layers r and KV for that many positions.
@@ -114,22 +115,12 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 		_ = src.Close()
 		return nil, err
 	}
-	// The device is used by one goroutine at a time; nothing slow is left.
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	blocks := (s.KVPositions + kernels.BlockPositions - 1) / kernels.BlockPositions
-	st, err := shard.New(ctx, shard.Options{
-		Model: o.config, ID: o.entry.Model, Profile: o.entry.Profile, Range: r, Source: src, Device: l.device,
-		Blocks: blocks, MaxRows: maxRows,
-	})
+	out, err := l.build(ctx, o, r, s, src, progress)
 	if err != nil {
 		_ = src.Close()
 		return nil, err
 	}
-	return &worker.Loaded{
-		Stage: st, Embd: o.config.Embd, Vocab: o.config.Vocab, Context: o.entry.Profile.Context, MaxRows: maxRows, Blocks: blocks,
-		KV: func() kv.Stats { return st.Stats().KV }, Device: &l.mu, Free: func() { _ = src.Close() },
-	}, nil
+	return out, nil
 }
 
 // enter makes the model known to the store, so that what is fetched of it has an

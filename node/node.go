@@ -14,6 +14,7 @@ import (
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/devices"
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/spec"
 	"github.com/weft-mesh/weft/node/speed"
@@ -38,18 +39,24 @@ type Node struct {
 	begin  time.Time
 	store  *store.Store
 	lock   *store.HomeLock // nil for a run without a daemon
-	device kernels.Device
-	speed  speed.Speed
-	facts  machine.Info // at start
-	probe  *machine.Probe
-	told   steady // what the record tells of them
-	offer  int64  // bytes that stages may take
-	lib    *library
-	router *worker.Router
-	worker *worker.Worker
-	plans  *planner
-	mesh   *mesh // nil for a run without a daemon
-	front  *front
+	device kernels.Device  // the processor
+	// threads are how many compute on it.
+	threads int
+	cards   cards
+	// backends find cards.
+	backends []devices.Backend
+	patience func(waits int, longest time.Duration) time.Duration // with them; nil: the usual
+	speed    speed.Speed
+	facts    machine.Info // at start
+	probe    *machine.Probe
+	told     steady // what the record tells of them
+	offer    int64  // bytes that stages may take
+	lib      *library
+	router   *worker.Router
+	worker   *worker.Worker
+	plans    *planner
+	mesh     *mesh // nil for a run without a daemon
+	front    *front
 	// suspects are nodes that were lost a moment ago.
 	suspects suspects
 	// aside are nodes that sent wrong weights, moved what weights crossed the links.
@@ -77,6 +84,11 @@ type Node struct {
 // Start starts a node and returns when it serves. It blocks while the machine's
 // speed is measured the first time, and while a mesh is joined.
 func Start(ctx context.Context, c api.Config, progress func(api.Progress)) (api.Running, error) {
+	return startWith(ctx, c, progress, func(n *Node) { n.backends = devices.Backends() })
+}
+
+// startWith is Start with a node that is made ready by prepare.
+func startWith(ctx context.Context, c api.Config, progress func(api.Progress), prepare func(*Node)) (api.Running, error) {
 	if c.Home == "" {
 		return nil, errors.New("start node: no state directory")
 	}
@@ -93,6 +105,7 @@ func Start(ctx context.Context, c api.Config, progress func(api.Progress)) (api.
 		return nil, api.Errorf(api.KindInvalid, "%w", err)
 	}
 	n := &Node{cfg: c, log: c.Log, now: time.Now, begin: time.Now(), done: make(chan struct{}), grams: spec.NewLibrary(0)}
+	prepare(n)
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx, progress); err != nil {
 		n.stop(err)
@@ -119,7 +132,7 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		return err
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
-	load := &loader{lib: n.lib, store: n.store, device: n.device, dropIdle: n.dropIdle, fetch: n.fetchTensors}
+	load := &loader{lib: n.lib, store: n.store, device: n.device, node: n, dropIdle: n.dropIdle, fetch: n.fetchTensors, log: n.log}
 	n.suspects.answers, n.suspects.meets = n.answers, n.meets
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, holds: n.holds, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
@@ -135,6 +148,9 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		return err
 	}
 	n.plans.self, n.plans.asker, n.plans.opener = self, n, n
+	if err := n.openDevices(ctx, progress); err != nil {
+		return err
+	}
 	if n.mesh != nil {
 		n.mesh.serve()
 		n.wg.Go(n.publish)
@@ -174,7 +190,7 @@ func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) err
 	if err != nil {
 		return fmt.Errorf("start device: %w", err)
 	}
-	n.device = dev
+	n.device, n.threads = dev, threads
 	n.offer = n.cfg.Memory
 	switch {
 	case n.offer < 0:
@@ -188,9 +204,14 @@ func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) err
 		return nil
 	}
 	progress(api.Progress{Phase: "measure", Text: "measuring this machine's speed"})
-	key := fmt.Sprintf("%s|%s|%d|%s|%s", n.facts.CPU, dev.Name(), threads, n.cfg.Version, runtime.Version())
-	n.speed, err = speed.Cached(n.cfg.Home, key, threads, dev)
+	n.speed, err = n.ownSpeed()
 	return err
+}
+
+// ownSpeed measures the processor, once for a build.
+func (n *Node) ownSpeed() (speed.Speed, error) {
+	key := fmt.Sprintf("%s|%s|%d|%s|%s", n.facts.CPU, n.device.Name(), n.threads, n.cfg.Version, runtime.Version())
+	return speed.Cached(n.cfg.Home, key, n.threads, n.device)
 }
 
 func (n *Node) startWorker(self string, load *loader) error {
@@ -198,7 +219,7 @@ func (n *Node) startWorker(self string, load *loader) error {
 	n.router = worker.NewRouter(rc)
 	var err error
 	n.worker, err = worker.New(worker.Config{
-		Router: n.router, Loader: load, Offered: func() uint64 { return uint64(n.offer) },
+		Router: n.router, Loader: load, Offered: func() uint64 { return uint64(n.offer) }, Room: n.roomOn,
 		Alive: n.peerAlive, Changed: n.changed, Log: n.log,
 	})
 	return err
@@ -270,6 +291,7 @@ func (n *Node) stop(cause error) {
 			n.router.Close()
 		}
 		n.wg.Wait()
+		n.stopErr = errors.Join(n.stopErr, n.cards.get().Close())
 		if n.device != nil {
 			n.stopErr = errors.Join(n.stopErr, n.device.Close())
 		}

@@ -88,7 +88,8 @@ func (n *Node) peerOf(r *gossip.Record) api.Peer {
 	for _, g := range r.GPUs {
 		p.GPUs = append(p.GPUs, api.GPU{
 			Name: g.Name, Vendor: g.Vendor, Driver: g.Driver, VRAMTotal: int64(g.VRAMTotal), VRAMFree: int64(g.VRAMFree),
-			Shared: g.Shared, Used: g.Usable, Reason: g.Reason,
+			Shared: g.Shared, Used: g.Usable, Reason: g.Reason, Room: int64(g.StageBytes), Held: int64(g.StageBytes - min(g.StageBytes, g.StageFree)),
+			DecodeBps: g.DecodeBytesPerSecond, PrefillOps: g.PrefillOpsPerSecond, Celsius: g.Celsius, Watts: g.Watts,
 		})
 	}
 	for _, m := range r.Models {

@@ -29,29 +29,37 @@ func (n *Node) Plan(ctx context.Context, r api.PlanRequest, progress func(api.Pr
 	if spec := n.plans.standing(ctx, m); spec != nil {
 		return n.planOf(&active{model: m, spec: spec, state: n.stateOf(m.entry.Model, m.entry.Profile)}), nil
 	}
-	p, err := scheduler.Make(n.snapshot(m), shape(m))
+	s := n.snapshot(m)
+	p, err := scheduler.Make(s, shape(m))
 	if err != nil {
 		return api.Plan{}, api.Errorf(api.KindNoCapacity, "%w", err)
 	}
 	out := api.Plan{Model: m.entry.Name, State: "proposed", Head: n.name()}
-	fillPlan(&out, p)
+	fillPlan(&out, p, s)
 	return out, nil
 }
 
 // fillPlan writes the scheduler's predictions.
-func fillPlan(out *api.Plan, p scheduler.Plan) {
+func fillPlan(out *api.Plan, p scheduler.Plan, s scheduler.Snapshot) {
 	out.TTFTms, out.TPOTms, out.Why = millis(p.TTFT), millis(p.TPOT), p.Why
 	out.Stages = nil
 	for _, st := range p.Stages {
-		out.Stages = append(out.Stages, api.PlanStage{
+		one := api.PlanStage{
 			Node: st.Node, Name: st.Name, First: st.First, Last: st.Last, Bytes: st.Bytes, KVBytes: st.KVBytes, StepMs: millis(st.Step), HopMs: millis(st.Hop),
-		})
+		}
+		for i := range s.Nodes {
+			if s.Nodes[i].ID == st.Node {
+				one.Parts = partsPlanned(st.Parts, s.Nodes[i].Devices)
+			}
+		}
+		out.Stages = append(out.Stages, one)
 	}
 }
 
 // planOf is a plan of this head with what was measured.
 func (n *Node) planOf(a *active) api.Plan {
-	now, err := n.plans.price(a)
+	s := n.plans.snapshot(a.model)
+	now, err := scheduler.Price(s, shape(a.model), stagesPlanned(a))
 	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -62,14 +70,19 @@ func (n *Node) planOf(a *active) api.Plan {
 		why = []string{"the plan of " + n.nodeName(a.spec.GetId().GetOwner()) + " stands already and is used"}
 	}
 	if err == nil { // with what was measured since it was made
-		fillPlan(&out, now)
+		fillPlan(&out, now, s)
 	} else {
 		out.Stages = n.stagesOf(a)
 	}
 	out.Why = why
 	for _, p := range n.worker.Stats().Plans {
-		if p.Plan.Id.Generation == out.Generation && string(p.Plan.Id.Model) == string(a.model.entry.Model[:]) && p.Stage < len(out.Stages) && len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
-			out.Stages[p.Stage].MeasStep = millis(p.StepTimes[0].Time)
+		if p.Plan.Id.Generation != out.Generation || string(p.Plan.Id.Model) != string(a.model.entry.Model[:]) || p.Stage >= len(out.Stages) {
+			continue
+		}
+		st := &out.Stages[p.Stage]
+		st.Parts = n.partsOf(p.Needs.Places) // here it is known
+		if len(p.StepTimes) > 0 && p.StepTimes[0].Rows == 1 {
+			st.MeasStep = millis(p.StepTimes[0].Time)
 		}
 	}
 	return out

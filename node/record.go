@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/weft-mesh/weft/kernels"
-	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/p2p/admission"
 	"github.com/weft-mesh/weft/p2p/gossip"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -61,9 +60,7 @@ func (n *Node) record() gossip.Record {
 	if n.offer > 0 {
 		r.Speeds = []gossip.KernelSpeed{{Threads: n.facts.Cores, Kind: "Q4_0", DecodeBytesPerSecond: n.speed.DecodeBps, PrefillOpsPerSecond: 2 * n.speed.PrefillOps}}
 	}
-	for _, g := range f.GPUs {
-		r.GPUs = append(r.GPUs, gossip.GPU{Name: g.Name, Vendor: g.Vendor, VRAMTotal: uint64(g.VRAMTotal), VRAMFree: uint64(g.VRAMFree), Driver: g.Driver, Shared: g.Shared, Reason: machine.NotUsed})
-	}
+	r.GPUs = n.recordGPUs(f.GPUs, w.Plans)
 	for _, p := range w.Plans {
 		r.Load.WeightBytes += p.Needs.Weights
 		r.Load.KVBytes += p.Needs.KV
@@ -79,7 +76,7 @@ func (n *Node) free(machineFree int64) int64 {
 	used := int64(0)
 	for _, p := range n.worker.Stats().Plans {
 		if p.Sessions > 0 || p.Chains > 0 || p.State != weftv1.PlanReply_READY {
-			used += int64(p.Needs.Total())
+			used += int64(p.Needs.Machine())
 		}
 	}
 	return max(0, min(n.offer-used, max(machineFree, 0)))
@@ -115,6 +112,7 @@ func (n *Node) snapshot(m *opened) scheduler.Snapshot {
 		ID: n.plans.self, Name: n.name(), MemFree: n.free(n.probe.Facts(n.ctx).MemFree),
 		DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps,
 	}
+	own.Devices, _ = n.ownDevices(n.worker.Stats().Plans, nil)
 	if n.mesh != nil {
 		if self, err := n.mesh.admission.Self(); err == nil && self.Role < admission.Compute {
 			own.Excluded = "it joined as a client"
@@ -163,6 +161,7 @@ func (n *Node) planNode(mem gossip.Member) scheduler.Node {
 	for _, sp := range r.Speeds {
 		out.DecodeBps, out.PrefillOps = sp.DecodeBytesPerSecond, sp.PrefillOpsPerSecond/2
 	}
+	out.Devices = devicesOf(r)
 	return out
 }
 

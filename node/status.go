@@ -21,7 +21,10 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		Version: n.cfg.Version, Contract: kernels.ContractVersion, Wire: WireVersion, Name: n.name(), Home: n.cfg.Home,
 		HTTP: n.front.addr(), Uptime: n.now().Sub(n.begin), PID: os.Getpid(), Device: n.device.Name(),
 		MemOffered: n.offer, MemUsed: int64(w.ReservedBytes), RSS: machine.Resident(), Sessions: int(n.sessions.Load()),
-		GPUs: gpusOf(f.GPUs), DiskFree: f.DiskFree, DiskTotal: f.DiskTotal, Generated: n.generated.Load(), Replies: n.replies.state(n.now()),
+		GPUs: n.gpus(f.GPUs, w.Plans), DiskFree: f.DiskFree, DiskTotal: f.DiskTotal, Generated: n.generated.Load(), Replies: n.replies.state(n.now()),
+	}
+	if len(s.GPUs) == 0 {
+		s.NoGPU = n.unseen(n.cards.get())
 	}
 	s.TokensPerS, s.PositionsPerS = n.speeds()
 	if u, err := n.store.Usage(); err == nil {
@@ -40,7 +43,9 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		s.Aside = n.aside.list(n.now())
 	}
 	for _, p := range w.Plans {
-		s.Stages = append(s.Stages, loadedStage(p))
+		st := loadedStage(p)
+		st.Parts = n.partsOf(p.Needs.Places)
+		s.Stages = append(s.Stages, st)
 	}
 	s.Plans = n.planStates(w)
 	slices.SortFunc(s.Plans, func(a, b api.PlanState) int { return strings.Compare(a.Model, b.Model) })
@@ -72,14 +77,6 @@ func (n *Node) planStates(w worker.Stats) []api.PlanState {
 		if s := n.plans.failure(key); s != "" && !seen[key] {
 			out = append(out, api.PlanState{Model: m.entry.Name, State: s})
 		}
-	}
-	return out
-}
-
-func gpusOf(list []machine.GPU) []api.GPU {
-	var out []api.GPU
-	for _, g := range list {
-		out = append(out, api.GPU{Name: g.Name, Vendor: g.Vendor, VRAMTotal: g.VRAMTotal, VRAMFree: g.VRAMFree, Driver: g.Driver, Shared: g.Shared, Reason: machine.NotUsed})
 	}
 	return out
 }

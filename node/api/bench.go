@@ -11,6 +11,8 @@ type BenchOptions struct {
 	Gen      int    // tokens to decode in a test; 0 leaves decoding out
 	Depth    int    // tokens of context before what is measured
 	Threads  []int  // threads; each has a device and a stage of its own
+	Devices  string // "cpu", "all", or devices as of Config.Devices, each with a stage of its own
+	Version  string // of the build: what was found out about devices is kept for it
 	Parallel []int  // sessions that decode at once; each is a test
 	Contexts []int  // contexts, of made-up keys and values, behind which decode is measured too
 	Act      int    // bits of activations: 8 or 16, or 0 for those of the model's entry
@@ -29,9 +31,11 @@ type BenchReport struct {
 
 // BenchMachine is what the machine itself can do with so many threads.
 type BenchMachine struct {
-	Threads int    `json:"threads"`
+	Threads int    `json:"threads"`      // 0: it is no processor
+	ID      string `json:"id,omitempty"` // "cuda:0", of one that is no processor
 	Device  string `json:"device"`
-	// ReadBps is the best streaming read of memory that no cache holds.
+	// ReadBps is the best streaming read of memory that no cache holds; of a device
+	// that is no processor, of weights by a product of one row.
 	ReadBps float64 `json:"read_bytes_per_s"`
 	// ProductOps is the best rate of weft's own product kernels on a small hot
 	// matrix, a multiply-add being two operations. It is less than what the
@@ -44,6 +48,7 @@ type BenchMachine struct {
 type BenchResult struct {
 	Model     string    `json:"model"`
 	Threads   int       `json:"threads"`
+	Device    string    `json:"device,omitempty"` // as BenchMachine.ID
 	Parallel  int       `json:"parallel"`
 	NPrompt   int       `json:"n_prompt"`
 	NGen      int       `json:"n_gen"`
@@ -63,11 +68,12 @@ type BenchResult struct {
 // BenchContext is decode of one session behind a context.
 type BenchContext struct {
 	Threads  int       `json:"threads"`
-	Context  int       `json:"context"`      // tokens
-	Micros   float64   `json:"us_per_token"` // the least of the samples
-	TokensPS float64   `json:"tokens_per_s"` // of that
-	KVBytes  int64     `json:"kv_bytes"`     // keys and values that a token reads
-	Samples  []float64 `json:"samples"`      // microseconds a token
+	Device   string    `json:"device,omitempty"` // as BenchMachine.ID
+	Context  int       `json:"context"`          // tokens
+	Micros   float64   `json:"us_per_token"`     // the least of the samples
+	TokensPS float64   `json:"tokens_per_s"`     // of that
+	KVBytes  int64     `json:"kv_bytes"`         // keys and values that a token reads
+	Samples  []float64 `json:"samples"`          // microseconds a token
 
 	// The rate at which keys and values are read beyond those of the shortest
 	// context, in the time beyond its; 0 for that one.

@@ -37,8 +37,9 @@ type PeerLink struct {
 	Bandwidth float64       `json:"bandwidth_bytes_per_s"` // 0: not measured
 }
 
-// GPU is a graphics processor as the system reports it.
+// GPU is a graphics processor as the system and its drivers report it.
 type GPU struct {
+	ID        string `json:"id,omitempty"` // as --device takes it: "cuda:0"; none where no driver that weft speaks to knows it
 	Name      string `json:"name"`
 	Vendor    string `json:"vendor"`
 	VRAMTotal int64  `json:"vram_total_bytes"`
@@ -47,4 +48,20 @@ type GPU struct {
 	Shared    bool   `json:"shared_memory,omitempty"` // it has no memory of its own
 	Used      bool   `json:"used"`                    // weft computes on it
 	Reason    string `json:"reason,omitempty"`        // why not
+
+	// Of one that is used.
+	Room       int64   `json:"stage_bytes,omitempty"`        // that stages may take in all
+	Held       int64   `json:"stage_bytes_used,omitempty"`   // that stages in use have
+	DecodeBps  float64 `json:"decode_bytes_per_s,omitempty"` // measured
+	PrefillOps float64 `json:"prefill_ops_per_s,omitempty"`
+
+	Celsius float64 `json:"celsius,omitempty"` // 0: not known
+	Watts   float64 `json:"watts,omitempty"`
+}
+
+// StagePart is a run of a stage's layers on one of its node's devices.
+type StagePart struct {
+	Device string `json:"device"` // its name, or "processor"
+	First  int    `json:"first_layer"`
+	Last   int    `json:"last_layer"`
 }

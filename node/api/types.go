@@ -25,6 +25,8 @@ type Config struct {
 	WeightsRate int64        // bytes a second of weights sent to other nodes at most; 0 for no bound
 	Threads     int          // compute threads; default the physical cores
 	Tier        string       // kernel tier; default the best
+	VRAM        int64        // bytes that the mesh may use of each such device's own memory; default what is free but a margin
+	Devices     string       // what to compute on beside the processor: "auto", the default, "cpu", "gpu" or a list of devices
 	Log         *slog.Logger // default discards
 	Version     string       // the build's version
 
@@ -117,6 +119,7 @@ type Status struct {
 	PID           int           `json:"pid"`
 	Device        string        `json:"device"`
 	GPUs          []GPU         `json:"gpus,omitempty"`
+	NoGPU         string        `json:"no_gpu,omitempty"` // why there is none
 	MemOffered    int64         `json:"memory_offered_bytes"`
 	MemUsed       int64         `json:"memory_used_bytes"`
 	RSS           int64         `json:"resident_bytes"`
@@ -145,16 +148,18 @@ type AsidePeer struct {
 
 // LoadedStage is a layer range that this node serves.
 type LoadedStage struct {
-	Model     string `json:"model"`
-	First     int    `json:"first_layer"`
-	Last      int    `json:"last_layer"`
-	State     string `json:"state"`
-	Bytes     int64  `json:"weight_bytes"`
-	KVBlocks  int    `json:"kv_blocks"`
-	KVUsed    int    `json:"kv_blocks_used"`
-	Sessions  int    `json:"sessions"`
-	StepUsec  int64  `json:"decode_step_us"` // moving average at width 1
-	Generated int64  `json:"rows"`
+	Model    string `json:"model"`
+	First    int    `json:"first_layer"`
+	Last     int    `json:"last_layer"`
+	State    string `json:"state"`
+	Bytes    int64  `json:"weight_bytes"`
+	KVBlocks int    `json:"kv_blocks"`
+	KVUsed   int    `json:"kv_blocks_used"`
+	Sessions int    `json:"sessions"`
+	// Parts say which layers lie on which device; none: all on the processor.
+	Parts     []StagePart `json:"parts,omitempty"`
+	StepUsec  int64       `json:"decode_step_us"` // moving average at width 1
+	Generated int64       `json:"rows"`
 }
 
 // PlanState is a plan that this node heads or serves.
@@ -286,6 +291,9 @@ type PlanStage struct {
 	StepMs   float64 `json:"predicted_step_ms,omitempty"`
 	HopMs    float64 `json:"hop_ms,omitempty"`
 	MeasStep float64 `json:"measured_step_ms,omitempty"`
+	// Parts say which layers lie on which device of the node, as it is predicted of
+	// another node; none: all on the processor.
+	Parts []StagePart `json:"parts,omitempty"`
 }
 
 // InviteRequest makes an invitation.

@@ -10,11 +10,13 @@ package bench
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/devices"
 	"github.com/weft-mesh/weft/node/machine"
 )
 
@@ -52,12 +54,71 @@ func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s
 		return api.BenchReport{}, err
 	}
 	rep := api.BenchReport{Model: m.name, WeightBytes: m.layerBytes + m.headBytes, Profile: m.profile.String(), Results: []api.BenchResult{}}
+	processor, cards := wanted(o.Devices)
 	for _, threads := range o.Threads {
+		if !processor {
+			break
+		}
 		if err := withThreads(ctx, m, threads, o, tests, s, &rep, progress); err != nil {
 			return api.BenchReport{}, err
 		}
 	}
+	if cards != devices.CPU {
+		if err := withCards(ctx, m, cards, o, tests, s, &rep, progress); err != nil {
+			return api.BenchReport{}, err
+		}
+	}
 	return rep, nil
+}
+
+// wanted splits what is to be measured into the processor and the other devices.
+func wanted(list string) (processor bool, cards string) {
+	list = strings.ToLower(strings.TrimSpace(list))
+	switch list {
+	case "", devices.CPU:
+		return true, devices.CPU
+	case "all":
+		return true, devices.Auto
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		processor = processor || strings.TrimSpace(part) == devices.CPU
+	}
+	return processor, list
+}
+
+// withCards measures every test on each of the machine's devices that keeps the
+// contract. One that is named and does not is an error.
+func withCards(ctx context.Context, m *benched, want string, o api.BenchOptions, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
+	set, err := devices.Open(ctx, devices.Options{
+		Want: want, Home: o.Home, Version: o.Version, Backends: devices.Backends(),
+		Tell: func(text string) { progress(api.Progress{Phase: "bench", Text: text}) },
+	})
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	defer func() { _ = set.Close() }()
+	for i, c := range set.Cards() {
+		dev, turn, ok := set.Device(i)
+		if !ok {
+			continue
+		}
+		turn.Lock()
+		err := withCard(ctx, m, c, dev, o, tests, s, rep, progress)
+		turn.Unlock()
+		if err != nil {
+			return fmt.Errorf("bench on %s: %w", c.ID, err)
+		}
+	}
+	return nil
+}
+
+func withCard(ctx context.Context, m *benched, c devices.Status, dev kernels.Device, o api.BenchOptions, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
+	limits := api.BenchMachine{ID: c.ID, Device: dev.Name(), ReadBps: c.Speed.DecodeBps}
+	var err error
+	if limits.ProductOps, err = productSpeed(dev, s.product, s.time); err != nil {
+		return err
+	}
+	return onDevice(ctx, m, dev, o, tests, limits, rep, progress)
 }
 
 // test is one figure to measure.
@@ -119,6 +180,11 @@ func withThreads(ctx context.Context, m *benched, threads int, o api.BenchOption
 	if limits.ProductOps, err = productSpeed(dev, s.product, s.time); err != nil {
 		return err
 	}
+	return onDevice(ctx, m, dev, o, tests, limits, rep, progress)
+}
+
+// onDevice measures every test on one device whose own limits are known.
+func onDevice(ctx context.Context, m *benched, dev kernels.Device, o api.BenchOptions, tests []test, limits api.BenchMachine, rep *api.BenchReport, progress func(api.Progress)) error {
 	rep.Machine = append(rep.Machine, limits)
 	if len(tests) > 0 {
 		if err := withStage(ctx, m, dev, o.Repeat, tests, limits, rep, progress); err != nil {
@@ -149,7 +215,7 @@ func withStage(ctx context.Context, m *benched, dev kernels.Device, repeat int, 
 		if err != nil {
 			return fmt.Errorf("bench %s: %w", t, err)
 		}
-		r.Model, r.Threads = m.name, limits.Threads
+		r.Model, r.Threads, r.Device = m.name, limits.Threads, limits.ID
 		m.rates(&r, limits)
 		rep.Results = append(rep.Results, r)
 	}

@@ -79,7 +79,7 @@ func contextRates(contexts []int, bytes []int64, samples [][]float64, limits api
 	shortest := 0
 	for i, n := range contexts {
 		least := slices.Min(samples[i])
-		out[i] = api.BenchContext{Threads: limits.Threads, Context: n, Micros: least, TokensPS: 1e6 / least, KVBytes: bytes[i], Samples: samples[i]}
+		out[i] = api.BenchContext{Threads: limits.Threads, Device: limits.ID, Context: n, Micros: least, TokensPS: 1e6 / least, KVBytes: bytes[i], Samples: samples[i]}
 		if n < contexts[shortest] {
 			shortest = i
 		}

@@ -34,6 +34,7 @@ slows it.`,
 	fl.IntSliceVar(&o.Parallel, "parallel", []int{1}, "sessions that decode at once")
 	fl.IntSliceVar(&o.Contexts, "contexts", nil, "contexts of so many made-up tokens behind which decode is measured too, as in 0,4096,32768")
 	fl.IntVar(&o.Act, "activations", 0, "bits of activations: 8 or 16 (default the model entry's)")
+	fl.StringVar(&o.Devices, "device", "cpu", "cpu, all, or devices as in cuda:0 or a part of a name, with commas between: each is measured")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkBench(&o); err != nil {
@@ -43,7 +44,7 @@ slows it.`,
 		if o.Model, err = modelRef(o.Model); err != nil {
 			return err
 		}
-		o.Home = c.home
+		o.Home, o.Version = c.home, c.Version
 		return c.runBench(cmd, o, *asJSON)
 	}
 	return cmd
@@ -122,7 +123,7 @@ func (c *command) showTests(rep api.BenchReport, width int) {
 	var list [][]string
 	for _, r := range rep.Results {
 		list = append(list, []string{
-			fmt.Sprint(r.Threads), testName(r), fmt.Sprintf("%.1f ± %.1f", r.TokensPS, r.Deviation), fmt.Sprintf("%.1f", r.Median),
+			threadsName(r.Threads, r.Device), testName(r), fmt.Sprintf("%.1f ± %.1f", r.TokensPS, r.Deviation), fmt.Sprintf("%.1f", r.Median),
 			size(int64(r.WeightsBps)) + "/s", percent(r.MemoryShare), giga(r.Ops), percent(r.ProductShare),
 		})
 	}
@@ -146,7 +147,7 @@ func (c *command) showContexts(rep api.BenchReport, width int) {
 		if r.KVBps > 0 {
 			rate, share = size(int64(r.KVBps))+"/s", percent(r.MemoryShare)
 		}
-		list = append(list, []string{fmt.Sprint(r.Threads), fmt.Sprint(r.Context), fmt.Sprintf("%.0f µs", r.Micros), fmt.Sprintf("%.1f", r.TokensPS), size(r.KVBytes), rate, share})
+		list = append(list, []string{threadsName(r.Threads, r.Device), fmt.Sprint(r.Context), fmt.Sprintf("%.0f µs", r.Micros), fmt.Sprintf("%.1f", r.TokensPS), size(r.KVBytes), rate, share})
 	}
 	table(c.out, width, []column{
 		{title: "THREADS", right: true},
@@ -158,6 +159,14 @@ func (c *command) showContexts(rep api.BenchReport, width int) {
 		{title: "READ", right: true},
 	}, list)
 	fmt.Fprintln(c.out, wrap("Decode behind contexts whose keys and values are made up, the least of the samples. KV RATE: keys and values beyond those of the shortest context, in the time beyond its; READ: that as a share of a streaming read of memory.", width, ""))
+}
+
+// threadsName is the threads of the processor, or the device that is none.
+func threadsName(threads int, device string) string {
+	if device != "" {
+		return device
+	}
+	return fmt.Sprint(threads)
 }
 
 // testName names a test as llama-bench does, with the sessions behind a cross.

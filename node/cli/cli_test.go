@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"weft": func() {
-			os.Exit(cli.Main(cli.App{Start: fakeStart, Bench: fakeBench, Keys: fakeKeys{}, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+			os.Exit(cli.Main(cli.App{Start: fakeStart, Bench: fakeBench, Devices: fakeDevices, Keys: fakeKeys{}, Version: "v1.2.3"}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		},
 	})
 }
@@ -150,10 +150,10 @@ func (f *fakeNode) Status(context.Context) (api.Status, error) {
 		Version: "v1.2.3", Contract: 1, Wire: 1, Name: "desk", PeerID: "12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC", Home: "/home/somebody/weft",
 		Mesh: "desk-mesh (4a367f2d)", Role: "admitter", HTTP: "127.0.0.1:4711", Uptime: 75 * time.Minute, PID: 42, Device: "cpu avx512vnni, 8 threads",
 		Addrs:      []string{"/ip4/192.168.1.20/tcp/4710/p2p/12D3KooWKS6KKXht8pYkAq3LEyjRx1o5xxBZ4PvXnGosQEfsbGsC", "/ip4/192.168.1.20/udp/4710/quic-v1"},
-		GPUs:       []api.GPU{{Name: "Some GPU 9000", Vendor: "some", VRAMTotal: 24e9, Reason: "seen, not used: weft cannot compute on GPUs yet"}},
+		GPUs:       []api.GPU{{Name: "Some GPU 9000", Vendor: "some", VRAMTotal: 24e9, Reason: "not used: no OpenCL or CUDA driver"}},
 		MemOffered: f.cfg.Memory, MemUsed: 1.5e9, RSS: 230e6, DiskUsed: 5.1e9, DiskBudget: 100e9, Peers: 1, Sessions: 2, DiskFree: 120e9, DiskTotal: 500e9, TokensPerS: 41.5, PositionsPerS: 83,
 		Replies: []api.ReplyState{{Model: "tiny", PromptTokens: 12, Tokens: 40, TokensPerS: 41.5, Age: 3 * time.Second}, {Model: "tiny", PromptTokens: 700, Queued: true, Age: time.Second}},
-		Stages:  []api.LoadedStage{{Model: "a-model-with-a-rather-long-name.Q4_K_M", First: 0, Last: 15, State: "ready", Bytes: 4.7e9, KVBlocks: 4096, KVUsed: 12, Sessions: 1, StepUsec: 6200}},
+		Stages:  []api.LoadedStage{{Model: "a-model-with-a-rather-long-name.Q4_K_M", First: 0, Last: 15, State: "ready", Bytes: 4.7e9, KVBlocks: 4096, KVUsed: 12, Sessions: 1, StepUsec: 6200, Parts: []api.StagePart{{Device: "processor", First: 0, Last: 3}, {Device: "Other GPU", First: 4, Last: 15}}}},
 		Plans:   []api.PlanState{{Model: "a-model-with-a-rather-long-name.Q4_K_M", Generation: 3, State: "degraded: nas, which holds layers 16-31, has not answered for 12 s"}},
 	}, f.fail()
 }
@@ -166,13 +166,16 @@ func (f *fakeNode) Peers(context.Context) ([]api.Peer, error) {
 		{
 			Name: "desk", Self: true, State: "alive", Role: "admitter", Device: "cpu avx512vnni, 8 threads", DecodeBps: 15.8e9, MemOffered: 18e9, MemFree: 16.5e9,
 			CPU: "Some CPU 9 7950X", Cores: 8, MemTotal: 68e9, OS: "linux/amd64", Version: "weft v1.2.3", Busy: 0.12, DiskFree: 120e9, DiskTotal: 500e9, TokensPerS: 41.5,
-			GPUs: []api.GPU{{Name: "Some GPU 9000", VRAMTotal: 24e9, VRAMFree: 20e9, Reason: "seen, not used: weft cannot compute on GPUs yet"}},
+			GPUs: []api.GPU{
+				{Name: "Some GPU 9000", VRAMTotal: 24e9, VRAMFree: 20e9, Reason: "not used: no OpenCL or CUDA driver"},
+				{ID: "cuda:0", Name: "Other GPU", VRAMTotal: 12e9, VRAMFree: 5e9, Used: true, Room: 11e9, Held: 6.2e9, DecodeBps: 320e9, Celsius: 61, Watts: 145},
+			},
 			Held: []api.HeldModel{{Name: "tiny", Complete: true, Layers: 2}, {Name: "qwen2.5-coder-7b-instruct.Q4_K_M", Layers: 28, Ranges: [][2]int{{0, 13}}}},
 		},
 		{
 			Name: "a-nas-with-a-very-long-name\x1b[31m.home.example", State: "alive", Role: "compute", Device: "cpu avx2, 4 threads", DecodeBps: 9.1e9, MemOffered: 6e9, MemFree: 512e6, RTT: 730 * time.Microsecond, Age: 200 * time.Second, Stale: true,
 			Bandwidth: 117e6, Version: "weft v1.2.4", Note: "runs weft v1.2.4, this node weft v1.2.3: they work together",
-			GPUs: []api.GPU{{Name: "Old GPU", Shared: true, Reason: "seen, not used: weft cannot compute on GPUs yet"}},
+			GPUs: []api.GPU{{Name: "Old GPU", Shared: true, Reason: "not used: no OpenCL or CUDA driver"}},
 		},
 		{Name: "phone", State: "incompatible: it speaks wire version 2, this node 1: upgrade this node", Role: "client", RTT: 12 * time.Millisecond},
 	}, f.fail()

@@ -32,6 +32,8 @@ fail, and says the way out. The exit status is 1 after a fail.`,
 		Example: `  weft doctor
   weft doctor --json`,
 	}
+	cmd.Args = usageArgs(nil)
+	cmd.AddCommand(c.doctorGPU())
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := interruptible(cmd.Context())

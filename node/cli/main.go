@@ -21,6 +21,7 @@ import (
 type App struct {
 	Start   api.Starter
 	Bench   api.Bencher
+	Devices api.DeviceTester
 	Keys    api.RootKeys
 	Version string
 }

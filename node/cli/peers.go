@@ -167,10 +167,45 @@ func gpuText(g api.GPU) string {
 	case g.Shared:
 		text += ", shares the processor's memory"
 	}
-	if g.Used {
+	if g.Used && g.Room > 0 {
+		text += fmt.Sprintf(", stages have %s of %s", size(g.Held), size(g.Room))
+	}
+	if g.DecodeBps > 0 {
+		text += fmt.Sprintf(", %.1f GB/s", g.DecodeBps/1e9)
+	}
+	text += sensors(g)
+	switch {
+	case g.Used && g.ID != "":
+		return text + " (used: " + g.ID + ")"
+	case g.Used:
 		return text + " (used)"
 	}
 	return text + " (" + g.Reason + ")"
+}
+
+// sensors are a card's temperature and power, where they are known.
+func sensors(g api.GPU) string {
+	text := ""
+	if g.Celsius > 0 {
+		text += fmt.Sprintf(", %.0f °C", g.Celsius)
+	}
+	if g.Watts > 0 {
+		text += fmt.Sprintf(", %.0f W", g.Watts)
+	}
+	return text
+}
+
+// partsText says which layers lie where: "0-3 on the processor, 4-31 on Radeon".
+func partsText(parts []api.StagePart) string {
+	var list []string
+	for _, p := range parts {
+		name := p.Device
+		if name == "processor" {
+			name = "the processor"
+		}
+		list = append(list, layers(p.First, p.Last)+" on "+name)
+	}
+	return strings.Join(list, ", ")
 }
 
 // heldText lists held models: "tiny, big (layers 0-13 of 32)".

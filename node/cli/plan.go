@@ -69,6 +69,11 @@ func (c *command) showPlan(p api.Plan) {
 		{title: "MEASURED", right: true},
 		{title: "HOP", right: true},
 	}, rows)
+	for _, s := range p.Stages {
+		if len(s.Parts) > 0 {
+			fmt.Fprintln(c.out, wrap(clean(fmt.Sprintf("%s: layers %s", s.Name, partsText(s.Parts))), width, "  "))
+		}
+	}
 	fmt.Fprintln(c.out)
 	facts(c.out, width, [][2]string{
 		{"first token", predicted(p.TTFTms, p.MeasTTFTms)},

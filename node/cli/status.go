@@ -46,6 +46,9 @@ func (c *command) showStatus(s api.Status) {
 		{"device", s.Device},
 	}...)
 	rows = append(rows, gpuRows(s.GPUs)...)
+	if len(s.GPUs) == 0 && s.NoGPU != "" {
+		rows = append(rows, [2]string{"gpu", s.NoGPU})
+	}
 	rows = append(rows, [][2]string{
 		{"memory", fmt.Sprintf("%s used of %s offered; the process has %s", size(s.MemUsed), size(s.MemOffered), size(s.RSS))},
 		{"disk", fmt.Sprintf("%s of weights, of %s that they may take; %s free of %s", size(s.DiskUsed), size(s.DiskBudget), size(s.DiskFree), size(s.DiskTotal))},
@@ -93,6 +96,11 @@ func (c *command) showStages(stages []api.LoadedStage, width int) {
 		{title: "STEP", right: true},
 		{title: "STATE", least: 8},
 	}, list)
+	for _, st := range stages {
+		if len(st.Parts) > 0 {
+			fmt.Fprintln(c.out, wrap(clean(fmt.Sprintf("%s: layers %s", st.Model, partsText(st.Parts))), width, "  "))
+		}
+	}
 }
 
 func layers(first, last int) string {

@@ -259,13 +259,13 @@ func (m *topModel) sections(all bool) []topSection {
 	nodes, links := m.nodeList(), m.linkList()
 	switch {
 	case all:
-		return []topSection{nodes, m.replyList(), m.modelList(), m.stageList(), links}
+		return []topSection{nodes, m.replyList(), m.modelList(), m.stageList(), m.gpuList(), links}
 	case m.links:
 		links.skip = m.scroll
 		return []topSection{links}
 	}
 	nodes.skip = m.scroll
-	return []topSection{nodes, m.replyList(), m.modelList(), m.stageList()}
+	return []topSection{nodes, m.replyList(), m.modelList(), m.stageList(), m.gpuList()}
 }
 
 func (s *topSection) add(t tint, cells ...string) {

@@ -22,6 +22,7 @@ type upFlags struct {
 	mesh, found         string
 	peers, bootstrap    []string
 	memory, tier, level string
+	device, vram        string
 	disk, weights       string
 	threads             int
 	logJSON             bool
@@ -61,6 +62,8 @@ on a member.`,
 	fl.StringVar(&f.disk, "disk", "", "disk `SIZE` that weights may take, as in 100GB (default what they take and nine tenths of what is free)")
 	fl.StringVar(&f.weights, "weights-rate", "", "send at most this `SIZE` of weights a second to other nodes, as in 20MB (default no bound, and half of a link while replies cross it)")
 	fl.IntVar(&f.threads, "threads", 0, "compute threads (default the physical cores)")
+	fl.StringVar(&f.device, "device", "auto", "what computes beside the processor: auto (every GPU that keeps the contract), cpu (none), gpu (as auto, and one there must be), or devices as in cuda:0,opencl:1 or a part of their names")
+	fl.StringVar(&f.vram, "vram", "", "memory `SIZE` of each GPU that the mesh may use (default what is free but a margin)")
 	fl.StringSliceVar(&f.keys, "api-key", nil, "`KEY` that HTTP clients must send (also WEFT_API_KEY)")
 	fl.StringSliceVar(&f.hosts, "host-name", nil, "further `NAME` that the HTTP API answers to")
 	fl.StringVar(&f.tier, "tier", "", "kernel tier (default the best that this processor has)")
@@ -75,7 +78,7 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 	cfg := api.Config{
 		Home: c.home, Version: c.Version, Listen: f.listen, HTTP: f.http, Join: strings.TrimSpace(f.join), Name: f.name,
 		Mesh: f.mesh, New: f.found, Peers: f.peers, Bootstrap: f.bootstrap,
-		Threads: f.threads, Tier: f.tier, APIKeys: f.keys, Hosts: f.hosts, Speculate: f.speculate,
+		Threads: f.threads, Tier: f.tier, Devices: f.device, APIKeys: f.keys, Hosts: f.hosts, Speculate: f.speculate,
 	}
 	if err := api.CheckSpeculate(f.speculate); err != nil {
 		return cfg, usageError{err}
@@ -95,6 +98,13 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 			return cfg, usageError{fmt.Errorf("--disk %q is no size; give one as in 100GB", f.disk)}
 		}
 		cfg.Disk = n
+	}
+	if f.vram != "" {
+		n, ok := machine.ParseSize(f.vram)
+		if !ok || n == 0 {
+			return cfg, usageError{fmt.Errorf("--vram %q is no size; give one as in 6GB, or --device cpu to use none", f.vram)}
+		}
+		cfg.VRAM = n
 	}
 	if f.weights != "" {
 		n, ok := machine.ParseSize(f.weights)

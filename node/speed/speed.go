@@ -24,6 +24,9 @@ import (
 type Speed struct {
 	DecodeBps  float64 `json:"decode_bytes_per_s"`
 	PrefillOps float64 `json:"prefill_multiply_adds_per_s"`
+	// UploadBps is how fast a device with memory of its own takes weights, in bytes a
+	// second; 0 for the processor, which reads them where they are.
+	UploadBps float64 `json:"upload_bytes_per_s,omitempty"`
 }
 
 // The matrix: larger than most last-level caches, of the commonest size of type.

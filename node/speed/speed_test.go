@@ -46,19 +46,19 @@ func TestSpeedIsMeasuredOnceForAMachineAndBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := 0
-	measure := measured(&asked, []Speed{{50, 70}}, []use{alone})
-	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{5, 7}) || asked != 0 {
+	measure := measured(&asked, []Speed{{DecodeBps: 50, PrefillOps: 70}}, []use{alone})
+	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{DecodeBps: 5, PrefillOps: 7}) || asked != 0 {
 		t.Fatalf("kept figures are not used: %+v %v", s, err)
 	}
 	for range 2 {
-		if s, err := cachedBy(dir, "another build", 1, measure); err != nil || s != (Speed{50, 70}) || asked != 1 {
+		if s, err := cachedBy(dir, "another build", 1, measure); err != nil || s != (Speed{DecodeBps: 50, PrefillOps: 70}) || asked != 1 {
 			t.Fatalf("%+v %v, measured %d times", s, err, asked)
 		}
 	}
 	if err := os.WriteFile(path, []byte("{nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{50, 70}) {
+	if s, err := cachedBy(dir, "a", 1, measure); err != nil || s != (Speed{DecodeBps: 50, PrefillOps: 70}) {
 		t.Fatalf("a damaged file: %+v %v", s, err)
 	}
 }
@@ -66,15 +66,15 @@ func TestSpeedIsMeasuredOnceForAMachineAndBuild(t *testing.T) {
 func TestFiguresOfABusyMachineAreNotKept(t *testing.T) {
 	dir := t.TempDir()
 	asked := 0
-	s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{10, 40}, {30, 20}, {20, 30}}, []use{busy, busy, busy}))
-	if err != nil || s != (Speed{30, 40}) || asked != tries {
+	s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{DecodeBps: 10, PrefillOps: 40}, {DecodeBps: 30, PrefillOps: 20}, {DecodeBps: 20, PrefillOps: 30}}, []use{busy, busy, busy}))
+	if err != nil || s != (Speed{DecodeBps: 30, PrefillOps: 40}) || asked != tries {
 		t.Errorf("the best of %d: %+v %v", asked, s, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "speed.json")); err == nil {
 		t.Error("they were kept")
 	}
 	asked = 0
-	if s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{10, 10}, {50, 50}}, []use{busy, alone})); err != nil || s != (Speed{50, 50}) || asked != 2 {
+	if s, err := cachedBy(dir, "k", 1, measured(&asked, []Speed{{DecodeBps: 10, PrefillOps: 10}, {DecodeBps: 50, PrefillOps: 50}}, []use{busy, alone})); err != nil || s != (Speed{DecodeBps: 50, PrefillOps: 50}) || asked != 2 {
 		t.Errorf("quiet at the second try: %+v %v", s, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "speed.json")); err != nil {

@@ -89,11 +89,18 @@ type book struct {
 	plans map[slotKey]*plan
 }
 
-// used is the memory of all plans, in bytes.
-func (b *book) used() uint64 {
+// used is what all plans have of the machine's memory, in bytes.
+func (b *book) used() uint64 { return b.sum(Needs.Machine) }
+
+// usedOn is what all plans have of a device's memory.
+func (b *book) usedOn(device int) uint64 {
+	return b.sum(func(n Needs) uint64 { return n.On(device) })
+}
+
+func (b *book) sum(of func(Needs) uint64) uint64 {
 	var n uint64
 	for _, p := range b.plans {
-		n += p.needs.Total()
+		n += of(p.needs)
 	}
 	return n
 }

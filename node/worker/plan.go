@@ -109,12 +109,24 @@ func (w *Worker) try(p *plan) (victim *plan, reason string, reply *weftv1.PlanRe
 	case supersedes:
 		return old, fmt.Sprintf("plan %d of %s takes its place", p.spec.Id.Generation, p.spec.Id.Owner), nil
 	}
-	need, used, offered := p.needs.Total(), w.book.used(), w.cfg.Offered()
+	if victim, reason, reply := w.makeRoom(p); victim != nil || reply != nil {
+		return victim, reason, reply
+	}
+	w.book.plans[p.key] = p
+	p.set(reserved, time.Now())
+	return nil, "", p.reply()
+}
+
+// makeRoom says whether p has room in the machine's memory and on its devices: all
+// nil, or the idle plan that has to go first, or why there is none; mu is held.
+func (w *Worker) makeRoom(p *plan) (victim *plan, reason string, reply *weftv1.PlanReply) {
+	const reasonIdle = "its memory is needed for another model"
+	idle := w.book.idle(p.key)
+	need, used, offered := p.needs.Machine(), w.book.used(), w.cfg.Offered()
 	if used+need > offered {
-		idle := w.book.idle(p.key)
 		var back uint64
 		for _, q := range idle {
-			back += q.needs.Total()
+			back += q.needs.Machine()
 		}
 		if used-back+need > offered {
 			missing := used - back + need - offered
@@ -123,11 +135,21 @@ func (w *Worker) try(p *plan) (victim *plan, reason string, reply *weftv1.PlanRe
 			r.MissingBytes = missing
 			return nil, "", r
 		}
-		return idle[0], "its memory is needed for another model", nil
+		return idle[0], reasonIdle, nil
 	}
-	w.book.plans[p.key] = p
-	p.set(reserved, time.Now())
-	return nil, "", p.reply()
+	for _, at := range p.needs.Places {
+		need, used, room := p.needs.On(at.Device), w.book.usedOn(at.Device), w.cfg.Room(at.Device)
+		if !at.Own || used+need <= room {
+			continue
+		}
+		for _, q := range idle {
+			if q.needs.On(at.Device) > 0 {
+				return q, reasonIdle, nil
+			}
+		}
+		return nil, "", refused("%d bytes are missing on the node's device %d, which had them a moment ago; propose again", used+need-room, at.Device)
+	}
+	return nil, "", nil
 }
 
 // reply is the plan's state as a message; Worker.mu is held.
@@ -190,7 +212,9 @@ func (w *Worker) missing(id *weftv1.PlanID) *weftv1.PlanReply {
 // load runs the Loader for a committed plan.
 func (w *Worker) load(ctx context.Context, p *plan) {
 	start := time.Now()
-	l, err := w.cfg.Loader.Load(ctx, stageSpec(p.spec, p.stage), func(phase Phase, done, total uint64) {
+	spec := stageSpec(p.spec, p.stage)
+	spec.Reserved = p.needs
+	l, err := w.cfg.Loader.Load(ctx, spec, func(phase Phase, done, total uint64) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		p.phase, p.done, p.total = phase, done, total
@@ -208,6 +232,9 @@ func (w *Worker) load(ctx context.Context, p *plan) {
 		p.set(failed, time.Now())
 		w.cfg.Log.Warn("stage not loaded", "model", p.spec.Name, "first", p.spec.Stages[p.stage].First, "last", p.spec.Stages[p.stage].Last, "error", err)
 	case err == nil && p.state == loading:
+		if l.Needs != nil {
+			p.needs = *l.Needs
+		}
 		p.served = newServed(w, p, l)
 		p.idle = time.Now()
 		p.set(ready, time.Now())

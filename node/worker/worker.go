@@ -22,15 +22,65 @@ type StageSpec struct {
 	Layers      int    // of the whole model, as the plan says; the Loader checks it
 	KVPositions int    // positions to reserve KV for
 	Owner       string // peer id of the head that proposed the plan
+	Reserved    Needs  // what Loader.Needs said, once it is reserved
 }
 
-// Needs is the memory that a stage takes, in bytes.
+// Needs is the memory that a stage takes, in bytes, wherever it lies.
 type Needs struct {
 	Weights, KV, Activations uint64
+	// Places say which layers lie on which device; none: all on the processor.
+	Places []Place
+}
+
+// Processor is the machine's processor as the Device of a Place.
+const Processor = -1
+
+// Place is a run of a stage's layers on a device.
+type Place struct {
+	Device      int    // as the Loader numbers them, or Processor
+	First, Last int    // layers, Last included
+	Bytes       uint64 // of weights, KV and activations
+	Own         bool   // the device has memory of its own: the machine's is not taken
 }
 
 // Total is the sum.
 func (n Needs) Total() uint64 { return n.Weights + n.KV + n.Activations }
+
+// Machine is what of it lies in the machine's own memory.
+func (n Needs) Machine() uint64 {
+	if len(n.Places) == 0 {
+		return n.Total()
+	}
+	var sum uint64
+	for _, p := range n.Places {
+		if !p.Own {
+			sum += p.Bytes
+		}
+	}
+	return sum
+}
+
+// At is what of it lies on a device, in its own memory or the machine's.
+func (n Needs) At(device int) uint64 {
+	var sum uint64
+	for _, p := range n.Places {
+		if p.Device == device {
+			sum += p.Bytes
+		}
+	}
+	return sum
+}
+
+// On is what of it lies in a device's own memory.
+func (n Needs) On(device int) uint64 {
+	var sum uint64
+	for _, p := range n.Places {
+		if p.Own && p.Device == device {
+			sum += p.Bytes
+		}
+	}
+	return sum
+}
 
 // Stage is what a Worker needs of a *shard.Stage, which has these methods. One
 // goroutine uses it.
@@ -59,6 +109,9 @@ type Loaded struct {
 	// Free gives back what the Loader holds for the stage; it is called once,
 	// after Stage.Close. May be nil.
 	Free func()
+	// Needs, when not nil, is what the stage takes now that it is loaded, where that
+	// is not what was reserved.
+	Needs *Needs
 }
 
 // Phase is a part of a stage's loading.
@@ -87,6 +140,9 @@ type Config struct {
 	Loader Loader
 	// Offered is how much memory the user lets stages take, in bytes.
 	Offered func() uint64
+	// Room is how much memory of its own a device lets stages take, in bytes. Nil:
+	// none has any.
+	Room func(device int) uint64
 	// Alive says whether a node is a live member: plans of the dead do not stand
 	// in the way. Nil: all are.
 	Alive func(peer string) bool
@@ -117,6 +173,9 @@ func (c *Config) fill() error {
 	}
 	if c.Alive == nil {
 		c.Alive = func(string) bool { return true }
+	}
+	if c.Room == nil {
+		c.Room = func(int) uint64 { return 0 }
 	}
 	if c.Changed == nil {
 		c.Changed = func() {}

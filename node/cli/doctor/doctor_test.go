@@ -91,7 +91,7 @@ func TestEveryFaultIsFoundWithItsWayOut(t *testing.T) {
 		"a lower ulimit -v": {"address space", func(f *Facts) { f.Checkup.Limits.AddressSpace = 8e9 }, Warn, "8.0 GB", "ulimit"},
 		"few files":         {"open files", func(f *Facts) { f.Checkup.Limits.Files = 128 }, Fail, "128", "LimitNOFILE"},
 		"rather few files":  {"open files", func(f *Facts) { f.Checkup.Limits.Files = 512 }, Warn, "512", "ulimit"},
-		"no driver":         {"gpu", func(f *Facts) { f.Machine.GPUs[0].Driver = "" }, OK, "no driver has it: seen, not used", ""},
+		"no driver":         {"gpu", func(f *Facts) { f.Machine.GPUs[0].Driver = "" }, OK, "no driver has it; `weft doctor gpu`", ""},
 		"no gpu":            {"gpu", func(f *Facts) { f.Machine.GPUs = nil }, OK, "none is seen", ""},
 		"a firewall": {"port", func(f *Facts) {
 			f.Checkup.Peers[0].Dialed[0].Error = "nothing answers: the connection timed out"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
 )
 
@@ -155,6 +156,9 @@ func files(f Facts) []Check {
 }
 
 func gpus(f Facts) []Check {
+	if f.Daemon != nil && len(f.Daemon.Status.GPUs) > 0 {
+		return gpusOfDaemon(f.Daemon.Status.GPUs)
+	}
 	if len(f.Machine.GPUs) == 0 {
 		return one(Check{"gpu", OK, "none is seen; weft computes on the processor", ""})
 	}
@@ -170,7 +174,27 @@ func gpus(f Facts) []Check {
 		case g.Vendor != "apple" && f.OS == "linux":
 			text += ", no driver has it"
 		}
-		out = append(out, Check{"gpu", OK, text + ": " + machine.NotUsed, ""})
+		out = append(out, Check{"gpu", OK, text + "; `weft doctor gpu` says whether weft can compute on it", ""})
+	}
+	return out
+}
+
+// gpusOfDaemon judges what the node computes on.
+func gpusOfDaemon(list []api.GPU) []Check {
+	var out []Check
+	for _, g := range list {
+		text := g.Name
+		if g.VRAMTotal > 0 {
+			text += ", " + size(g.VRAMTotal)
+		}
+		switch {
+		case g.Used:
+			out = append(out, Check{"gpu", OK, text + ": the node computes on it", ""})
+		case g.ID != "" && (strings.Contains(g.Reason, "contract") || strings.Contains(g.Reason, "failed")):
+			out = append(out, Check{"gpu", Warn, text + ": " + g.Reason, "update its driver, then run `weft doctor gpu`; until then the processor computes"})
+		default:
+			out = append(out, Check{"gpu", OK, text + ": " + g.Reason, ""})
+		}
 	}
 	return out
 }

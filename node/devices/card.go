@@ -1,0 +1,217 @@
+package devices
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/opencl/driver"
+	"github.com/weft-mesh/weft/node/speed"
+)
+
+// state is what has become of a card.
+type state uint8
+
+const (
+	waiting      state = iota // to be opened
+	used                      // stages may lie on it
+	aside                     // not wanted
+	refusedState              // it did not pass
+	lost                      // it was used until it failed
+)
+
+// Card is one device of the machine. The Set guards its state.
+type Card struct {
+	ID      string // "opencl:0"
+	Info    driver.Info
+	Speed   speed.Speed   // of a card that is or was used
+	Named   bool          // somebody asked for this one
+	Took    time.Duration // to open, check and measure it
+	backend Backend
+	device  *guard
+
+	// turn is held around every use of the device.
+	turn sync.Mutex
+
+	state  state
+	reason string // why it is not used
+
+	free, total int64     // as the driver told last
+	looked      time.Time // when
+	held        int64     // what stages have on it
+}
+
+// Status is what is known of a card at one moment.
+type Status struct {
+	ID, Name, Vendor, Driver, Version string
+	Bus                               string
+	Used                              bool
+	Reason                            string // why not
+	Shared                            bool   // its memory is the processor's
+	CPU                               bool   // it is a processor behind a library for graphics
+	Total, Free                       int64  // bytes, as the driver tells; 0: not told
+	Room                              int64  // bytes that stages may take in all
+	Held                              int64  // bytes that they have
+	Speed                             speed.Speed
+	Named                             bool          // somebody asked for this one
+	Took                              time.Duration // to open, check and measure it; 0: it was not
+}
+
+// Margin is what stages leave free on a card: a desktop, the driver's own, and what
+// other programs take suddenly.
+func Margin(total int64) int64 { return max(256<<20, total/20) }
+
+// lookEvery is how often a driver is asked for free memory.
+const lookEvery = 2 * time.Second
+
+// look asks for the card's memory when nobody computes on it; Set.mu is held, or
+// the card is not in use yet.
+func (c *Card) look() {
+	if c.state != used || time.Since(c.looked) < lookEvery || !c.turn.TryLock() {
+		return
+	}
+	defer c.turn.Unlock()
+	c.looked = time.Now()
+	free, total, err := c.device.MemoryInfo()
+	if err != nil {
+		total = c.Info.Memory
+		free = total - min(total, uint64(max(c.held, 0)))
+	}
+	c.free, c.total = clamp(free), clamp(total)
+}
+
+func clamp(n uint64) int64 { return int64(min(n, 1<<62)) }
+
+// room is what stages may take in all: what is free beside a margin, and what they
+// have. Others may take memory at any time, so it moves.
+func (s *Set) room(c *Card) int64 {
+	if c.state != used {
+		return 0
+	}
+	room := max(0, min(c.total, c.free+c.held)-Margin(c.total))
+	if s.most > 0 {
+		room = min(room, s.most)
+	}
+	return room
+}
+
+// Cards are the states of all cards.
+func (s *Set) Cards() []Status {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Status
+	for _, c := range s.cards {
+		c.look()
+		out = append(out, Status{
+			ID: c.ID, Name: c.Info.Name, Vendor: c.Info.Vendor, Driver: c.Info.DriverName, Version: c.Info.DriverVersion, Bus: c.Info.Bus,
+			Used: c.state == used, Reason: c.reason, Shared: c.Info.Shared, CPU: c.Info.CPU,
+			Total: max(c.total, clamp(c.Info.Memory)), Free: c.free, Room: s.room(c), Held: c.held, Speed: c.Speed, Named: c.Named, Took: c.Took,
+		})
+	}
+	return out
+}
+
+// Used lists the indexes, in Cards, of those that stages may lie on.
+func (s *Set) Used() []int {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []int
+	for i, c := range s.cards {
+		if c.state == used {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// Absent says why a library knows no devices, by its name.
+func (s *Set) Absent() map[string]error {
+	if s == nil {
+		return nil
+	}
+	return s.absent
+}
+
+// Room is what stages may take of a card's memory in all.
+func (s *Set) Room(card int) int64 {
+	if s == nil || card < 0 || card >= len(s.cards) {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cards[card].look()
+	return s.room(s.cards[card])
+}
+
+// Device gives a card's device and the lock to hold around its use; false when it is
+// not used (any more).
+func (s *Set) Device(card int) (d kernels.Device, turn sync.Locker, ok bool) {
+	if s == nil || card < 0 || card >= len(s.cards) {
+		return nil, nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cards[card]
+	if c.state != used {
+		return nil, nil, false
+	}
+	return c.device, &c.turn, true
+}
+
+// Hold counts bytes that a stage has taken on a card, or given back.
+func (s *Set) Hold(card int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cards[card]
+	c.held = max(0, c.held+bytes)
+	c.looked = time.Time{}
+}
+
+// Lose notes that a device has failed: no stage is put on it any more. It is for
+// errors of the device's waits and allocations; one that only lacks memory is not
+// lost by an allocation.
+func (s *Set) Lose(card int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cards[card]
+	if c.state != used {
+		return
+	}
+	c.state, c.reason = lost, "it failed while it computed: "+brief(err)
+	s.log.Error("device is lost", "device", c.ID, "name", c.Info.Name, "error", err)
+}
+
+// Gone says that a card's driver does not come back: nothing may be given back on
+// it.
+func (s *Set) Gone(card int) bool {
+	c := s.cards[card]
+	return c.device != nil && c.device.Hung()
+}
+
+// Close closes the devices. The stages on them are closed by then.
+func (s *Set) Close() error {
+	if s == nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range s.cards {
+		if c.device != nil {
+			errs = append(errs, c.device.Close())
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.cards {
+		if c.state == used {
+			c.state, c.reason = aside, "it is closed"
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,148 @@
+package devices
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/opencl/driver"
+)
+
+// ErrHung means that a device has not answered for so long that it never will.
+// It is ErrLost as well.
+var ErrHung = fmt.Errorf("%w: it does not answer", driver.ErrLost)
+
+// Bounds of a wait for a device.
+const (
+	// firstWait is for the first waits, in which drivers still compile kernels.
+	firstWait = 10 * time.Minute
+	// leastWait is for all others, unless some took long: then they may take
+	// waitTimes as long as the longest.
+	leastWait = time.Minute
+	waitTimes = 20
+	// firstWaits is how many waits count as first.
+	firstWaits = 16
+)
+
+// wait is one call that waits for the device.
+type wait struct {
+	dst []float32 // nil: Sync
+	src kernels.Buffer
+	row int
+}
+
+// guard watches a device: what waits for it ends after a bound, whatever the
+// driver does, and once it is lost nothing asks the driver any more.
+//
+// Waits run on a goroutine of the guard's own, because a call into a driver cannot
+// be ended. When the driver never returns, that goroutine is left to it: nobody
+// can wait for it.
+type guard struct {
+	Device
+	limit func(waits int, longest time.Duration) time.Duration
+	calls chan wait
+	done  chan error
+	ended sync.WaitGroup
+
+	// Used by the device's one goroutine.
+	timer   *time.Timer
+	waits   int
+	longest time.Duration
+
+	hung atomic.Bool
+	lost atomic.Pointer[error] // what every wait gives from then on
+}
+
+func newGuard(d Device, limit func(int, time.Duration) time.Duration) *guard {
+	if limit == nil {
+		limit = bound
+	}
+	g := &guard{Device: d, limit: limit, calls: make(chan wait), done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
+	g.timer.Stop()
+	g.ended.Go(g.run)
+	return g
+}
+
+// bound is how long the next wait may take.
+func bound(waits int, longest time.Duration) time.Duration {
+	if waits < firstWaits {
+		return firstWait
+	}
+	return max(leastWait, waitTimes*longest)
+}
+
+// run does the waits, one after another.
+func (g *guard) run() {
+	for w := range g.calls {
+		if w.dst == nil {
+			g.done <- g.Device.Sync()
+		} else {
+			g.done <- g.Device.Read(w.dst, w.src, w.row)
+		}
+	}
+}
+
+// Free implements kernels.Device.
+func (g *guard) Free(handle any) {
+	if !g.Hung() {
+		g.Device.Free(handle)
+	}
+}
+
+// Sync implements kernels.Device.
+func (g *guard) Sync() error { return g.await(wait{}) }
+
+// Read implements kernels.Device.
+func (g *guard) Read(dst []float32, src kernels.Buffer, row int) error {
+	if len(dst) == 0 {
+		return g.Sync()
+	}
+	return g.await(wait{dst, src, row})
+}
+
+func (g *guard) await(w wait) error {
+	if err := g.lost.Load(); err != nil {
+		return *err
+	}
+	begin := time.Now()
+	g.timer.Reset(g.limit(g.waits, g.longest))
+	g.calls <- w
+	select {
+	case err := <-g.done:
+		g.timer.Stop()
+		if g.waits++; g.waits > firstWaits {
+			g.longest = max(g.longest, time.Since(begin))
+		}
+		if err != nil {
+			g.fail(err)
+		}
+		return err
+	case <-g.timer.C:
+		g.hung.Store(true)
+		err := fmt.Errorf("%s: %w for %s", g.Name(), ErrHung, time.Since(begin).Round(time.Second))
+		g.fail(err)
+		return err
+	}
+}
+
+// fail keeps the first failure. A function of its own, so that waits that go well
+// allocate nothing.
+func (g *guard) fail(err error) { g.lost.CompareAndSwap(nil, &err) }
+
+// Hung says that the driver has not come back: nothing may be asked of it, not
+// even to give memory back.
+func (g *guard) Hung() bool { return g.hung.Load() }
+
+// Close gives the device back, but a hung one is left to its driver.
+func (g *guard) Close() error {
+	close(g.calls)
+	if g.Hung() {
+		return nil
+	}
+	g.ended.Wait()
+	g.fail(errors.New("the device is closed"))
+	return g.Device.Close()
+}

@@ -1,0 +1,161 @@
+package speed
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/weft-mesh/weft/kernels"
+	"github.com/weft-mesh/weft/kernels/quant"
+	"github.com/weft-mesh/weft/node/machine"
+)
+
+const (
+	// copies of the matrix lie on a card, so that its caches do not hold what is
+	// read again; fewer where it is small.
+	copies = 6
+	// burst is how many products are asked for before the card is waited for.
+	burst = 12
+)
+
+// MeasureCard times a device with memory of its own: the weights that it takes and
+// reads, and its products at a prefill's width. Products are asked for in bursts,
+// as a layer does, so that the time to reach the card weighs as little as there.
+func MeasureCard(dev kernels.Device) (Speed, error) { return measureCard(dev, rows, cols) }
+
+func measureCard(dev kernels.Device, rows, cols int) (Speed, error) {
+	p, err := quant.New(quant.Q4_0, rows, cols)
+	if err != nil {
+		return Speed{}, fmt.Errorf("measure speed: %w", err)
+	}
+	for i := range p.Quants {
+		p.Quants[i] = byte(i * 37)
+	}
+	for i := 0; i+1 < len(p.Scales); i += 2 {
+		p.Scales[i+1] = 0x20 // 2^-7 as f16
+	}
+	var list []kernels.Matrix
+	defer func() {
+		for _, m := range list {
+			_ = m.Close()
+		}
+	}()
+	var s Speed
+	for range copies {
+		begin := time.Now()
+		m, err := dev.NewMatrix(p)
+		if err != nil && len(list) == 0 {
+			return Speed{}, fmt.Errorf("measure speed: %w", err)
+		}
+		if err != nil {
+			break // a small card
+		}
+		list = append(list, m)
+		if err := dev.Sync(); err != nil {
+			return Speed{}, fmt.Errorf("measure speed: %w", err)
+		}
+		s.UploadBps = max(s.UploadBps, float64(p.Bytes())/max(time.Since(begin), time.Microsecond).Seconds())
+	}
+	one, err := bursts(dev, list, rows, cols, 1, 4)
+	if err != nil {
+		return Speed{}, err
+	}
+	s.DecodeBps = float64(p.Bytes()) / one.Seconds()
+	few := max(16, rows/16)
+	part, err := slice(dev, p, few)
+	if err != nil {
+		return Speed{}, err
+	}
+	defer func() { _ = part.Close() }()
+	many, err := bursts(dev, []kernels.Matrix{part}, few, cols, width, 3)
+	if err != nil {
+		return Speed{}, err
+	}
+	s.PrefillOps = float64(few) * float64(cols) * width / many.Seconds()
+	return s, nil
+}
+
+// bursts is the shortest time of a product among a few bursts over the matrices.
+func bursts(dev kernels.Device, list []kernels.Matrix, rows, cols, width, rounds int) (time.Duration, error) {
+	x, err := dev.NewBuffer(width, cols)
+	if err != nil {
+		return 0, fmt.Errorf("measure speed: %w", err)
+	}
+	defer dev.Free(x)
+	y, err := dev.NewBuffer(width, rows)
+	if err != nil {
+		return 0, fmt.Errorf("measure speed: %w", err)
+	}
+	defer dev.Free(y)
+	a, err := dev.NewActs(width, cols, kernels.Act8)
+	if err != nil {
+		return 0, fmt.Errorf("measure speed: %w", err)
+	}
+	defer dev.Free(a)
+	in := make([]float32, width*cols)
+	for i := range in {
+		in[i] = float32(i%17) - 8
+	}
+	dev.Write(x, 0, in)
+	b := &kernels.Batch{Rows: make([]kernels.Row, width)}
+	shortest := time.Duration(1<<63 - 1)
+	for i := range rounds + 1 {
+		n := burst
+		if i == 0 {
+			n = 1 // drivers compile at the first one
+		}
+		begin := time.Now()
+		dev.Prepare(b, a, x)
+		for k := range n {
+			dev.MatMul(b, y, list[k%len(list)], a)
+		}
+		if err := dev.Sync(); err != nil {
+			return 0, fmt.Errorf("measure speed: %w", err)
+		}
+		if i > 0 {
+			shortest = min(shortest, max(time.Since(begin)/burst, time.Nanosecond))
+		}
+		if i > 0 && time.Since(begin) > slowBurst {
+			break
+		}
+	}
+	return shortest, nil
+}
+
+// slowBurst is from when on one burst is enough.
+const slowBurst = 500 * time.Millisecond
+
+// cardFile is where a card's figures are kept.
+func cardFile(dir, key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return filepath.Join(dir, "speed-"+hex.EncodeToString(sum[:6])+".json")
+}
+
+// ForgetCard has CachedCard measure anew.
+func ForgetCard(dir, key string) { _ = os.Remove(cardFile(dir, key)) }
+
+// CachedCard gives the figures that were measured before under key (device, driver
+// and build), or measures and keeps them in dir.
+func CachedCard(dir, key string, dev kernels.Device) (Speed, error) {
+	path := cardFile(dir, key)
+	var c cached
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &c) == nil && c.Key == key && c.Speed.DecodeBps > 0 && c.Speed.PrefillOps > 0 {
+		return c.Speed, nil
+	}
+	s, err := MeasureCard(dev)
+	machine.ReturnMemory()
+	if err != nil {
+		return Speed{}, err
+	}
+	if b, err := json.MarshalIndent(cached{key, s}, "", "  "); err == nil {
+		tmp := path + ".tmp"
+		if os.WriteFile(tmp, b, 0o600) == nil {
+			_ = os.Rename(tmp, path)
+		}
+	}
+	return s, nil
+}
