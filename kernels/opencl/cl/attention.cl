@@ -7,15 +7,17 @@
 // A slot holds tile_rows rows of heads heads of 2+dim floats: m, s, o.
 #define CHUNK 256
 #define GROUP_CHUNKS 16
-#define QUERY_DIMS 64
+#define QUERY_DIMS 128
 #define NOTHING (-3.402823466e+38f)
 #define UNIT_INTS 4
 // How many loads an item has on their way before it uses the first.
 #define AHEAD 16
 
-float kv_load(__global const void *kv, ulong i, int single) {
-  return single ? ((__global const float *)kv)[i] : LOAD_HALF((__global const ushort *)kv, i);
+// A key or value as it lies in memory, and what it is.
+uint kv_raw(__global const void *kv, ulong i, int single) {
+  return single ? ((__global const uint *)kv)[i] : ((__global const ushort *)kv)[i];
 }
+float kv_float(uint raw, int single) { return single ? as_float(raw) : half_float((ushort)raw); }
 
 // A value may be anything to a query that does not see its position: it is left out there.
 float add_value(float e, float v, float o, int pos, int lo, int hi) { return pos >= lo && pos < hi ? fma(e, v, o) : o; }
@@ -25,12 +27,12 @@ float4 add_values(float4 e, float v, float4 o, int pos, __local const int *lo, _
                   add_value(e.z, v, o.z, pos, lo[2], hi[2]), add_value(e.w, v, o.w, pos, lo[3], hi[3]));
 }
 
-// queries, scores, lanes, most, lo and hi are the group's local memory; quads and single
+// queries, scores, lanes, most, lo, hi and blocks are the group's local memory; quads and single
 // are constants of each kernel.
 void attend(__global float *parts, __global const float *q, __global const void *kv, __global const int *rows,
             __global const int *units, int unit0, int heads, int kv_heads, int dim, int tile_rows, int head0, int pass_heads,
             int window, float scale, float cap, FAULT_PARAMS, __local float4 *queries, __local float4 *scores,
-            __local float *lanes, __local float *most, __local int *lo, __local int *hi, int quads, int single) {
+            __local float *lanes, __local float *most, __local int *lo, __local int *hi, __local int *blocks, int quads, int single) {
   int t = get_local_id(0), kv_head = head0 + (int)get_group_id(1), shared = heads / kv_heads, n = 4 * quads;
   __global const int *unit = units + UNIT_INTS * (unit0 + (int)get_group_id(0));
   int first = unit[0], tile = unit[1] * shared, start = unit[2] * CHUNK, g0 = (int)get_group_id(2) * n;
@@ -50,6 +52,11 @@ void attend(__global float *parts, __global const float *q, __global const void 
     lo[t] = a;
     hi[t] = max(a, b);
   }
+  // The chunk's KV blocks, as far as a query sees them: the tile's last row sees the last.
+  if (t < CHUNK / BLOCK) {
+    int last = rows[ROW_INTS * (first + unit[1] - 1)];
+    blocks[t] = start + t * BLOCK <= last ? rows[table + start / BLOCK + t] : 0;
+  }
   barrier(CLK_LOCAL_MEM_FENCE);
   int from = start + CHUNK, to = start;
   for (int g = 0; g < n; g++)
@@ -60,7 +67,7 @@ void attend(__global float *parts, __global const float *q, __global const void 
 
   // Scores: an item is a position.
   int pos = start + t, inside = pos >= from && pos < to;
-  ulong key = inside ? kv_place(rows[table + pos / BLOCK], kv_heads, kv_head, dim) + (ulong)(pos & (BLOCK - 1)) : 0;
+  ulong key = inside ? kv_place(blocks[t / BLOCK], kv_heads, kv_head, dim) + (ulong)(t & (BLOCK - 1)) : 0;
   float4 acc[4];
   for (int k = 0; k < quads; k++) acc[k] = (float4)(0.0f);
   for (int d0 = 0; d0 < dim; d0 += QUERY_DIMS) {
@@ -74,15 +81,20 @@ void attend(__global float *parts, __global const float *q, __global const void 
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     if (inside) {
+      // While some keys are used the next are on their way.
       int d = 0;
+      uint next[AHEAD];
       float x[AHEAD];
+      if (m >= AHEAD) UNROLL for (int j = 0; j < AHEAD; j++) next[j] = kv_raw(kv, key + (ulong)((d0 + j) * BLOCK), single);
       for (; d + AHEAD <= m; d += AHEAD) {
-        UNROLL for (int j = 0; j < AHEAD; j++) x[j] = kv_load(kv, key + (ulong)((d0 + d + j) * BLOCK), single);
+        UNROLL for (int j = 0; j < AHEAD; j++) x[j] = kv_float(next[j], single);
+        if (d + 2 * AHEAD <= m)
+          UNROLL for (int j = 0; j < AHEAD; j++) next[j] = kv_raw(kv, key + (ulong)((d0 + d + AHEAD + j) * BLOCK), single);
         UNROLL for (int j = 0; j < AHEAD; j++)
           for (int k = 0; k < quads; k++) acc[k] = fma(queries[(d + j) * quads + k], (float4)(x[j]), acc[k]);
       }
       for (; d < m; d++) {
-        float y = kv_load(kv, key + (ulong)((d0 + d) * BLOCK), single);
+        float y = kv_float(kv_raw(kv, key + (ulong)((d0 + d) * BLOCK), single), single);
         for (int k = 0; k < quads; k++) acc[k] = fma(queries[d * quads + k], (float4)(y), acc[k]);
       }
     }
@@ -140,29 +152,36 @@ void attend(__global float *parts, __global const float *q, __global const void 
   for (int i = t; i < sets * dim; i += CHUNK) {
     int d = i % dim, k = i / dim * (pair ? 2 : 1);
     float4 o = (float4)(0.0f), o2 = (float4)(0.0f);
+    // A block's values are used while the next block's are on their way. Positions that no
+    // query sees have weight +0 and count as 0: they add nothing.
+    uint next[BLOCK];
     float v[BLOCK];
-    for (int p = from; p < to;) {
-      ulong at = kv_place(rows[table + p / BLOCK], kv_heads, kv_head, dim) + (ulong)(BLOCK * dim + d);
-      int end = min(to, (p / BLOCK + 1) * BLOCK);
-      if (end - p == BLOCK) { // a whole block, whose values are all numbers
-        uint most_bits = 0;
-        UNROLL for (int j = 0; j < BLOCK; j++) {
-          v[j] = kv_load(kv, at + (ulong)(j * dim), single);
-          most_bits = max(most_bits, as_uint(v[j]) & 0x7fffffffu);
-        }
-        if (most_bits < 0x7f800000u) {
-          // What is not seen has weight +0 and adds nothing.
-          UNROLL for (int j = 0; j < BLOCK; j++) {
-            o = fma(scores[k * CHUNK + p + j - start], (float4)(v[j]), o);
-            if (pair) o2 = fma(scores[(k + 1) * CHUNK + p + j - start], (float4)(v[j]), o2);
-          }
-          p = end;
-        }
+    int block = (from - start) / BLOCK, last = (to - 1 - start) / BLOCK;
+#define LOAD_VALUES(b)                                                                                    \
+  {                                                                                                       \
+    ulong at = kv_place(blocks[b], kv_heads, kv_head, dim) + (ulong)(BLOCK * dim + d);                    \
+    UNROLL for (int j = 0; j < BLOCK; j++) next[j] = kv_raw(kv, at + (ulong)(j * dim), single);          \
+  }
+    if (block <= last) LOAD_VALUES(block)
+    for (; block <= last; block++) {
+      uint most_bits = 0;
+      UNROLL for (int j = 0; j < BLOCK; j++) {
+        uint p = (uint)(start + block * BLOCK + j - from), seen = p < (uint)(to - from) ? 0xffffffffu : 0u;
+        v[j] = as_float(as_uint(kv_float(next[j], single)) & seen);
+        most_bits = max(most_bits, as_uint(v[j]) & 0x7fffffffu);
       }
-      for (; p < end; p++) {
-        float x = kv_load(kv, at + (ulong)((p & (BLOCK - 1)) * dim), single);
-        o = add_values(scores[k * CHUNK + p - start], x, o, p, lo + 4 * k, hi + 4 * k);
-        if (pair) o2 = add_values(scores[(k + 1) * CHUNK + p - start], x, o2, p, lo + 4 * k + 4, hi + 4 * k + 4);
+      if (block < last) LOAD_VALUES(block + 1)
+      int p = block * BLOCK;
+      if (most_bits < 0x7f800000u) {
+        UNROLL for (int j = 0; j < BLOCK; j++) {
+          o = fma(scores[k * CHUNK + p + j], (float4)(v[j]), o);
+          if (pair) o2 = fma(scores[(k + 1) * CHUNK + p + j], (float4)(v[j]), o2);
+        }
+      } else { // some value is no number: only who sees it meets it
+        UNROLL for (int j = 0; j < BLOCK; j++) {
+          o = add_values(scores[k * CHUNK + p + j], v[j], o, start + p + j, lo + 4 * k, hi + 4 * k);
+          if (pair) o2 = add_values(scores[(k + 1) * CHUNK + p + j], v[j], o2, start + p + j, lo + 4 * k + 4, hi + 4 * k + 4);
+        }
       }
     }
     int g = 4 * k;
@@ -190,8 +209,9 @@ void attend(__global float *parts, __global const float *q, __global const void 
     __local float most[4 * QUADS];                                                                                  \
     __local int lo[4 * QUADS];                                                                                      \
     __local int hi[4 * QUADS];                                                                                      \
+    __local int blocks[CHUNK / BLOCK];                                                                              \
     attend(parts, q, kv, rows, units, unit0, heads, kv_heads, dim, tile_rows, head0, pass_heads, window, scale, cap,       \
-           faults, fault0, fault_word, queries, scores, lanes, most, lo, hi, QUADS, SINGLE);                        \
+           faults, fault0, fault_word, queries, scores, lanes, most, lo, hi, blocks, QUADS, SINGLE);                \
   }
 ATTEND(attend_f16_4, ushort, 1, 0)
 ATTEND(attend_f16_16, ushort, 4, 0)
@@ -210,7 +230,9 @@ void attend_fold(__global float *dst, __global const float *parts, __global cons
   int pos = rows[ROW_INTS * row], slot0 = tiles[tiles0 + 2 * row], in_tile = row - tiles[tiles0 + 2 * row + 1];
   int first = (window > 0 ? max(0, pos - window + 1) : 0) / CHUNK, last = pos / CHUNK;
   float M = 0.0f, S = 0.0f, O = 0.0f, m = 0.0f, s = 0.0f, o = 0.0f;
-  int groups = 0, chunks = 0;
+  int groups = 0, chunks = 0, stride = tile_rows * pass_heads * (dim + 2);
+  __global const float *p = parts + (((slot0 + first) * tile_rows + in_tile) * pass_heads + head) * (dim + 2);
+  float next_m = p[0], next_s = p[1], next_o = p[2 + d];
   for (int c = first; c <= last + 1; c++) {
     if (chunks > 0 && (c > last || c % GROUP_CHUNKS == 0)) { // the group is whole
       if (groups == 0) {
@@ -227,8 +249,13 @@ void attend_fold(__global float *dst, __global const float *parts, __global cons
       chunks = 0;
     }
     if (c > last) break;
-    __global const float *p = parts + (((slot0 + c) * tile_rows + in_tile) * pass_heads + head) * (dim + 2);
-    float pm = p[0], ps = p[1], po = p[2 + d];
+    float pm = next_m, ps = next_s, po = next_o;
+    if (c < last) { // on their way while these are used
+      p += stride;
+      next_m = p[0];
+      next_s = p[1];
+      next_o = p[2 + d];
+    }
     if (chunks == 0) {
       m = pm;
       s = ps;

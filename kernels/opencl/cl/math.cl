@@ -114,8 +114,14 @@ float c_h2f(ushort h) {
   return as_float(as_uint(f) | s);
 }
 #ifdef __NVPTX__
+float half_float(ushort h) {
+  float f;
+  __asm__("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+  return f;
+}
 #define LOAD_HALF(p, i) vload_half((i), (__global const half *)(p))
 #else
+float half_float(ushort h) { return c_h2f(h); }
 #define LOAD_HALF(p, i) c_h2f((p)[i])
 #endif
 
