@@ -12,35 +12,51 @@ import (
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/kernels/opencl"
+	"github.com/weft-mesh/weft/kernels/opencl/cuda"
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
 	"github.com/weft-mesh/weft/kernels/opencl/icd"
 	"github.com/weft-mesh/weft/shard/model"
 	"github.com/weft-mesh/weft/shard/sample"
 )
 
-// openCard makes a device of the first that OpenCL knows.
+// cards are the libraries that may know a card: NVIDIA's own first, then OpenCL's.
+var cards = []driver.Driver{cuda.New(), icd.New()}
+
+// openCard makes a device of the first card that a library knows.
 func openCard() (kernels.Device, error) {
-	dev, err := icd.New().Open(0, opencl.Source())
-	if err != nil {
-		return nil, err
+	for _, d := range cards {
+		if _, err := d.Devices(); errors.Is(err, driver.ErrAbsent) {
+			continue
+		}
+		dev, err := d.Open(0, opencl.Source())
+		if err != nil {
+			return nil, err
+		}
+		return opencl.New(dev)
 	}
-	return opencl.New(dev)
+	return nil, driver.ErrAbsent
 }
 
-// needCard skips where OpenCL knows no device. PoCL keeps what it has compiled.
+// needCard skips where no library knows a card. PoCL keeps what it has compiled.
 func needCard(t *testing.T) {
 	t.Helper()
 	if cache, err := os.UserCacheDir(); err == nil && os.Getenv("POCL_CACHE_DIR") == "" {
 		t.Setenv("POCL_CACHE_DIR", filepath.Join(cache, "weft-pocl"))
 	}
-	if _, err := icd.New().Devices(); errors.Is(err, driver.ErrAbsent) {
-		t.Skipf("not run: no OpenCL platform (on Debian: apt-get install pocl-opencl-icd): %v", err)
+	var absent error
+	for _, d := range cards {
+		_, err := d.Devices()
+		if !errors.Is(err, driver.ErrAbsent) {
+			return
+		}
+		absent = err
 	}
+	t.Skipf("not run: no NVIDIA card and no OpenCL platform (on Debian: apt-get install pocl-opencl-icd): %v", absent)
 }
 
-// A reply has the same bits whether all stages are on OpenCL devices, some, or some parts of
-// a stage, whatever the batches, drafts and cuts.
-func TestRepliesAreTheSameOnOpenCL(t *testing.T) {
+// A reply has the same bits whether all stages are on cards, some, or some parts of a stage,
+// whatever the batches, drafts and cuts.
+func TestRepliesAreTheSameOnCards(t *testing.T) {
 	needCard(t)
 	const layers, n = 4, 8
 	prompt := make([]int32, 41)
