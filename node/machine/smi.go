@@ -12,7 +12,7 @@ import (
 )
 
 // NVIDIA's own command tells the memory of its cards where this build cannot
-// call the library: builds without cgo, and Windows.
+// open the library, or does not find it.
 const (
 	smiTime   = 5 * time.Second
 	maxAnswer = 64 << 10 // bytes
