@@ -49,6 +49,13 @@ const (
 	cuEventRecord
 	cuEventSynchronize
 	cuLaunchKernel
+	// From here on functions that drivers before CUDA 11.4 do not have all.
+	cuStreamBeginCapture
+	cuStreamEndCapture
+	cuGraphInstantiate
+	cuGraphDestroy
+	cuGraphLaunch
+	cuGraphExecDestroy
 	functions
 )
 
@@ -89,6 +96,12 @@ var symbols = [functions][]string{
 	cuEventRecord:              {"cuEventRecord"},
 	cuEventSynchronize:         {"cuEventSynchronize"},
 	cuLaunchKernel:             {"cuLaunchKernel"},
+	cuStreamBeginCapture:       {"cuStreamBeginCapture_v2"},
+	cuStreamEndCapture:         {"cuStreamEndCapture"},
+	cuGraphInstantiate:         {"cuGraphInstantiateWithFlags"},
+	cuGraphDestroy:             {"cuGraphDestroy"},
+	cuGraphLaunch:              {"cuGraphLaunch"},
+	cuGraphExecDestroy:         {"cuGraphExecDestroy"},
 }
 
 // Attributes of a device, by the numbers of cuda.h.
@@ -142,7 +155,7 @@ func load(names ...string) (*api, error) {
 				break
 			}
 		}
-		if err != nil {
+		if err != nil && function(f) < cuStreamBeginCapture {
 			return nil, err
 		}
 	}

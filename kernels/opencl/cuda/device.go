@@ -41,6 +41,10 @@ type device struct {
 	current  [1]uintptr
 	queue    [1]uintptr
 	launch   [11]uintptr
+	args     [2]uintptr
+	copying  [4]uintptr
+
+	gathered queue
 }
 
 // schedule is how a thread waits for a card.
@@ -116,6 +120,8 @@ func (d *device) compile(text []byte) error {
 	return err
 }
 
+var errClosed = errors.New("cuda: device is closed")
+
 // enter makes the device's context the current one of this thread and keeps the goroutine
 // on it until leave. A device that is lost or closed refuses.
 func (d *device) enter() error {
@@ -123,7 +129,7 @@ func (d *device) enter() error {
 		return d.lost
 	}
 	if d.closed {
-		return errors.New("cuda: device is closed")
+		return errClosed
 	}
 	runtime.LockOSThread()
 	d.current[0] = d.context
@@ -177,7 +183,7 @@ func (d *device) Free(h driver.Memory) {
 	if m, ok := h.(*memory); ok && m.d == d && m.address != 0 {
 		// What a lost device does not take back now, Close gives back. An error of an
 		// earlier kernel is told by Sync.
-		if d.do("free", cuMemFree, m.address) == nil {
+		if d.ordered() == nil && d.do("free", cuMemFree, m.address) == nil {
 			delete(d.live, m.address)
 		}
 		m.address = 0
@@ -207,6 +213,9 @@ func (d *device) Write(dst driver.Memory, offset int64, src []byte) error {
 		return err
 	}
 	defer d.leave()
+	if err := d.flush(); err != nil {
+		return err
+	}
 	return d.up.write(d, to, src)
 }
 
@@ -220,9 +229,13 @@ func (d *device) Read(dst []byte, src driver.Memory, offset int64) error {
 		return err
 	}
 	defer d.leave()
+	if err := d.flush(); err != nil {
+		return err
+	}
 	for len(dst) > 0 {
 		n := min(len(dst), len(d.down.bytes))
-		if r := d.api.call(cuMemcpyDtoHAsync, uintptr(d.down.address), from, uintptr(n), d.stream); r != success {
+		d.copying = [4]uintptr{uintptr(d.down.address), from, uintptr(n), d.stream}
+		if r := d.api.again(cuMemcpyDtoHAsync, d.copying[:]); r != success {
 			return d.fail("read", r)
 		}
 		if r := d.wait(); r != success {
@@ -256,8 +269,8 @@ func (d *device) Kernel(name string) (driver.Kernel, error) {
 // The largest grid of work-groups in the second and third dimension.
 const maxGroups = 65535
 
-// Launch puts a kernel on the stream. Arguments that the kernel does not take are refused:
-// the driver would read beyond them.
+// Launch puts a kernel on the stream, or keeps it for when others have gathered. Arguments
+// that the kernel does not take are refused: the driver would read beyond them.
 func (d *device) Launch(h driver.Kernel, groups, local [3]int, args ...driver.Arg) error {
 	k, ok := h.(*kernel)
 	if !ok || k.d != d {
@@ -269,19 +282,26 @@ func (d *device) Launch(h driver.Kernel, groups, local [3]int, args ...driver.Ar
 	if groups[1] > maxGroups || groups[2] > maxGroups {
 		return fmt.Errorf("cuda: launch %s: %v work-groups; at most %d in the second and third dimension", k.name, groups, maxGroups)
 	}
+	if d.lost != nil {
+		return d.lost
+	}
+	if d.closed {
+		return errClosed
+	}
+	d.gathered.add(k.fn, groups, local, d.values[:len(args)])
+	if d.gathered.launches < segmentLaunches {
+		return nil
+	}
+	return d.ordered()
+}
+
+// ordered puts what has gathered on the stream.
+func (d *device) ordered() error {
 	if err := d.enter(); err != nil {
 		return err
 	}
 	defer d.leave()
-	d.launch = [...]uintptr{
-		k.fn, uintptr(groups[0]), uintptr(groups[1]), uintptr(groups[2]), uintptr(local[0]), uintptr(local[1]), uintptr(local[2]),
-		0, d.stream, uintptr(unsafe.Pointer(&d.pointers[0])), 0,
-	}
-	r := d.api.again(cuLaunchKernel, d.launch[:])
-	if r != success {
-		return d.fail(fmt.Sprintf("launch %s over %v groups of %v", k.name, groups, local), r)
-	}
-	return nil
+	return d.flush()
 }
 
 // gather puts a launch's arguments where the driver reads them.
@@ -299,7 +319,7 @@ func (d *device) gather(k *kernel, args []driver.Arg) error {
 			}
 			d.values[i] = uint64(address)
 		case (a.Kind == driver.ArgInt || a.Kind == driver.ArgUint) && want == ptx.Word, a.Kind == driver.ArgFloat && want == ptx.Float:
-			*(*uint32)(d.pointers[i]) = a.Bits
+			d.values[i] = uint64(a.Bits) // the kernel reads the lower half, which comes first
 		default:
 			return fmt.Errorf("argument %d is of kind %d; the kernel takes %d", i, a.Kind, want)
 		}
@@ -313,6 +333,9 @@ func (d *device) Sync() error {
 		return err
 	}
 	defer d.leave()
+	if err := d.flush(); err != nil {
+		return err
+	}
 	if r := d.wait(); r != success {
 		return d.fail("wait", r)
 	}

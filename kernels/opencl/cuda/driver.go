@@ -149,6 +149,7 @@ func (l loader) openAs(index int, source driver.Program, capability int) (driver
 	for i := range d.values {
 		d.pointers[i] = unsafe.Pointer(&d.values[i])
 	}
+	d.gathered.make(a)
 	if err := d.start(p); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", info.Name, err), d.Close())
 	}

@@ -24,8 +24,8 @@ type fake struct {
 	lib *library.Library
 }
 
-// newFake builds the library. A copy of it has state of its own.
-func newFake(tb testing.TB) *fake {
+// newFake builds the library, with flags of the C compiler. A copy of it has state of its own.
+func newFake(tb testing.TB, flags ...string) *fake {
 	tb.Helper()
 	if !library.Loads || runtime.GOOS == "windows" {
 		tb.Skip("not run: this build opens no libraries outside of the system's folder")
@@ -35,7 +35,7 @@ func newFake(tb testing.TB) *fake {
 		tb.Skip("not run: no C compiler to build the driver's stand-in")
 	}
 	object := filepath.Join(tb.TempDir(), "libfakecuda.so")
-	if out, err := exec.Command(cc, "-shared", "-fPIC", "-O1", "-o", object, filepath.Join("testdata", "fakecuda.c")).CombinedOutput(); err != nil {
+	if out, err := exec.Command(cc, append(flags, "-shared", "-fPIC", "-O1", "-o", object, filepath.Join("testdata", "fakecuda.c"))...).CombinedOutput(); err != nil {
 		tb.Skipf("not run: the C compiler makes no library: %v\n%s", err, out)
 	}
 	lib, err := library.Open(object)
@@ -81,6 +81,9 @@ func (f *fake) nothingLeft() {
 		if n := f.live(what); n != 0 {
 			f.tb.Errorf("%d %s left", n, name)
 		}
+	}
+	if n := f.call("fake_graphs"); n != 0 {
+		f.tb.Errorf("%d graphs left", n)
 	}
 }
 
@@ -222,7 +225,9 @@ func TestArgumentsReachTheKernel(t *testing.T) {
 		driver.Mem(x), driver.MemAt(x, 4096), driver.Mem(v), driver.Int(-7), driver.Int(3), driver.Float(1e-5),
 		driver.MemAt(x, 8192), driver.Int(9), driver.Uint(0xfedcba98),
 	}
-	launch := func() error { return d.Launch(k, [3]int{5, 4, 3}, [3]int{256, 1, 1}, args...) }
+	launch := func() error {
+		return errors.Join(d.Launch(k, [3]int{5, 4, 3}, [3]int{256, 1, 1}, args...), d.Sync())
+	}
 	if err := launch(); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +264,7 @@ func TestArgumentsReachTheKernel(t *testing.T) {
 	if err := d.Launch(k, [3]int{1, 1 << 16, 1}, [3]int{256, 1, 1}, args...); err == nil {
 		t.Error("launched more groups than a grid has")
 	}
-	if f.call("fake_launches") != before {
+	if err := d.Sync(); err != nil || f.call("fake_launches") != before {
 		t.Error("a refused launch reached the driver")
 	}
 }

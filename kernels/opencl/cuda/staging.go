@@ -66,8 +66,8 @@ func (s *staging) write(d *device, to uintptr, src []byte) error {
 		}
 		first := s.slot*slotBytes + s.at
 		n := copy(s.ring.bytes[first:first+slotBytes-s.at], src)
-		r := d.api.call(cuMemcpyHtoDAsync, to, uintptr(s.ring.address)+uintptr(first), uintptr(n), d.stream)
-		if r != success {
+		d.copying = [4]uintptr{to, uintptr(s.ring.address) + uintptr(first), uintptr(n), d.stream}
+		if r := d.api.again(cuMemcpyHtoDAsync, d.copying[:]); r != success {
 			return d.fail("write", r)
 		}
 		s.at = min(slotBytes, (s.at+n+lineBytes-1)&^(lineBytes-1))
@@ -144,6 +144,7 @@ func (d *device) release() {
 		d.api.call(cuMemFree, address)
 	}
 	clear(d.live)
+	d.dropGraphs()
 	d.up.close(d)
 	d.down.close(d)
 	if d.stream != 0 {

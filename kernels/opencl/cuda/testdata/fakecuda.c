@@ -13,6 +13,7 @@ enum { OK = 0, INVALID_VALUE = 1, NO_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEX
 
 static _Thread_local uintptr_t current;
 static int retained[CARDS], resets, cards = CARDS;
+static void copied(const char *name);
 static long live_device, live_pinned, live_streams, live_events, live_modules, waits;
 static uint64_t used;
 
@@ -164,8 +165,8 @@ CUresult cuMemFree_v2(char *p) {
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total) { ENTER(1); *free = MEMORY - used; *total = MEMORY; return OK; }
 CUresult cuMemHostAlloc(void **p, size_t n, unsigned f) { ENTER(1); live_pinned++; *p = malloc(n); return OK; }
 CUresult cuMemFreeHost(void *p) { live_pinned--; free(p); return OK; }
-CUresult cuMemcpyHtoDAsync_v2(void *d, const void *h, size_t n, uintptr_t s) { ENTER(1); put(d, h, n); return OK; }
-CUresult cuMemcpyDtoHAsync_v2(void *h, const void *d, size_t n, uintptr_t s) { ENTER(1); put(h, d, n); return OK; }
+CUresult cuMemcpyHtoDAsync_v2(void *d, const void *h, size_t n, uintptr_t s) { ENTER(1); copied("write"); put(d, h, n); return OK; }
+CUresult cuMemcpyDtoHAsync_v2(void *h, const void *d, size_t n, uintptr_t s) { ENTER(1); copied("read"); put(h, d, n); return OK; }
 
 // ---- kernels: a function is its entry in the module's text
 static char *text;
@@ -192,6 +193,58 @@ CUresult cuModuleGetFunction(const char **f, char *m, const char *name) {
 }
 static struct { char name[64]; unsigned grid[3], group[3]; int args; uint64_t arg[32]; } last;
 static long launches;
+
+// ---- what came to the stream, in order: kernels' names and first two integers, "write", "read"
+struct record { char name[64]; uint64_t a, b; };
+static struct record journal[1 << 16];
+static long journaled;
+static void note(struct record r) { if (journaled < 1 << 16) journal[journaled++] = r; }
+static void copied(const char *name) { struct record r = {{0}}; strcpy(r.name, name); note(r); }
+long fake_journaled(int clear) { long n = journaled; if (clear) journaled = 0; return n; }
+const char *fake_journal(long i, uint64_t *a, uint64_t *b) { *a = journal[i].a; *b = journal[i].b; return journal[i].name; }
+
+// ---- graphs
+struct graph { long n; struct record r[256]; };
+static struct graph *capturing;
+static long live_graphs, graph_launches;
+long fake_graphs(void) { return live_graphs; }
+long fake_graph_launches(void) { return graph_launches; }
+#ifndef NO_GRAPHS // a driver before CUDA 11.4
+CUresult cuStreamBeginCapture_v2(uintptr_t s, int mode) {
+  ENTER(1);
+  if (capturing || mode != 1) return INVALID_VALUE;
+  live_graphs++;
+  capturing = calloc(1, sizeof *capturing);
+  return OK;
+}
+CUresult cuGraphDestroy(struct graph *g) { live_graphs--; free(g); return OK; }
+CUresult cuStreamEndCapture(uintptr_t s, struct graph **g) {
+  struct graph *mine = capturing;
+  CUresult r = entered(__func__, 1);
+  if (!mine) return INVALID_VALUE;
+  capturing = NULL;
+  if (r) { cuGraphDestroy(mine); return r; }
+  *g = mine;
+  return OK;
+}
+CUresult cuGraphInstantiateWithFlags(struct graph **e, struct graph *g, unsigned long long flags) {
+  ENTER(1);
+  if (flags) return INVALID_VALUE;
+  live_graphs++;
+  *e = malloc(sizeof *g);
+  **e = *g;
+  return OK;
+}
+CUresult cuGraphExecDestroy(struct graph *e) { live_graphs--; free(e); return OK; }
+CUresult cuGraphLaunch(struct graph *e, uintptr_t s) {
+  ENTER(1);
+  if (s != 0x57) return INVALID_VALUE;
+  graph_launches++;
+  launches += e->n;
+  for (long i = 0; i < e->n; i++) note(e->r[i]);
+  return OK;
+}
+#endif
 CUresult cuLaunchKernel(const char *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, uintptr_t s, void **params, void **extra) {
   ENTER(1);
   if (s != 0x57 || extra || shared || !gx || !gy || !gz || bx * by * bz > 1024) return INVALID_VALUE;
@@ -205,7 +258,16 @@ CUresult cuLaunchKernel(const char *f, unsigned gx, unsigned gy, unsigned gz, un
     memcpy(&last.arg[last.args], params[last.args], wide ? 8 : 4);
     last.args++;
   }
+  struct record r = {{0}};
+  strcpy(r.name, last.name);
+  r.a = last.arg[0];
+  r.b = last.arg[last.args - 1];
+  if (capturing) {
+    capturing->r[capturing->n++] = r;
+    return OK;
+  }
   launches++;
+  note(r);
   return OK;
 }
 long fake_launches(void) { return launches; }
