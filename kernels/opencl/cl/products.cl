@@ -79,13 +79,9 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
       float d, dmin;
       uint at = g * group_scales + seg * segment_scales(type);
       segment_factors(type, halves, at, r, &d, &dmin);
-      int b = seg * SEGMENT_BLOCKS, last = min(blocks, b + SEGMENT_BLOCKS);
-      if (tokens == 1) { // reads of some blocks at once hide more of the memory's latency
-        for (; b + 4 <= last; b += 4)
-          UNROLL for (int i = 0; i < 4; i++)
-            narrow_block(type, bits, 1, WEIGHT_ARGS, records, g, r, b + i, blocks, at, d, dmin, first, 1, acc);
-      }
-      for (; b < last; b++) narrow_block(type, bits, tokens, WEIGHT_ARGS, records, g, r, b, blocks, at, d, dmin, first, m, acc);
+      int last = min(blocks, (seg + 1) * SEGMENT_BLOCKS);
+      for (int b = seg * SEGMENT_BLOCKS; b < last; b++)
+        narrow_block(type, bits, tokens, WEIGHT_ARGS, records, g, r, b, blocks, at, d, dmin, first, m, acc);
     }
     UNROLL for (int t = 0; t < 8; t++)
       if (t < tokens) part[t * PRODUCT_ITEMS + l] = acc[t];
