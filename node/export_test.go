@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -173,3 +174,19 @@ func PeerID(r api.Running) string { return r.(*Node).plans.self }
 
 // Alter makes a node change the weights that it sends.
 func Alter(r api.Running, f func([]byte)) { r.(*Node).provider.alter.Store(&f) }
+
+// RestDrafts gives back the draft models that no reply has used for so long, and
+// says how many.
+func RestDrafts(r api.Running, idle time.Duration) int {
+	d := r.(*Node).drafts
+	d.mu.Lock()
+	all := maps.Clone(d.byKey)
+	d.mu.Unlock()
+	n := 0
+	for key, g := range all {
+		if d.drop(key, g, idle) {
+			n++
+		}
+	}
+	return n
+}

@@ -50,6 +50,10 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	if err != nil {
 		return api.Reply{}, err
 	}
+	d, err := n.drafts.begin(ctx, r, m, mode, progress)
+	if err != nil {
+		return api.Reply{}, err
+	}
 	n.sessions.Add(1)
 	defer n.sessions.Add(-1)
 	live := n.replies.begin(m.entry.Name, len(prompt), n.now())
@@ -59,7 +63,14 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 		return api.Reply{}, n.replyError(ctx, err)
 	}
 	reply.Chunk, reply.Credit = g.pieces()
-	g.speculate(&reply, mode)
+	source, err := n.drafts.await(ctx, d, reply, r, progress)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	if source != nil {
+		defer source.Close()
+	}
+	g.speculate(&reply, mode, source)
 	return g.run(ctx, reply, begin)
 }
 

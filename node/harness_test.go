@@ -249,6 +249,12 @@ func greedy(model string, prompt []int32, n int) api.GenerateRequest {
 // enough of them for many cuts.
 func deep(t *testing.T, file string, layers int) string {
 	t.Helper()
+	return deepWith(t, file, layers, func(*gguf.Builder) {})
+}
+
+// deepWith is deep, with metadata that edit changes.
+func deepWith(t *testing.T, file string, layers int, edit func(*gguf.Builder)) string {
+	t.Helper()
 	f, err := gguf.Open(tinyModels + file + ".gguf")
 	if err != nil {
 		t.Fatal(err)
@@ -265,6 +271,7 @@ func deep(t *testing.T, file string, layers int) string {
 		t.Fatal(err)
 	}
 	b.Set(arch+".block_count", uint32(layers))
+	edit(&b)
 	from := map[string]gguf.Tensor{}
 	enter := func(name string, t gguf.Tensor) {
 		from[name] = t

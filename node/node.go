@@ -77,6 +77,8 @@ type Node struct {
 	accepted  atomic.Int64 // of those
 	runs      atomic.Int64 // decode runs of this head
 	grams     *spec.Library
+	drafts    *drafts
+	bySource  bySource // accepted tokens
 	stopOnce  sync.Once
 	stopErr   error
 }
@@ -132,7 +134,9 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		return err
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
+	n.drafts = newDrafts(n)
 	load := &loader{lib: n.lib, store: n.store, device: n.device, node: n, dropIdle: n.dropIdle, fetch: n.fetchTensors, log: n.log}
+	n.drafts.load = load.Load
 	n.suspects.answers, n.suspects.meets = n.answers, n.meets
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, holds: n.holds, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
@@ -219,7 +223,7 @@ func (n *Node) startWorker(self string, load *loader) error {
 	n.router = worker.NewRouter(rc)
 	var err error
 	n.worker, err = worker.New(worker.Config{
-		Router: n.router, Loader: load, Offered: func() uint64 { return uint64(n.offer) }, Room: n.roomOn,
+		Router: n.router, Loader: load, Offered: func() uint64 { return uint64(n.offered()) }, Room: n.roomOn,
 		Alive: n.peerAlive, Changed: n.changed, Log: n.log,
 	})
 	return err
@@ -291,6 +295,9 @@ func (n *Node) stop(cause error) {
 			n.router.Close()
 		}
 		n.wg.Wait()
+		if n.drafts != nil {
+			n.drafts.close()
+		}
 		n.stopErr = errors.Join(n.stopErr, n.cards.get().Close())
 		if n.device != nil {
 			n.stopErr = errors.Join(n.stopErr, n.device.Close())

@@ -32,7 +32,7 @@ func (l *loader) placed(o *opened, r model.Range, s worker.StageSpec, most map[i
 		profile, err := profileOf(p.Plan.Id.Profile)
 		return err == nil && string(p.Plan.Id.Model) == string(o.entry.Model[:]) && profile == o.entry.Profile
 	}
-	node := scheduler.Node{MemFree: n.offer, DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps}
+	node := scheduler.Node{MemFree: n.offered(), DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps}
 	for i := range plans {
 		if inUse(&plans[i]) && !same(&plans[i]) {
 			node.MemFree -= int64(plans[i].Needs.Machine())
@@ -80,7 +80,7 @@ func (l *loader) build(ctx context.Context, o *opened, r model.Range, s worker.S
 		}
 		most[card] = less
 		needs = l.placed(o, r, s, most)
-		if spare := max(0, l.node.offer-int64(l.node.worker.Stats().ReservedBytes)); int64(needs.Machine()) > int64(s.Reserved.Machine())+spare {
+		if spare := max(0, l.node.offered()-int64(l.node.worker.Stats().ReservedBytes)); int64(needs.Machine()) > int64(s.Reserved.Machine())+spare {
 			return nil, fmt.Errorf("%w; without it %d bytes more of the machine's memory are needed, %d are left", err, needs.Machine()-s.Reserved.Machine(), spare)
 		}
 		l.log.Warn("stage is laid out anew", "model", s.Name, "first", s.First, "last", s.Last, "device_bytes", less, "error", err)

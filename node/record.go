@@ -73,13 +73,18 @@ func (n *Node) record() gossip.Record {
 // free is what stages may still take: the offer less what plans in use have,
 // within what the machine has. Idle plans give way, so they do not count.
 func (n *Node) free(machineFree int64) int64 {
+	return max(0, min(n.offered()-n.inUse(), max(machineFree, 0)))
+}
+
+// inUse is the memory of plans that are in use.
+func (n *Node) inUse() int64 {
 	used := int64(0)
 	for _, p := range n.worker.Stats().Plans {
 		if p.Sessions > 0 || p.Chains > 0 || p.State != weftv1.PlanReply_READY {
 			used += int64(p.Needs.Machine())
 		}
 	}
-	return max(0, min(n.offer-used, max(machineFree, 0)))
+	return used
 }
 
 // heldModels lists the models of which this node has tensors, or knows where they

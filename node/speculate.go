@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/weft-mesh/weft/node/api"
+	"github.com/weft-mesh/weft/node/draft"
 	"github.com/weft-mesh/weft/node/session"
 	"github.com/weft-mesh/weft/node/spec"
 )
@@ -40,12 +41,16 @@ func (n *Node) speculation(r api.GenerateRequest) (spec.Mode, error) {
 }
 
 // speculate gives the reply its drafter.
-func (g *generation) speculate(s *session.Spec, m spec.Mode) {
+func (g *generation) speculate(s *session.Spec, m spec.Mode, model *draft.Source) {
 	o := spec.Options{Mode: m, Costs: g.a.measuredCosts(), Others: func() int { return g.a.path.Replies() - 1 }}
 	if m != spec.ModeOff {
 		o.Sources = []spec.Source{spec.NewAutomaton(0)}
 		if !g.r.NoPrefix { // who wants nothing reused is not remembered either
 			o.Sources = append(o.Sources, g.n.grams.Open(g.r.Tenant, slotOf(g.m.entry.Model, g.m.entry.Profile)))
+		}
+		if model != nil {
+			o.Sources = append(o.Sources, model)
+			o.Ahead = !g.n.holdsStage(g.a)
 		}
 	}
 	g.spec = spec.New(o)
@@ -61,6 +66,7 @@ func (g *generation) speculated(tokens int) *api.Speculation {
 	g.n.drafted.Add(int64(r.Drafted))
 	g.n.accepted.Add(int64(r.Accepted))
 	g.n.runs.Add(int64(r.Runs))
+	g.n.bySource.add(r.By)
 	out := &api.Speculation{Source: r.Source, Drafted: r.Drafted, Accepted: r.Accepted, AcceptedByPosition: r.ByPosition, Runs: r.Runs}
 	if out.AcceptedByPosition == nil {
 		out.AcceptedByPosition = []int{}

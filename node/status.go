@@ -20,7 +20,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Version: n.cfg.Version, Contract: kernels.ContractVersion, Wire: WireVersion, Name: n.name(), Home: n.cfg.Home,
 		HTTP: n.front.addr(), Uptime: n.now().Sub(n.begin), PID: os.Getpid(), Device: n.device.Name(),
-		MemOffered: n.offer, MemUsed: int64(w.ReservedBytes), RSS: machine.Resident(), Sessions: int(n.sessions.Load()),
+		MemOffered: n.offer, MemUsed: int64(w.ReservedBytes) + n.drafts.bytes(), RSS: machine.Resident(), Sessions: int(n.sessions.Load()),
 		GPUs: n.gpus(f.GPUs, w.Plans), DiskFree: f.DiskFree, DiskTotal: f.DiskTotal, Generated: n.generated.Load(), Replies: n.replies.state(n.now()),
 	}
 	if len(s.GPUs) == 0 {

@@ -185,6 +185,8 @@ type usage struct {
 type details struct {
 	Accepted int `json:"accepted_prediction_tokens"`
 	Rejected int `json:"rejected_prediction_tokens"`
+	// Source is what drafted most of those that were accepted.
+	Source string `json:"prediction_source,omitempty"`
 }
 
 type promptDetails struct {
@@ -193,7 +195,7 @@ type promptDetails struct {
 
 // usageOf counts each prompt once, and the tokens of all its choices.
 func usageOf(q *completionRequest, replies []Reply) *usage {
-	u := &usage{}
+	u, most := &usage{}, 0
 	for i, r := range replies {
 		if i%q.n == 0 {
 			u.PromptTokens += len(r.PromptTokens)
@@ -203,6 +205,9 @@ func usageOf(q *completionRequest, replies []Reply) *usage {
 		if s := r.Speculation; s != nil {
 			u.Details.Accepted += s.Accepted
 			u.Details.Rejected += s.Drafted - s.Accepted
+			if s.Accepted > most {
+				u.Details.Source, most = s.Source, s.Accepted
+			}
 		}
 	}
 	u.TotalTokens = u.PromptTokens + u.CompletionTokens

@@ -85,7 +85,7 @@ func (f *fields) sampling() GenerateRequest {
 	g := GenerateRequest{
 		Model: f.text("model"), Stop: f.stops(), Seed: f.seed("seed"), LogitBias: f.bias(), IgnoreEOS: f.flag("ignore_eos"),
 		Temperature: f.number("temperature", 0, 100), TopP: f.number("top_p", 0, 1), MinP: f.number("min_p", 0, 1),
-		TopK: f.integer("top_k", -1, maxInt32), Speculate: f.text("speculate"),
+		TopK: f.integer("top_k", -1, maxInt32), Speculate: f.text("speculate"), DraftModel: f.text("draft_model"),
 	}
 	if _, err := spec.ParseMode(g.Speculate); err != nil {
 		f.fail("speculate", "%v", err)

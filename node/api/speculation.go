@@ -11,7 +11,7 @@ func CheckSpeculate(s string) error {
 // Speculation is what drafting did for a reply. It changes the reply's time and
 // never its bytes.
 type Speculation struct {
-	Source             string  `json:"source"`               // whose drafts were accepted most, "" when none were: "suffix", "ngram"
+	Source             string  `json:"source"`               // whose drafts were accepted most, "" when none were: "suffix", "ngram", "model"
 	Drafted            int     `json:"drafted"`              // tokens sent as drafts
 	Accepted           int     `json:"accepted"`             // of those
 	AcceptedByPosition []int   `json:"accepted_by_position"` // accepted tokens by how many drafted ones stood in a row before them; the last place is for all beyond

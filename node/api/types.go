@@ -39,7 +39,10 @@ type Config struct {
 	// Speculate is how replies are speculated whose request does not say: "off",
 	// "sync", "async" or "auto", the default.
 	Speculate string
-	Bootstrap []string // nodes of a DHT to find members of other networks at: "public" or PEER@HOST:PORT; default none
+	// DraftModel names a small model of the library whose guesses are verified;
+	// default none.
+	DraftModel string
+	Bootstrap  []string // nodes of a DHT to find members of other networks at: "public" or PEER@HOST:PORT; default none
 }
 
 // Running is a started node.
@@ -336,8 +339,9 @@ type GenerateRequest struct {
 	IgnoreEOS        bool                       `json:"ignore_eos,omitempty"`
 	NoPrefix         bool                       `json:"no_prefix,omitempty"`
 	StateHash        bool                       `json:"state_hash,omitempty"`
-	Speculate        string                     `json:"speculate,omitempty"` // "off", "sync", "async" or "auto"; default the node's setting
-	Tenant           string                     `json:"-"`                   // whose prefix cache: derived from the API key
+	Speculate        string                     `json:"speculate,omitempty"`   // "off", "sync", "async" or "auto"; default the node's setting
+	DraftModel       string                     `json:"draft_model,omitempty"` // a model of the library that drafts, or "none"; default the node's setting
+	Tenant           string                     `json:"-"`                     // whose prefix cache: derived from the API key
 }
 
 // Event is a piece of a reply as it comes.

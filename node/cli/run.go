@@ -27,6 +27,7 @@ type runFlags struct {
 	ctx       int
 	raw, json bool
 	speculate string
+	draft     string
 
 	hasTemp, hasSeed bool
 }
@@ -52,6 +53,7 @@ the model runs inside this command.`,
 	fl.IntVar(&f.ctx, "ctx", 0, "context in tokens with the prompt (default the model's)")
 	fl.BoolVar(&f.raw, "raw", false, "no chat template: continue the text")
 	fl.StringVar(&f.speculate, "speculate", "", "off, sync, async or auto: draft ahead of the stages; never changes the reply (default the node's, auto)")
+	fl.StringVar(&f.draft, "draft-model", "", "name, name@hash or GGUF file of a small `MODEL` of the same vocabulary that drafts, or none (default the node's)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the text")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.hasTemp, f.hasSeed = fl.Changed("temp"), fl.Changed("seed")
@@ -76,6 +78,9 @@ func (f *runFlags) check() error {
 	if err != nil {
 		return usageError{err}
 	}
+	if f.draft, err = modelRef(f.draft); err != nil {
+		return err
+	}
 	f.model, err = modelRef(f.model)
 	return err
 }
@@ -98,7 +103,7 @@ func modelRef(ref string) (string, error) {
 
 // request is what the flags say about a reply.
 func (f *runFlags) request() api.GenerateRequest {
-	r := api.GenerateRequest{Model: f.model, MaxTokens: f.maxTokens, Context: f.ctx, StateHash: f.json, Speculate: f.speculate}
+	r := api.GenerateRequest{Model: f.model, MaxTokens: f.maxTokens, Context: f.ctx, StateHash: f.json, Speculate: f.speculate, DraftModel: f.draft}
 	if f.hasTemp {
 		r.Temperature = &f.temp
 	}

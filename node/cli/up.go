@@ -26,7 +26,7 @@ type upFlags struct {
 	disk, weights       string
 	threads             int
 	logJSON             bool
-	speculate           string
+	speculate, draft    string
 }
 
 func (c *command) up() *cobra.Command {
@@ -68,6 +68,7 @@ on a member.`,
 	fl.StringSliceVar(&f.hosts, "host-name", nil, "further `NAME` that the HTTP API answers to")
 	fl.StringVar(&f.tier, "tier", "", "kernel tier (default the best that this processor has)")
 	fl.StringVar(&f.speculate, "speculate", "auto", "off, sync, async or auto: how replies that do not say draft ahead of the stages")
+	fl.StringVar(&f.draft, "draft-model", "", "name, name@hash or GGUF file of a small `MODEL` that drafts for replies to models of the same vocabulary (default none)")
 	fl.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log JSON")
 	return cmd
@@ -80,6 +81,11 @@ func (f *upFlags) config(c *command) (api.Config, error) {
 		Mesh: f.mesh, New: f.found, Peers: f.peers, Bootstrap: f.bootstrap,
 		Threads: f.threads, Tier: f.tier, Devices: f.device, APIKeys: f.keys, Hosts: f.hosts, Speculate: f.speculate,
 	}
+	draft, err := modelRef(f.draft)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.DraftModel = draft
 	if err := api.CheckSpeculate(f.speculate); err != nil {
 		return cfg, usageError{err}
 	}

@@ -17,6 +17,8 @@ type Drafter interface {
 	Commit(tokens, ahead []int32)
 	// Drop says that what was ahead is gone.
 	Drop()
+	// Wake receives when Draft may give more than it did. Nil: it never does.
+	Wake() <-chan struct{}
 }
 
 // Drafts is the plainest Drafter: a function.
@@ -48,3 +50,6 @@ func (d *Drafts) Commit(tokens, _ []int32) { d.tokens = append(d.tokens, tokens.
 
 // Drop implements Drafter.
 func (d *Drafts) Drop() {}
+
+// Wake implements Drafter.
+func (d *Drafts) Wake() <-chan struct{} { return nil }

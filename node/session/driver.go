@@ -120,7 +120,7 @@ func (d *Driver) over(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
-		if err := d.wait(ctx, d.feed); err != nil {
+		if err := d.wait(ctx, d.s.wake(), d.feed); err != nil {
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (d *Driver) tryOpen(ctx context.Context) error {
 		NoPrefix: d.spec.NoPrefix, CreditPositions: uint32(d.s.p.Credit), Prompt: uint32(len(tokens)),
 	}}}, payload)
 	if err == nil {
-		err = d.wait(ctx, d.opened)
+		err = d.wait(ctx, nil, d.opened)
 	}
 	if err != nil {
 		d.close()
@@ -190,8 +190,9 @@ func (d *Driver) opened(ev any) (bool, error) {
 	return true, nil
 }
 
-// wait hands what comes to f until f is content, the path ends or ctx does.
-func (d *Driver) wait(ctx context.Context, f func(any) (bool, error)) error {
+// wait hands what comes to f until f is content, something comes from wake, the
+// path ends or ctx does.
+func (d *Driver) wait(ctx context.Context, wake <-chan struct{}, f func(any) (bool, error)) error {
 	for {
 		if err := ctx.Err(); err != nil { // also when something always comes
 			return err
@@ -209,6 +210,8 @@ func (d *Driver) wait(ctx context.Context, f func(any) (bool, error)) error {
 		}
 		select {
 		case <-d.in.wake:
+		case <-wake:
+			return nil
 		case <-d.path.Done():
 			return d.path.Err()
 		case <-ctx.Done():
@@ -314,7 +317,7 @@ func (d *Driver) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	_ = d.wait(ctx, func(ev any) (bool, error) {
+	_ = d.wait(ctx, nil, func(ev any) (bool, error) {
 		_, ok := ev.(*weftv1.CloseReply)
 		return ok, nil
 	})

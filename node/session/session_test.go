@@ -187,6 +187,7 @@ func (d *drafter) Draft(ahead []int32, runs, room int) []int32 {
 	return seq[from:]
 }
 
+func (d *drafter) Wake() <-chan struct{}        { return nil }
 func (d *drafter) Commit(tokens, ahead []int32) { d.tokens = append(d.tokens, tokens...) }
 func (d *drafter) Sent(int)                     {}
 func (d *drafter) Drop()                        {}

@@ -43,6 +43,14 @@ func (s *Session) Epoch() uint32 { return s.epoch }
 // have been.
 func (s *Session) Drafts() bool { return s.p.Drafter != nil && len(s.tokens) > s.prompt }
 
+// wake receives when more may be drafted; nil when nothing is.
+func (s *Session) wake() <-chan struct{} {
+	if s.p.Drafter == nil || s.phase != decoding {
+		return nil
+	}
+	return s.p.Drafter.Wake()
+}
+
 // Plain ends drafting. It is called before Reopen: what is ahead of the committed
 // tokens is lost with it.
 func (s *Session) Plain() { s.p.Drafter = nil }

@@ -2,7 +2,8 @@
 // decides how many of them are worth sending along.
 //
 // A Source proposes; the ones here are a suffix automaton over the prompt and
-// the reply (Automaton) and n-grams that outlive a reply (Grams). Scores learn
+// the reply (Automaton) and n-grams that outlive a reply (Grams); a draft model,
+// which takes its time, is in package draft (Background). Scores learn
 // how often a source is right, by the length of the context that it matched.
 // Window weighs that against what a run costs (Costs) and says how wide the
 // next run is and how many may be in flight. Speculator joins them for one

@@ -75,7 +75,10 @@ func (s *Speculator) proposeSlow(best proposal, n, room int, running bool) propo
 			likely = append(likely, s.scores.Likely(src.Name(), 0, k))
 		}
 		s.likes[1] = likely
-		o := offer{likely: likely, cost: cost.Seconds(), ready: len(s.drafts[i].Tokens), room: room}
+		o := offer{likely: likely, cost: cost.Seconds(), room: room}
+		if !running { // in a pipe what is at hand is only this run's
+			o.ready = len(s.drafts[i].Tokens)
+		}
 		if c := s.choose(o, running); c.time < best.time || best.likely == nil {
 			best = proposal{i, likely, c}
 		}

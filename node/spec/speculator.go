@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -93,9 +94,10 @@ const (
 
 // Report is what speculation did for a reply.
 type Report struct {
-	Source   string // the source of most accepted tokens, "" when none was
-	Drafted  int    // tokens sent as drafts
-	Accepted int    // of those, how many were the target's own
+	Source   string         // the source of most accepted tokens, "" when none was
+	By       map[string]int // accepted tokens by source
+	Drafted  int            // tokens sent as drafts
+	Accepted int            // of those, how many were the target's own
 	// ByPosition counts the accepted tokens by how many drafted ones stood
 	// before them in a row; the last place is for all beyond.
 	ByPosition []int
@@ -213,6 +215,16 @@ func (s *Speculator) launch(n int) {
 	s.likely = append(s.likely, s.try[:n]...)
 }
 
+// Wake implements the wish of a session to know when Draft may give more.
+func (s *Speculator) Wake() <-chan struct{} {
+	for _, src := range s.o.Sources {
+		if b := background(src); b != nil && s.active() {
+			return b.Wake()
+		}
+	}
+	return nil
+}
+
 // Sent notes a decode run with so many drafted tokens.
 func (s *Speculator) Sent(drafted int) {
 	s.report.Runs++
@@ -235,6 +247,7 @@ func (s *Speculator) Answered(a Answer) {
 // Report says what speculation did so far.
 func (s *Speculator) Report() Report {
 	r := s.report
+	r.By = maps.Clone(s.by)
 	most := 0
 	for _, src := range s.o.Sources {
 		if n := s.by[src.Name()]; n > most && r.Accepted > 0 {

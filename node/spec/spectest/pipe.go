@@ -24,6 +24,8 @@ type Pipe struct {
 	Hop func(stage int) time.Duration
 	// Others is how many other replies have a row in every step.
 	Others int
+	// Slow is the source that drafts in the pipe's time, when there is one.
+	Slow *Slow
 }
 
 // Outcome is what became of a simulated reply.
@@ -50,6 +52,9 @@ func (p Pipe) Reply(truth []int32, prompt int, sp *spec.Speculator) (Outcome, er
 		return Outcome{}, err
 	}
 	m := &sim{p: p, s: s, sp: sp, truth: truth, stages: make([]stage, p.Stages)}
+	if p.Slow != nil {
+		p.Slow.m = m
+	}
 	for i := range m.stages {
 		m.stages[i].valid = prompt - 1
 	}
@@ -73,7 +78,8 @@ type sim struct {
 	events      events
 	order       int
 	wasted      int
-	dropped     bool // runs in flight, by the last result
+	free        time.Duration // when the head has waited for drafts and sends again
+	dropped     bool          // runs in flight, by the last result
 	err         error
 }
 
@@ -148,17 +154,18 @@ func (m *sim) act() bool {
 		}
 		m.last = m.now
 	}
+	wait := max(0, m.free-m.now)
 	if t := rd.Truncate; t != nil {
-		m.after(m.p.Hop(0), func() { m.truncate(0, *t) })
+		m.after(wait+m.p.Hop(0), func() { m.truncate(0, *t) })
 	}
 	for i, r := range rd.Runs {
 		r.Tokens = slices.Clone(r.Tokens)
 		w := &run{Run: r, alone: -1}
 		if empty && i == 0 {
-			w.alone, w.late = m.now, m.dropped
+			w.alone, w.late = m.now+wait, m.dropped
 			m.dropped = false
 		}
-		m.after(m.p.Hop(0), func() { m.arrive(0, w) })
+		m.after(wait+m.p.Hop(0), func() { m.arrive(0, w) })
 	}
 	return rd.Done != session.FinishNone
 }
