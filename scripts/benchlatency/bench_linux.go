@@ -59,6 +59,15 @@ func lab(ctx context.Context, s *settings, dir string, n int, rep *report) error
 		return err
 	}
 	defer m.stop()
+	one, err := l.Host("alone", 0)
+	if err != nil {
+		return err
+	}
+	alone, err := startAlone(ctx, s, dir, one)
+	if err != nil {
+		return err
+	}
+	defer alone.stop()
 	other, err := startLlama(s, hosts)
 	if err != nil {
 		return err
@@ -72,6 +81,9 @@ func lab(ctx context.Context, s *settings, dir string, n int, rep *report) error
 		}
 		if err := cell(ctx, s, m, other, rep, n, rtt); err != nil {
 			return fmt.Errorf("round trip %v: %w", rtt, err)
+		}
+		if err := besides(ctx, s, m, alone, rep, n, rtt); err != nil {
+			return fmt.Errorf("round trip %v, beside a node alone: %w", rtt, err)
 		}
 		if err := rep.write(); err != nil {
 			return err

@@ -42,9 +42,11 @@ func TestTheReportHasEveryFigure(t *testing.T) {
 		}
 		r.llama(2, rtt, []float64{5, 5})
 	}
+	r.besides = []beside{{2, time.Millisecond, []float64{100}, []float64{180}, []float64{50}, []float64{125}, []float64{110}}}
 	text := r.section()
 	for _, want := range []string{
 		"| 2 | 10ms | copy-editing code | 10.5 (10.0–11.0) | 20.5 (20.0–21.0) | 40.5 (40.0–41.0) | 40.5 (40.0–41.0) | **3.86 (3.73–4.00)** |",
+		"| 2 | 1ms | 100 | 180 | **1.80** | 50.0 | 125.0 | **2.50** | 110.0 | **2.20** |",
 		"| 5.0 (5.0–5.0) | 8.10 (8.00–8.20) | 50% | 90% |", "line [40.5, 40.5]", `x-axis "round trip" ["0s", "10ms"]`,
 	} {
 		if !strings.Contains(text, want) {

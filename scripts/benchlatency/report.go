@@ -37,6 +37,34 @@ type report struct {
 	rows            []*row
 	theirs          map[string][]float64 // of llama.cpp, by stages and delay
 	replies, differ int
+	besides         []beside
+}
+
+// promptTokens is the length of the prompt whose reading is measured.
+const promptTokens = 512
+
+// beside is what is compared with one node alone, which has one thread too.
+type beside struct {
+	stages           int
+	rtt              time.Duration
+	readOne, readAll []float64 // tokens/s of a prompt, alone and over the stages
+	off, auto        []float64 // of a reply that copies, alone
+	near             []float64 // of it, asked at the first stage
+}
+
+// alone is the table of what is compared with one node alone.
+func (r *report) alone() string {
+	if len(r.besides) == 0 {
+		return ""
+	}
+	lines := [][]string{{"stages", "RTT", "prompt, one node", "prompt, all", "all/one", "copying, one node, off", "one node, auto", "auto/off", "first stage asked, auto", "to one node, off"}}
+	for _, b := range r.besides {
+		lines = append(lines, []string{
+			fmt.Sprint(b.stages), b.rtt.String(), spread(b.readOne, 0), spread(b.readAll, 0), "**" + spread(ratios(b.readAll, b.readOne), 2) + "**",
+			spread(b.off, 1), spread(b.auto, 1), "**" + spread(ratios(b.auto, b.off), 2) + "**", spread(b.near, 1), "**" + spread(ratios(b.near, b.off), 2) + "**",
+		})
+	}
+	return fmt.Sprintf("\nBeside one node alone, of one thread, in the same run: tokens/s of reading a prompt of %d tokens, and of a reply to the first prompt above.\n\n", promptTokens) + markdown(lines)
 }
 
 func (r *report) row(stages int, rtt time.Duration, kind string) *row {
@@ -90,6 +118,7 @@ func (r *report) section() string {
 		lines = append(lines, r.line(x))
 	}
 	b.WriteString(markdown(lines))
+	b.WriteString(r.alone())
 	for _, n := range s.stages {
 		b.WriteString(r.plot(n))
 	}
