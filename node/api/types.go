@@ -38,10 +38,8 @@ type Config struct {
 	Peers []string
 	// Speculate is how replies are speculated whose request does not say: "off",
 	// "sync", "async" or "auto", the default.
-	Speculate string
-	// DraftModel names a small model of the library whose guesses are verified;
-	// default none.
-	DraftModel string
+	Speculate  string
+	DraftModel string   // a small model of the library whose guesses are verified; default none
 	Bootstrap  []string // nodes of a DHT to find members of other networks at: "public" or PEER@HOST:PORT; default none
 }
 
