@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/devices"
@@ -50,13 +51,16 @@ func (n *Node) openDevices(ctx context.Context, progress func(api.Progress)) err
 		close(n.cards.opened)
 		return nil
 	}
-	o := devices.Options{Want: want, Home: n.cfg.Home, Version: n.cfg.Version, Backends: n.backends, Log: n.log, Memory: n.cfg.VRAM, Patience: n.patience}
+	o := devices.Options{Want: want, Home: n.cfg.Home, Version: n.cfg.Version, Backends: n.backends, Log: n.log, Memory: n.cfg.VRAM, Patience: n.patience, Unseen: n.blind}
 	open := func(ctx context.Context) error {
 		defer close(n.cards.opened)
 		set, err := devices.Open(ctx, o)
 		if err == nil {
 			n.cards.put(set)
 			err = n.measure(set)
+		}
+		if len(set.Used()) > 0 {
+			n.wg.Go(n.revive)
 		}
 		return err
 	}
@@ -74,6 +78,25 @@ func (n *Node) openDevices(ctx context.Context, progress func(api.Progress)) err
 		n.changed()
 	})
 	return nil
+}
+
+// reviveEvery is how often lost devices are looked after.
+const reviveEvery = 5 * time.Second
+
+// revive opens lost devices again until the node stops.
+func (n *Node) revive() {
+	t := time.NewTicker(reviveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if n.cards.get().Revive(n.ctx) {
+				n.changed()
+			}
+		case <-n.ctx.Done():
+			return
+		}
+	}
 }
 
 // measure measures the processor of a run without a daemon, where its speed decides

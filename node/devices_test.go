@@ -172,12 +172,12 @@ func TestARepliesBytesAreTheSameOnCardsAndBesideThem(t *testing.T) {
 // failing makes a card fail at a wait some waits from now on.
 func failing(c *devicestest.Card, after int64, how func() error) {
 	from := c.Waits.Load() + after
-	c.OnWait = func(n int64) error {
+	c.OnWait(func(n int64) error {
 		if n >= from {
 			return how()
 		}
 		return nil
-	}
+	})
 }
 
 func TestAReplyGoesOnWhenACardIsLost(t *testing.T) {

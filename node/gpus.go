@@ -83,6 +83,9 @@ func (n *Node) unseen(set *devices.Set) string {
 	default:
 		return "not used yet: devices are being opened"
 	}
+	if n.blind && len(set.Cards()) == 0 {
+		return "none is seen"
+	}
 	for _, err := range set.Absent() {
 		if !errors.Is(err, driver.ErrAbsent) {
 			return "not used: " + err.Error()

@@ -45,6 +45,7 @@ type Node struct {
 	cards   cards
 	// backends find cards.
 	backends []devices.Backend
+	blind    bool                                                 // the system shows no card
 	patience func(waits int, longest time.Duration) time.Duration // with them; nil: the usual
 	speed    speed.Speed
 	facts    machine.Info // at start
@@ -86,7 +87,7 @@ type Node struct {
 // Start starts a node and returns when it serves. It blocks while the machine's
 // speed is measured the first time, and while a mesh is joined.
 func Start(ctx context.Context, c api.Config, progress func(api.Progress)) (api.Running, error) {
-	return startWith(ctx, c, progress, func(n *Node) { n.backends = devices.Backends() })
+	return startWith(ctx, c, progress, func(n *Node) { n.backends, n.blind = devices.Backends(), !machine.GraphicsPresent() })
 }
 
 // startWith is Start with a node that is made ready by prepare.

@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -40,6 +42,9 @@ type Card struct {
 	free, total int64     // as the driver told last
 	looked      time.Time // when
 	held        int64     // what stages have on it
+	short       int64     // with how much it ran out of memory while it computed, less an eighth; 0: it never did
+	lostAt      time.Time // when it was lost last
+	losses      int
 }
 
 // Status is what is known of a card at one moment.
@@ -90,8 +95,11 @@ func (s *Set) room(c *Card) int64 {
 		return 0
 	}
 	room := max(0, min(c.total, c.free+c.held)-Margin(c.total))
-	if s.most > 0 {
-		room = min(room, s.most)
+	if s.options.Memory > 0 {
+		room = min(room, s.options.Memory)
+	}
+	if c.short > 0 {
+		room = min(room, c.short)
 	}
 	return room
 }
@@ -185,12 +193,74 @@ func (s *Set) Lose(card int, err error) {
 		return
 	}
 	c.state, c.reason = lost, "it failed while it computed: "+brief(err)
+	c.lostAt = time.Now()
+	if errors.Is(err, driver.ErrNoMemory) {
+		c.short = c.held - c.held/8
+	} else {
+		c.losses++
+	}
 	s.log.Error("device is lost", "device", c.ID, "name", c.Info.Name, "error", err)
+}
+
+// Bounds of opening lost devices again.
+const (
+	mostLosses = 3
+	reviveWait = 5 * time.Second // after the first loss; four times as long after each further one
+)
+
+// Revive opens lost devices again that nobody uses any more: a driver may have been
+// reset, or memory was short. One that was lost a few times stays so, and one whose
+// driver hangs. It blocks while a device is opened, and says whether one can be used
+// again.
+func (s *Set) Revive(ctx context.Context) bool {
+	if s == nil {
+		return false
+	}
+	back := false
+	for _, c := range s.revivable(time.Now()) {
+		reason := c.reason
+		err := c.device.Close()
+		if err == nil {
+			err = s.open(ctx, c)
+		}
+		s.mu.Lock()
+		switch {
+		case err == nil && c.state == used:
+			back = true
+		case err == nil:
+			err = errors.New(c.reason)
+			fallthrough
+		default:
+			c.state, c.reason, c.device = aside, reason+"; it cannot be opened again: "+brief(err), nil
+		}
+		s.mu.Unlock()
+	}
+	return back
+}
+
+// revivable takes the devices that may be opened again.
+func (s *Set) revivable(now time.Time) []*Card {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*Card
+	for _, c := range s.cards {
+		wait := cmp.Or(s.options.Rest, reviveWait)
+		for range c.losses - 1 {
+			wait *= 4
+		}
+		if c.state == lost && c.held == 0 && !c.device.Hung() && c.losses <= mostLosses && now.Sub(c.lostAt) >= wait {
+			c.state = waiting
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Gone says that a card's driver does not come back: nothing may be given back on
 // it.
 func (s *Set) Gone(card int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	c := s.cards[card]
 	return c.device != nil && c.device.Hung()
 }

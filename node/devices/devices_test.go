@@ -202,16 +202,16 @@ func TestWhatEndsACheckEarlyIsNoVerdict(t *testing.T) {
 	c := card("Slow", "")
 	b := &devicestest.Backend{Cards: []*devicestest.Card{c}}
 	ctx, cancel := context.WithCancel(t.Context())
-	c.OnWait = func(n int64) error {
+	c.OnWait(func(n int64) error {
 		if n == 5 {
 			cancel()
 		}
 		return nil
-	}
+	})
 	if _, err := devices.Open(ctx, devices.Options{Home: home, Version: "1", Backends: []devices.Backend{b}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	c.OnWait = nil
+	c.OnWait(nil)
 	if s, err := open(t, home, "auto", b); err != nil || len(s.Used()) != 1 {
 		t.Errorf("at the next start: %v", err)
 	}
@@ -262,7 +262,7 @@ func TestADeviceThatHangsIsLeftAlone(t *testing.T) {
 	if err := d.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	c.OnWait = func(int64) error { <-release; return nil }
+	c.OnWait(func(int64) error { <-release; return nil })
 	for range 3 {
 		if err := d.Sync(); !errors.Is(err, devices.ErrHung) || !errors.Is(err, driver.ErrLost) {
 			t.Errorf("%v", err)
@@ -295,5 +295,70 @@ func TestWaitsOnADeviceAllocateNothing(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestALostDeviceIsOpenedAgain(t *testing.T) {
+	c := card("Card", "")
+	b := &devicestest.Backend{Cards: []*devicestest.Card{c}}
+	s, err := devices.Open(t.Context(), devices.Options{Home: known(t), Version: "1", Backends: []devices.Backend{b}, Rest: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil || c.Open.Load() != 0 {
+			t.Errorf("%v, %d open", err, c.Open.Load())
+		}
+	}()
+	if s.Revive(t.Context()) {
+		t.Error("a device that is well is opened again")
+	}
+	s.Hold(0, 1000)
+	s.Lose(0, driver.ErrLost)
+	if s.Revive(t.Context()) {
+		t.Error("a stage still has memory on it")
+	}
+	s.Hold(0, -1000)
+	for i := range 3 {
+		if !s.Revive(t.Context()) || len(s.Used()) != 1 || s.Cards()[0].Reason != "" {
+			t.Fatalf("after %d losses: %+v", i+1, s.Cards())
+		}
+		if d, _, ok := s.Device(0); !ok || d.Sync() != nil {
+			t.Fatal("it does not compute")
+		}
+		s.Lose(0, driver.ErrLost)
+	}
+	if s.Revive(t.Context()) || c.Open.Load() != 1 {
+		t.Errorf("a device that is lost again and again is used: %d open", c.Open.Load())
+	}
+}
+
+func TestADeviceThatRanShortGetsLess(t *testing.T) {
+	c := card("Card", "")
+	b := &devicestest.Backend{Cards: []*devicestest.Card{c}}
+	s, err := devices.Open(t.Context(), devices.Options{Home: known(t), Version: "1", Backends: []devices.Backend{b}, Rest: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Hold(0, 800)
+	s.Lose(0, driver.ErrNoMemory)
+	s.Hold(0, -800)
+	if !s.Revive(t.Context()) || s.Room(0) != 700 {
+		t.Errorf("room for %d", s.Room(0))
+	}
+}
+
+func TestAMachineWithoutGraphicsLoadsNoDriver(t *testing.T) {
+	b := &devicestest.Backend{Cards: []*devicestest.Card{card("Card", "")}}
+	for want, asked := range map[string]int64{"auto": 0, "": 0, "gpu": 1} {
+		b.Asked.Store(0)
+		s, err := devices.Open(t.Context(), devices.Options{Want: want, Home: known(t), Version: "1", Backends: []devices.Backend{b}, Unseen: true})
+		if err != nil || b.Asked.Load() != asked || asked == 0 && s.Absent()["opencl"] == nil {
+			t.Errorf("%q: %v, asked %d times", want, err, b.Asked.Load())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

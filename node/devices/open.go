@@ -33,12 +33,15 @@ type Options struct {
 	Home     string // state directory: keeps what was found out
 	Version  string // of the build
 	Backends []Backend
+	Unseen   bool // the system shows no graphics processor: Auto asks no driver, whose libraries take memory
 	Again    bool // check and measure devices whatever is kept
 	All      bool // that not one can be used is no error
 	Log      *slog.Logger
 	// Patience is how long a wait for a device may take, by how many came before and
 	// the longest of those; nil: minutes.
 	Patience func(waits int, longest time.Duration) time.Duration
+	// Rest is how long a lost device is left alone the first time; 0: seconds.
+	Rest time.Duration
 	// Tell hears what is being done; may be nil.
 	Tell func(text string)
 }
@@ -48,7 +51,9 @@ type Set struct {
 	log *slog.Logger
 	// absent says why a library knows no device, by backend.
 	absent map[string]error
-	most   int64 // bytes on each card at most; 0: no bound
+	// options are what the set was opened with.
+	options Options
+	kept    *verdicts
 
 	mu    sync.Mutex // guards the cards' states
 	cards []*Card
@@ -84,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 	if o.Tell == nil {
 		o.Tell = func(string) {}
 	}
-	s := &Set{log: o.Log, absent: map[string]error{}, most: o.Memory}
+	s := &Set{log: o.Log, absent: map[string]error{}, options: o}
 	list, err := Parse(o.Want)
 	if err != nil {
 		return nil, err
@@ -93,16 +98,22 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 	if want == CPU || list == nil && want != "" && want != Auto && want != GPU {
 		return s, nil
 	}
+	if o.Unseen && (want == "" || want == Auto) {
+		for _, b := range o.Backends {
+			s.absent[b.Name()] = fmt.Errorf("%w was asked: the system shows no graphics processor", driver.ErrAbsent)
+		}
+		return s, nil
+	}
 	s.find(o.Backends)
 	if err := s.choose(list); err != nil {
 		return nil, err
 	}
-	kept := readVerdicts(o.Home)
+	s.kept = readVerdicts(o.Home)
 	for _, c := range s.cards {
 		if c.state != waiting {
 			continue
 		}
-		if err := c.open(ctx, &o, kept); err != nil {
+		if err := s.open(ctx, c); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -217,12 +228,13 @@ func (c *Card) is(name string) bool {
 }
 
 // open checks and measures a card. The error is ctx's alone.
-func (c *Card) open(ctx context.Context, o *Options, kept *verdicts) error {
+func (s *Set) open(ctx context.Context, c *Card) error {
+	o := &s.options
 	o.Tell("opening " + c.Info.Name)
 	begin := time.Now()
-	defer func() { c.Took = time.Since(begin) }()
 	key := keyOf(o.Version, c.backend.Program(), c.id())
-	d, err := kept.hold(ctx, key, o.Again, func() (kernels.Device, error) {
+	var rate speed.Speed
+	d, err := s.kept.hold(ctx, key, o.Again, func() (kernels.Device, error) {
 		d, err := c.backend.Open(c.Info.Index)
 		if err != nil {
 			return nil, err
@@ -234,12 +246,15 @@ func (c *Card) open(ctx context.Context, o *Options, kept *verdicts) error {
 		if o.Again {
 			speed.ForgetCard(o.Home, key)
 		}
-		c.Speed, err = speed.CachedCard(o.Home, key, d)
+		rate, err = speed.CachedCard(o.Home, key, d)
 		if err != nil {
 			_ = d.Close()
 			err = &refusedError{"its speed cannot be measured: " + brief(err)}
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.Took = time.Since(begin)
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):
@@ -249,8 +264,8 @@ func (c *Card) open(ctx context.Context, o *Options, kept *verdicts) error {
 	case err != nil:
 		return err
 	}
-	c.device = d.(*guard)
-	c.state = used
+	c.device, c.Speed = d.(*guard), rate
+	c.state, c.reason, c.looked = used, "", time.Time{}
 	c.look()
 	o.Log.Info("device is used", "device", c.ID, "name", c.device.Name(), "decode_bytes_per_s", c.Speed.DecodeBps, "prefill_ops_per_s", 2*c.Speed.PrefillOps)
 	return nil

@@ -35,13 +35,21 @@ type Card struct {
 	Wrong  bool          // norms are off by a bit
 	Slow   time.Duration // of each product
 
-	// OnWait is called before each wait with the number of waits so far; its error
-	// is the wait's.
-	OnWait func(n int64) error
+	onWait atomic.Pointer[func(n int64) error]
 
 	Waits atomic.Int64
 	used  atomic.Int64
 	Open  atomic.Int64 // devices that are open
+}
+
+// OnWait has f called before each wait with the number of waits so far; its error is
+// the wait's. Nil calls nothing.
+func (c *Card) OnWait(f func(n int64) error) {
+	if f == nil {
+		c.onWait.Store(nil)
+		return
+	}
+	c.onWait.Store(&f)
 }
 
 // Used is how much of the card's memory is taken.
@@ -218,8 +226,8 @@ func (d *device) Norm(b *kernels.Batch, dst, x kernels.Buffer, w kernels.Vector,
 // wait is before each wait.
 func (d *device) wait() error {
 	n := d.card.Waits.Add(1)
-	if f := d.card.OnWait; f != nil {
-		return f(n)
+	if f := d.card.onWait.Load(); f != nil {
+		return (*f)(n)
 	}
 	return nil
 }
