@@ -40,13 +40,15 @@ func (a *acts) memories() []driver.Memory {
 	return m
 }
 
-// recordBytes is the size of the record of 32 elements.
+// recordBytes is the size of the record of recordTokens tokens and 32 elements.
 func recordBytes(bits kernels.ActBits) int64 {
 	if bits == kernels.Act8 {
-		return 64
+		return 512
 	}
-	return 96
+	return 768
 }
+
+const recordTokens = 8
 
 // NewActs makes room for the inputs of products.
 func (d *Device) NewActs(rows, cols int, bits kernels.ActBits) (kernels.Acts, error) {
@@ -77,7 +79,7 @@ func (a *acts) allocate() (err error) {
 	if err = a.d.dev.Write(a.bad, 0, make([]byte, 4*a.rows)); err != nil {
 		return err
 	}
-	a.records, err = a.d.alloc(int64(a.rows) * int64(a.cols/32) * recordBytes(a.bits))
+	a.records, err = a.d.alloc(int64(ceil(a.rows, recordTokens)) * int64(a.cols/32) * recordBytes(a.bits))
 	return err
 }
 

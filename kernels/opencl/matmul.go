@@ -14,12 +14,17 @@ const (
 	fewTokens    = 8   // of a work-item, where there are few
 	tileRows     = 128 // of a group, where there are many tokens
 	tileTokens   = 32
-	tensorTokens = 64 // of a group of tileRows
-	groupSegs    = 4  // a group takes up to 2^4 segments side by side
+	groupSegs    = 4 // a group of few tokens takes up to 2^4 segments side by side
 
 	// fewLimit is the widest batch that reads the weights once for each fewTokens tokens:
 	// they come from the card's cache then, and there are more work-items than in tiles.
 	fewLimit = 16
+
+	// Of the kernels that multiply small matrices: they take up to 2^3 segments and
+	// tensorFew tokens, or tileRows by tensorTokens.
+	tensorSegs   = 3
+	tensorFew    = 32
+	tensorTokens = 64
 )
 
 // MatMul stores w times each row of x.
@@ -58,18 +63,21 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 // productGrid chooses a product's kernel and its groups; log says how many segments a group
 // of few tokens takes side by side.
 func productGrid(rows, cols, n int, tensor bool) (g grid, shape, log int) {
-	if n > fewLimit && tensor {
+	side := bits.Len(uint(segments(cols) - 1)) // log of the segments, rounded up
+	switch {
+	case n == 1:
+		log = min(groupSegs, side)
+		return groupsOf(productItems, ceil(rows, productItems>>log), 1, 1), kernelOne, log
+	case tensor && n <= tensorFew:
+		log = min(tensorSegs, side)
+		return groupsOf(productItems, ceil(rows, 16<<tensorSegs>>log), 1, 1), kernelTensorFew, log
+	case tensor:
 		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tensorTokens), 1), kernelTensor, 0
+	case n <= fewLimit:
+		log = min(groupSegs, side)
+		return groupsOf(productItems, ceil(rows, productItems>>log), ceil(n, fewTokens), 1), kernelFew, log
 	}
-	if n > fewLimit {
-		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tileTokens), 1), kernelTile, 0
-	}
-	log = min(groupSegs, bits.Len(uint(segments(cols)-1)))
-	shape, tokens := kernelFew, fewTokens
-	if n == 1 {
-		shape, tokens = kernelOne, 1
-	}
-	return groupsOf(productItems, ceil(rows, productItems>>log), ceil(n, tokens), 1), shape, log
+	return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tileTokens), 1), kernelTile, 0
 }
 
 func ceil(n, by int) int { return (n + by - 1) / by }

@@ -84,16 +84,17 @@ func (d *Device) NewMatrix(p *quant.Packed) (kernels.Matrix, error) {
 
 // The shapes of a product's kernels.
 const (
-	kernelOne    = iota // one token
-	kernelFew           // up to fewLimit
-	kernelTile          // many tokens
-	kernelTensor        // many tokens, on cards that multiply small integer matrices (cl/tensor.cl)
+	kernelOne       = iota // one token
+	kernelFew              // up to fewLimit
+	kernelTile             // many tokens
+	kernelTensor           // many tokens, on cards that multiply small integer matrices (cl/tensor.cl)
+	kernelTensorFew        // few tokens there
 	kernelShapes
 )
 
 // productKernels names a type's kernels, by shape and by bytes of an activation less one.
 func productKernels(t quant.Type) (names [kernelShapes][2]string) {
-	for shape, prefix := range []string{"product1_", "product8_", "tile_", "mma_"} {
+	for shape, prefix := range []string{"product1_", "product8_", "tile_", "mma_", "mma_few_"} {
 		for i, suffix := range []string{"_8", "_16"} {
 			names[shape][i] = prefix + strings.ToLower(t.String())
 			if !t.Float() {

@@ -1,12 +1,18 @@
-// Activations of quantised weights: a record for each token and 32 elements, in words:
+// Activations of quantised weights: a record for each 8 tokens and 32 elements, in words:
 //
-//	 0   8 of q, four elements each (at 16 bits: of the low plane)
-//	(8   8 of the high plane, at 16 bits)
-//	 8   d; s of 32 elements; s of the first and of the last 16
-//	12   the sums of q: of 32 elements, of the first and of the last 16; 0
+//	  0   q, four elements a word, of each token words 0 4 1 5 2 6 3 7 of its block: 64 words
+//	 64   at 16 bits 64 words of the high plane; the first are of the low one
+//	then for each token d; s of 32 elements; s of the first and of the last 16; the sums of q
+//	      over 32 elements, over the first and over the last 16; 8 words unused
 //
-// so 16 words at 8 bits and 24 at 16. A token's records lie in a row.
-#define RECORD_QUADS(bits) ((bits) == 8 ? 4 : 6)
+// so 128 words at 8 bits and 192 at 16. The records of 8 tokens lie in a row. The order of
+// words is that of the operands of tensor.cl.
+#define RECORD_PLANES(bits) ((bits) / 8)
+#define RECORD_WORDS(bits) (64 * RECORD_PLANES(bits) + 64)
+
+// Where a token's words and numbers are, of the record of block b. number counts the kinds.
+#define RECORD_AT(bits, token, blocks, b) (((uint)((token) >> 3) * (blocks) + (b)) * RECORD_WORDS(bits))
+#define RECORD_NUMBER(bits, token, number) (64 * RECORD_PLANES(bits) + 8 * (number) + ((token) & 7))
 
 #define ACTS_ITEMS 64
 
@@ -49,22 +55,23 @@ void quantise(__global const float *x, __global uint *records, __global uint *ba
   sums[l] = sum;
   barrier(CLK_LOCAL_MEM_FENCE);
   if (b >= blocks) return;
-  uint words = top == 127 ? 16u : 24u, at = ((uint)row * blocks + b) * words;
-  records[at + j] = low;
-  if (top != 127) records[at + 8 + j] = high;
+  int bits = top == 127 ? 8 : 16;
+  uint at = RECORD_AT(bits, row, blocks, b), word = at + 8 * (row & 7) + 2 * (j & 3) + (j >> 2);
+  records[word] = low;
+  if (bits == 16) records[word + 64] = high;
   int s0 = sums[first] + sums[first + 1] + sums[first + 2] + sums[first + 3];
   int s1 = sums[first + 4] + sums[first + 5] + sums[first + 6] + sums[first + 7];
-  uint tail = 0u;
+  uint number = 0u;
   switch (j) {
-  case 0: tail = as_uint(d); break;
-  case 1: tail = as_uint(MUL(d, (float)(s0 + s1))); break;
-  case 2: tail = as_uint(MUL(d, (float)s0)); break;
-  case 3: tail = as_uint(MUL(d, (float)s1)); break;
-  case 4: tail = (uint)(s0 + s1); break;
-  case 5: tail = (uint)s0; break;
-  case 6: tail = (uint)s1; break;
+  case 0: number = as_uint(d); break;
+  case 1: number = as_uint(MUL(d, (float)(s0 + s1))); break;
+  case 2: number = as_uint(MUL(d, (float)s0)); break;
+  case 3: number = as_uint(MUL(d, (float)s1)); break;
+  case 4: number = (uint)(s0 + s1); break;
+  case 5: number = (uint)s0; break;
+  case 6: number = (uint)s1; break;
   }
-  records[at + words - 8 + j] = tail;
+  records[at + RECORD_NUMBER(bits, row, j)] = number;
 }
 
 // Copies rows for float weights; a row's copy is padded with zeros to whole quads.

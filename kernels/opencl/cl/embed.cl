@@ -5,12 +5,14 @@ __kernel void embed(WEIGHT_PARAMS, __global const int *ids, __global float *dst,
   int i = get_global_id(0), blocks = cols / 32;
   if (i >= n * blocks) return;
   int token = i / blocks, b = i % blocks, id = ids[token];
-  uint g = (uint)id >> 4, r = (uint)id & 15u, w[8];
+  uint g = (uint)id >> 4, r = (uint)id & 15u, w[8], raw[8], scales[2];
   float d, dmin, s[2], m[2];
   uint at = g * group_scales + (uint)(b >> 3) * segment_scales(type);
-  unpack_block(type, quants, (g * blocks + b) * block_words(type) + r, w);
+  load_block(type, quants, (g * blocks + b) * block_words(type) + r, raw);
+  open_block(type, raw, w);
   segment_factors(type, halves, at, r, &d, &dmin);
-  block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, m);
+  load_scales(type, halves, bytes, at, b & 7, r, scales);
+  open_scales(type, scales, d, dmin, s, m);
   int offset = weight_offset(type), two = has_halves(type), minimum = has_minimum(type);
   for (int k = 0; k < 32; k++) {
     int h = two && k >= 16;

@@ -45,8 +45,8 @@ INLINE void narrow_floats(int type, int tokens, FLOAT_PARAMS, __local float *par
       float sum = base == 0 ? 0.0f : total[i];
       int from = t * PRODUCT_ITEMS + ((row >> 4) << (4 + log)) + (row & 15), k = min(turn, segments - base);
       for (int j = 0; j < k; j++) sum = sum + part[from + 16 * j];
-      total[i] = sum;
-      if (base + turn >= segments && 16 * g0 + row < rows) dst[(first + t) * rows + 16 * g0 + row] = c_floor(sum);
+      if (base + turn < segments) total[i] = sum;
+      else if (16 * g0 + row < rows) dst[(first + t) * rows + 16 * g0 + row] = c_floor(sum);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
   }
@@ -97,11 +97,11 @@ INLINE void tile_floats(int type, FLOAT_PARAMS, __local float4 *stage) {
 
 #define FLOAT_PRODUCTS(name, type) \
   PRODUCT_KERNEL void product1_##name(FLOAT_PARAMS) { \
-    __local float part[PRODUCT_ITEMS], total[PRODUCT_ITEMS]; \
+    __local float part[PRODUCT_ITEMS], total[16]; \
     narrow_floats(type, 1, FLOAT_ARGS, part, total); \
   } \
   PRODUCT_KERNEL void product8_##name(FLOAT_PARAMS) { \
-    __local float part[8 * PRODUCT_ITEMS], total[8 * PRODUCT_ITEMS]; \
+    __local float part[8 * PRODUCT_ITEMS], total[8 * 16]; \
     narrow_floats(type, 8, FLOAT_ARGS, part, total); \
   } \
   PRODUCT_KERNEL void tile_##name(FLOAT_PARAMS) { \

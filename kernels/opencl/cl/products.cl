@@ -7,28 +7,49 @@
 // Work-items of a group.
 #define PRODUCT_ITEMS 256
 
-// Adds a block's terms to a chain: w and its scales s and minimums m, x a token's record.
-INLINE float add_block(int type, int bits, const uint *w, const float *s, const float *m, const uint4 *x, float acc) {
-  uint4 tail = x[bits == 8 ? 2 : 4], sums = x[bits == 8 ? 3 : 5];
-  float d = as_float(tail.x);
-  int offset = weight_offset(type), i[2];
-  UNROLL for (int h = 0; h < 2; h++) {
-    const uint *v = w + 4 * h;
-    i[h] = dot4(v[0], x[h].x, dot4(v[1], x[h].y, dot4(v[2], x[h].z, dot4(v[3], x[h].w, 0))));
-    if (bits == 16) {
-      uint4 y = x[2 + h];
-      i[h] += 128 * dot4(v[0], y.x, dot4(v[1], y.y, dot4(v[2], y.z, dot4(v[3], y.w, 0))));
-    }
+// Adds a block's terms to a chain: w and its scales s and minimums m, a token's words x, its d
+// and the other numbers of its record that the type needs: in n the sums of q, in f s, of 32
+// elements or of both 16.
+INLINE float add_block(int type, int bits, const uint *w, const float *s, const float *m, const uint4 *x, float d,
+                       const int *n, const float *f, float acc) {
+  int offset = weight_offset(type), i[2] = {0, 0};
+  UNROLL for (int plane = 1; plane >= 0; plane--) {
+    if (plane >= RECORD_PLANES(bits)) continue;
+    uint4 a = x[2 * plane], b = x[2 * plane + 1];
+    i[0] = dot4(w[0], a.x, dot4(w[1], a.z, dot4(w[2], b.x, dot4(w[3], b.z, 128 * i[0]))));
+    i[1] = dot4(w[4], a.y, dot4(w[5], a.w, dot4(w[6], b.y, dot4(w[7], b.w, 128 * i[1]))));
   }
   if (!has_halves(type)) {
-    acc = fma(MUL(s[0], d), (float)(i[0] + i[1] - offset * (int)sums.x), acc);
-    return has_minimum(type) ? fma(m[0], as_float(tail.y), acc) : acc;
+    acc = fma(MUL(s[0], d), (float)(i[0] + i[1] - offset * n[0]), acc);
+    return has_minimum(type) ? fma(m[0], f[0], acc) : acc;
   }
-  acc = fma(MUL(s[0], d), (float)(i[0] - offset * (int)sums.y), acc);
-  if (has_minimum(type)) acc = fma(m[0], as_float(tail.z), acc);
-  acc = fma(MUL(s[1], d), (float)(i[1] - offset * (int)sums.z), acc);
-  return has_minimum(type) ? fma(m[1], as_float(tail.w), acc) : acc;
+  UNROLL for (int h = 0; h < 2; h++) {
+    acc = fma(MUL(s[h], d), (float)(i[h] - offset * n[h]), acc);
+    if (has_minimum(type)) acc = fma(m[h], f[h], acc);
+  }
+  return acc;
 }
+
+// Adds the terms of a block whose record begins at word at of `space` memory.
+#define ADD_RECORD(space, type, bits, w, s, m, records, at, token, acc) \
+  do { \
+    space const uint *number_ = (space const uint *)(records) + (at) + RECORD_NUMBER(bits, token, 0); \
+    space const uint4 *quad_ = (records) + ((at) >> 2) + 2 * ((token) & 7); \
+    uint4 x_[4]; \
+    int n_[2] = {0, 0}; \
+    float f_[2] = {0.0f, 0.0f}; \
+    UNROLL for (int p_ = 0; p_ < 2; p_++) { \
+      if (p_ >= RECORD_PLANES(bits)) continue; \
+      x_[2 * p_] = quad_[16 * p_]; \
+      x_[2 * p_ + 1] = quad_[16 * p_ + 1]; \
+    } \
+    UNROLL for (int h_ = 0; h_ < 2; h_++) { \
+      int half_ = has_halves(type) ? 1 + h_ : 0; \
+      if (weight_offset(type) != 0) n_[h_] = (int)number_[8 * (4 + half_)]; \
+      if (has_minimum(type)) f_[h_] = as_float(number_[8 * (1 + half_)]); \
+    } \
+    acc = add_block(type, bits, w, s, m, x_, as_float(number_[0]), n_, f_, acc); \
+  } while (0)
 
 // group_scales: bytes of 16 rows' scales. log: see narrow_product.
 #define PRODUCT_PARAMS \
@@ -43,27 +64,11 @@ void report_bad(__global const uint *bad, uint stamp, int first, int n, FAULT_PA
     if (bad[t] == stamp) FAULT(t);
 }
 
-// Adds block b's terms to the chains of m tokens from first on.
-INLINE void narrow_block(int type, int bits, int tokens, WEIGHT_PARAMS, __global const uint4 *records, int g, uint r, int b, int blocks,
-                  uint at, float d, float dmin, int first, int m, float *acc) {
-  uint w[8];
-  float s[2], min_[2];
-  unpack_block(type, quants, ((uint)g * blocks + b) * block_words(type) + r, w);
-  block_scales(type, halves, bytes, at, b & 7, r, d, dmin, s, min_);
-  UNROLL for (int t = 0; t < 8; t++) {
-    if (t >= tokens || (t > 0 && t >= m)) continue;
-    uint4 x[6];
-    uint rec = ((uint)(first + t) * blocks + b) * RECORD_QUADS(bits);
-    UNROLL for (int i = 0; i < 6; i++)
-      if (i < RECORD_QUADS(bits)) x[i] = records[rec + i];
-    acc[t] = add_block(type, bits, w, s, min_, x, acc[t]);
-  }
-}
-
 // Few tokens: a work-item is a row and a segment, for up to `tokens` tokens. Its group has
 // 2^log segments of as many rows as that leaves, 16 by 16, and takes the segments in turns:
 // so the weights are read once, 16 rows of a word side by side, by as many work-items as can
-// be. part and total are the group's memory of tokens*PRODUCT_ITEMS floats.
+// be. part is the group's memory of tokens*PRODUCT_ITEMS floats, total of tokens*16: segments
+// are taken in more than one turn by groups of 16 rows alone.
 INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local float *part, __local float *total) {
   int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
   int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), width = PRODUCT_ITEMS >> log;
@@ -76,12 +81,24 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
     float acc[8];
     UNROLL for (int t = 0; t < 8; t++) acc[t] = 0.0f;
     if (seg < segments && g < groups) {
-      float d, dmin;
-      uint at = g * group_scales + seg * segment_scales(type);
+      float d, dmin, s[2], min_[2];
+      int b = seg * SEGMENT_BLOCKS, last = min(blocks, b + SEGMENT_BLOCKS) - 1;
+      uint at = g * group_scales + seg * segment_scales(type), word = (uint)g * blocks * block_words(type) + r;
+      uint w[8], raw[8], scales[2];
       segment_factors(type, halves, at, r, &d, &dmin);
-      int last = min(blocks, (seg + 1) * SEGMENT_BLOCKS);
-      for (int b = seg * SEGMENT_BLOCKS; b < last; b++)
-        narrow_block(type, bits, tokens, WEIGHT_ARGS, records, g, r, b, blocks, at, d, dmin, first, m, acc);
+      load_block(type, quants, word + b * block_words(type), raw);
+      load_scales(type, halves, bytes, at, 0, r, scales);
+      for (; b <= last; b++) {
+        int next = min(b + 1, last); // is on its way while this one is used
+        open_block(type, raw, w);
+        open_scales(type, scales, d, dmin, s, min_);
+        load_block(type, quants, word + next * block_words(type), raw);
+        load_scales(type, halves, bytes, at, next & 7, r, scales);
+        UNROLL for (int t = 0; t < 8; t++) {
+          if (t >= tokens || (t > 0 && t >= m)) continue;
+          ADD_RECORD(__global, type, bits, w, s, min_, records, RECORD_AT(bits, first + t, blocks, b), first + t, acc[t]);
+        }
+      }
     }
     UNROLL for (int t = 0; t < 8; t++)
       if (t < tokens) part[t * PRODUCT_ITEMS + l] = acc[t];
@@ -91,8 +108,8 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
       float sum = base == 0 ? 0.0f : total[i];
       int from = t * PRODUCT_ITEMS + ((row >> 4) << (4 + log)) + (row & 15), k = min(turn, segments - base);
       for (int j = 0; j < k; j++) sum = sum + part[from + 16 * j];
-      total[i] = sum;
-      if (base + turn >= segments && 16 * g0 + row < rows) dst[(first + t) * rows + 16 * g0 + row] = c_floor(sum);
+      if (base + turn < segments) total[i] = sum;
+      else if (16 * g0 + row < rows) dst[(first + t) * rows + 16 * g0 + row] = c_floor(sum);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
   }
@@ -102,7 +119,7 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
 // tokens. The tokens' records of a segment lie in the group's memory.
 #define TILE_ROWS 128
 #define TILE_TOKENS 32
-#define TILE_QUADS(bits) (TILE_TOKENS * SEGMENT_BLOCKS * RECORD_QUADS(bits))
+#define TILE_QUADS(bits) (TILE_TOKENS / 8 * SEGMENT_BLOCKS * RECORD_WORDS(bits) / 4)
 
 INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stage) {
   int l = get_local_id(0), lane = l & 63, mine = (l >> 6) * 8, first = (int)get_group_id(1) * TILE_TOKENS;
@@ -116,15 +133,15 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
     UNROLL for (int t = 0; t < 8; t++) total[k][t] = 0.0f;
   }
   for (int from = 0; from < blocks; from += SEGMENT_BLOCKS) {
-    int count = min(SEGMENT_BLOCKS, blocks - from), quads = count * RECORD_QUADS(bits);
+    int count = min(SEGMENT_BLOCKS, blocks - from), quads = count * RECORD_WORDS(bits) / 4;
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = l; i < TILE_TOKENS * quads; i += PRODUCT_ITEMS) {
+    for (int i = l; i < (m + 7) / 8 * quads; i += PRODUCT_ITEMS) {
       int t = i / quads, k = i % quads;
-      if (t < m) stage[t * SEGMENT_BLOCKS * RECORD_QUADS(bits) + k] = records[((uint)(first + t) * blocks + from) * RECORD_QUADS(bits) + k];
+      stage[t * SEGMENT_BLOCKS * RECORD_WORDS(bits) / 4 + k] = records[RECORD_AT(bits, first + 8 * t, blocks, from) / 4 + k];
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     float d[2], dmin[2], s[2][2], min_[2][2];
-    uint at[2], w[2][8];
+    uint at[2], w[2][8], raw[2][8], scales[2][2];
     UNROLL for (int k = 0; k < 2; k++) {
       at[k] = g[k] * group_scales + (from / SEGMENT_BLOCKS) * segment_scales(type);
       segment_factors(type, halves, at[k], r, &d[k], &dmin[k]);
@@ -133,15 +150,16 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
     if (mine < m) {
       for (int b = 0; b < count; b++) {
         UNROLL for (int k = 0; k < 2; k++) {
-          unpack_block(type, quants, (g[k] * blocks + from + b) * block_words(type) + r, w[k]);
-          block_scales(type, halves, bytes, at[k], b, r, d[k], dmin[k], s[k], min_[k]);
+          load_block(type, quants, (g[k] * blocks + from + b) * block_words(type) + r, raw[k]);
+          load_scales(type, halves, bytes, at[k], b, r, scales[k]);
+        }
+        UNROLL for (int k = 0; k < 2; k++) {
+          open_block(type, raw[k], w[k]);
+          open_scales(type, scales[k], d[k], dmin[k], s[k], min_[k]);
         }
         UNROLL for (int t = 0; t < 8; t++) {
-          uint4 x[6];
-          int rec = ((mine + t) * SEGMENT_BLOCKS + b) * RECORD_QUADS(bits);
-          UNROLL for (int i = 0; i < 6; i++)
-            if (i < RECORD_QUADS(bits)) x[i] = stage[rec + i];
-          UNROLL for (int k = 0; k < 2; k++) acc[k][t] = add_block(type, bits, w[k], s[k], min_[k], x, acc[k][t]);
+          UNROLL for (int k = 0; k < 2; k++)
+            ADD_RECORD(__local, type, bits, w[k], s[k], min_[k], stage, (mine / 8 * SEGMENT_BLOCKS + b) * RECORD_WORDS(bits), t, acc[k][t]);
         }
       }
     }
@@ -159,11 +177,11 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
 
 #define QUANTISED_PRODUCTS(name, type, bits) \
   PRODUCT_KERNEL void product1_##name##_##bits(PRODUCT_PARAMS) { \
-    __local float part[PRODUCT_ITEMS], total[PRODUCT_ITEMS]; \
+    __local float part[PRODUCT_ITEMS], total[16]; \
     narrow_product(type, bits, 1, PRODUCT_ARGS, part, total); \
   } \
   PRODUCT_KERNEL void product8_##name##_##bits(PRODUCT_PARAMS) { \
-    __local float part[8 * PRODUCT_ITEMS], total[8 * PRODUCT_ITEMS]; \
+    __local float part[8 * PRODUCT_ITEMS], total[8 * 16]; \
     narrow_product(type, bits, 8, PRODUCT_ARGS, part, total); \
   } \
   PRODUCT_KERNEL void tile_##name##_##bits(PRODUCT_PARAMS) { \

@@ -122,46 +122,66 @@ INLINE void open_nibbles(int type, uint v, uint *low, uint *high) {
   *high = (v >> 4) & 0x0f0f0f0fu;
 }
 
-// Reads words j and 4+j (j below 4) of the 8 that hold 32 columns of a row, four signed bytes
-// a word, before their offset. at is the word of the block's first vector and the row.
-INLINE void unpack_pair(int type, __global const uint *quants, uint at, int j, uint *low, uint *high) {
+// Reading is apart from opening, so that what is to be used next is on its way meanwhile. A
+// row's block is up to 8 words, one of each vector; four of its columns and the four 16
+// further on are in up to three of them. pair_vector gives the i-th for j below 4, or -1.
+INLINE int pair_vector(int type, int i, int j) {
+  switch (type) {
+  case T_Q8_0: return i == 0 ? j : i == 1 ? 4 + j : -1;
+  case T_Q2_K: return i < 2 ? i : -1;
+  case T_Q3_K: return i;
+  case T_Q5_0: case T_Q5_1: case T_Q5_K: return i == 0 ? j : i == 1 ? 4 : -1;
+  case T_Q6_K: return i == 0 ? j : 3 + i;
+  default: return i == 0 ? j : -1;
+  }
+}
+
+// Makes words j and 4+j of a block of those three: four signed bytes each, before their
+// offset.
+INLINE void open_pair(int type, const uint *v, int j, uint *low, uint *high) {
   uint a = 0, b = 0;
   if (type == T_Q8_0) {
-    *low = quants[at + 16u * j] ^ 0x80808080u;
-    *high = quants[at + 64u + 16u * j] ^ 0x80808080u;
+    *low = v[0] ^ 0x80808080u;
+    *high = v[1] ^ 0x80808080u;
     return;
   }
   if (type == T_Q2_K || type == T_Q3_K) {
-    a = (quants[at] >> (2 * j)) & 0x03030303u;
-    b = (quants[at + 16u] >> (2 * j)) & 0x03030303u;
+    a = (v[0] >> (2 * j)) & 0x03030303u;
+    b = (v[1] >> (2 * j)) & 0x03030303u;
     if (type == T_Q3_K) {
-      uint top = quants[at + 32u] >> j;
-      a |= (top & 0x01010101u) << 2;
-      b |= ((top >> 4) & 0x01010101u) << 2;
+      a |= ((v[2] >> j) & 0x01010101u) << 2;
+      b |= ((v[2] >> (4 + j)) & 0x01010101u) << 2;
     }
     *low = a;
     *high = b;
     return;
   }
-  open_nibbles(type, quants[at + 16u * j], &a, &b);
+  open_nibbles(type, v[0], &a, &b);
   if (type == T_Q5_0 || type == T_Q5_1 || type == T_Q5_K) {
-    uint top = quants[at + 64u] >> j;
-    a |= (top & 0x01010101u) << 4;
-    b |= ((top >> 4) & 0x01010101u) << 4;
+    a |= ((v[1] >> j) & 0x01010101u) << 4;
+    b |= ((v[1] >> (4 + j)) & 0x01010101u) << 4;
   }
   if (type == T_Q6_K) {
-    a |= ((quants[at + 64u] >> (2 * j)) & 0x03030303u) << 4;
-    b |= ((quants[at + 80u] >> (2 * j)) & 0x03030303u) << 4;
+    a |= ((v[1] >> (2 * j)) & 0x03030303u) << 4;
+    b |= ((v[2] >> (2 * j)) & 0x03030303u) << 4;
   }
   *low = a;
   *high = b;
 }
 
-// Reads all 8 words.
-INLINE void unpack_block(int type, __global const uint *quants, uint at, uint *w) {
+// Reads a row's words of a block. at is the word of the block's first vector and the row.
+INLINE void load_block(int type, __global const uint *quants, uint at, uint *raw) {
+  UNROLL for (int i = 0; i < 8; i++)
+    if (16u * i < block_words(type)) raw[i] = quants[at + 16u * i];
+}
+
+// Makes the 8 words of 32 columns of it.
+INLINE void open_block(int type, const uint *raw, uint *w) {
   UNROLL for (int j = 0; j < 4; j++) {
-    uint low, high;
-    unpack_pair(type, quants, at, j, &low, &high);
+    uint v[3] = {0u, 0u, 0u}, low, high;
+    UNROLL for (int i = 0; i < 3; i++)
+      if (pair_vector(type, i, j) >= 0) v[i] = raw[pair_vector(type, i, j)];
+    open_pair(type, v, j, &low, &high);
     w[j] = low;
     w[4 + j] = high;
   }
@@ -179,40 +199,61 @@ INLINE void segment_factors(int type, __global const ushort *halves, uint at, ui
     *d = LOAD_HALF(halves, (at >> 1) + r);
 }
 
-// The scales S and minimums M of block b (0 to 7) of a segment: of its two halves where the
-// type has them, else the first ones.
-INLINE void block_scales(int type, __global const ushort *halves, __global const uchar *bytes, uint at, uint b, uint r, float d,
-                  float dmin, float *s, float *m) {
+// Reads the scales of block b (0 to 7) of a segment: what the block itself has of them.
+INLINE void load_scales(int type, __global const ushort *halves, __global const uchar *bytes, uint at, uint b, uint r, uint *raw) {
+  raw[1] = 0;
+  switch (type) {
+  case T_Q4_1: case T_Q5_1:
+    raw[0] = halves[(at >> 1) + 32u * b + r];
+    raw[1] = halves[(at >> 1) + 32u * b + 16u + r];
+    return;
+  case T_MXFP4:
+    raw[0] = bytes[at + 16u * b + r];
+    return;
+  case T_Q4_K: case T_Q5_K: case T_Q2_K:
+    raw[0] = bytes[at + 64u + 32u * b + r];
+    raw[1] = bytes[at + 80u + 32u * b + r];
+    return;
+  case T_IQ4_XS:
+    raw[0] = bytes[at + 32u + 16u * b + r];
+    return;
+  case T_Q6_K: case T_Q3_K:
+    raw[0] = bytes[at + 32u + 32u * b + r];
+    raw[1] = bytes[at + 48u + 32u * b + r];
+    return;
+  default:
+    raw[0] = halves[(at >> 1) + 16u * b + r];
+  }
+}
+
+// The scales S and minimums M of a block: of its two halves where the type has them, else the
+// first ones.
+INLINE void open_scales(int type, const uint *raw, float d, float dmin, float *s, float *m) {
   s[1] = m[0] = m[1] = 0.0f;
   switch (type) {
   case T_Q4_1: case T_Q5_1:
-    s[0] = LOAD_HALF(halves, (at >> 1) + 32u * b + r);
-    m[0] = LOAD_HALF(halves, (at >> 1) + 32u * b + 16u + r);
+    s[0] = half_float((ushort)raw[0]);
+    m[0] = half_float((ushort)raw[1]);
     return;
   case T_MXFP4:
-    s[0] = mx_scale(bytes[at + 16u * b + r]);
+    s[0] = mx_scale(raw[0]);
     return;
   case T_Q4_K: case T_Q5_K:
-    s[0] = MUL(d, (float)bytes[at + 64u + 32u * b + r]);
-    m[0] = -MUL(dmin, (float)bytes[at + 80u + 32u * b + r]);
+    s[0] = MUL(d, (float)raw[0]);
+    m[0] = -MUL(dmin, (float)raw[1]);
     return;
-  case T_Q2_K: {
-    uint c = bytes[at + 64u + 32u * b + r], e = bytes[at + 80u + 32u * b + r];
-    s[0] = MUL(d, (float)(c & 15u));
-    s[1] = MUL(d, (float)(e & 15u));
-    m[0] = -MUL(dmin, (float)(c >> 4));
-    m[1] = -MUL(dmin, (float)(e >> 4));
+  case T_Q2_K:
+    s[0] = MUL(d, (float)(raw[0] & 15u));
+    s[1] = MUL(d, (float)(raw[1] & 15u));
+    m[0] = -MUL(dmin, (float)(raw[0] >> 4));
+    m[1] = -MUL(dmin, (float)(raw[1] >> 4));
     return;
-  }
-  case T_IQ4_XS:
-    s[0] = MUL(d, (float)(char)bytes[at + 32u + 16u * b + r]);
-    return;
-  case T_Q6_K: case T_Q3_K:
-    s[0] = MUL(d, (float)(char)bytes[at + 32u + 32u * b + r]);
-    s[1] = MUL(d, (float)(char)bytes[at + 48u + 32u * b + r]);
+  case T_IQ4_XS: case T_Q6_K: case T_Q3_K:
+    s[0] = MUL(d, (float)(char)raw[0]);
+    s[1] = MUL(d, (float)(char)raw[1]);
     return;
   default:
-    s[0] = LOAD_HALF(halves, (at >> 1) + 16u * b + r);
+    s[0] = half_float((ushort)raw[0]);
   }
 }
 
