@@ -45,11 +45,13 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	*t = matmulTask{d: d, w: m, a: a, dst: to, n: n, table: d.tilesFor(m, a)}
 	t.unpack, t.product = t.matrixProduct()
 	t.groups = max(1, unitBytes/(m.qStride+m.sStride))
-	if share := (m.groups + 4*d.pool.workers - 1) / (4 * d.pool.workers); t.groups > share {
+	if share := (m.groups + 4*d.pool.workers - 1) / (4 * d.pool.workers); t.groups > share && d.pool.workers > 1 {
 		t.groups = share
 	}
-	if t.groups > 1 {
-		t.groups &^= 1 // kernels take groups in pairs
+	if t.groups > 3 {
+		t.groups &^= 3 // kernels take groups in fours
+	} else if t.groups > 1 {
+		t.groups &^= 1 // or in pairs
 	}
 	d.parallel(t, (m.groups+t.groups-1)/t.groups, n*m.rows*m.cols/16)
 }

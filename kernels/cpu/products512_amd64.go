@@ -4,6 +4,11 @@
 
 package cpu
 
+// Products of 4 x 16 rows of q4_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q4_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -63,6 +68,11 @@ func mul_q4_0_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q4_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of q4_1 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -249,6 +259,11 @@ func mul_q5_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q8_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of q8_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q8_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -428,6 +443,11 @@ func mul_q3_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q3_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of q4_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -609,6 +629,11 @@ func mul_q6_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q6_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of iq4_nl with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_nl with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -669,6 +694,11 @@ func mul_iq4_nl_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //go:noescape
 func mul_iq4_nl_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of iq4_xs with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_xs with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -728,6 +758,11 @@ func mul_iq4_xs_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //
 //go:noescape
 func mul_iq4_xs_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of mxfp4 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of mxfp4 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //

@@ -6,7 +6,7 @@ import (
 	"github.com/weft-mesh/weft/kernels/quant"
 )
 
-// matmulKernel multiplies one or two groups of 16 rows with a number of
+// matmulKernel multiplies one, two or four groups of 16 rows with a number of
 // tokens. x is the first token's record (or floats), y its output; strides are
 // bytes. blocks counts blocks of 32 columns (float types: columns).
 type matmulKernel func(q, s *byte, qStride, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
@@ -15,8 +15,12 @@ type matmulKernel func(q, s *byte, qStride, sStride int, x *byte, xStride int, y
 type tile struct {
 	groups, tokens int
 	least          int // tokens of a batch from which on it is used
+	bytes          int // of a group's quants from which on it is used
 	run            matmulKernel
 }
+
+// fits reports whether the kernel is for products like t.
+func (k *tile) fits(t *matmulTask) bool { return k.least <= t.n && k.bytes <= t.w.qStride }
 
 // tiles lists the kernels of a weight type, in the order in which they are
 // tried: the largest first. The last has one group and one token, so that any
@@ -52,8 +56,8 @@ func (t *matmulTask) tiled(token, first, last int) {
 
 // width chooses how many tokens the next column of tiles has.
 func (t *matmulTask) width(tokens, groups int) int {
-	for _, k := range t.table {
-		if k.tokens <= tokens && k.groups <= groups && k.least <= t.n {
+	for i := range t.table {
+		if k := &t.table[i]; k.tokens <= tokens && k.groups <= groups && k.fits(t) {
 			return k.tokens
 		}
 	}
@@ -63,7 +67,7 @@ func (t *matmulTask) width(tokens, groups int) int {
 // pick chooses the tile of that width that covers most of the groups left.
 func (t *matmulTask) pick(width, groups int) *tile {
 	for i := range t.table {
-		if k := &t.table[i]; k.tokens == width && k.groups <= groups && k.least <= t.n {
+		if k := &t.table[i]; k.tokens == width && k.groups <= groups && k.fits(t) {
 			return k
 		}
 	}

@@ -38,6 +38,9 @@ func matmul512() {
 		if f.low == 8 { // nothing to unpack: sharing activations gains more
 			newMul(f, 2, 4, 1).emit()
 		}
+		if f.high == 0 && f.halves == 1 { // of others not all would be in registers
+			newMul(f, 4, 1, 1).emit()
+		}
 		for tokens := range 8 {
 			newMul(f, 1, 8-tokens, 1).emit()
 		}
@@ -59,6 +62,8 @@ type mul struct {
 	ints    []VecVirtual // integer sum of the sub-block
 	super   []VecVirtual // per group: the 8 blocks' scale
 	superM  []VecVirtual // and minimum
+	ahead   GPVirtual    // bytes from quants to those to ask for, of four groups
+	aheadS  GPVirtual    // and from scales
 	lowMask VecVirtual
 	hiMask  VecVirtual
 	table   VecVirtual   // codebook
@@ -86,6 +91,7 @@ func (m *mul) emit() {
 	CMPQ(left, count)
 	CMOVQLT(left, count)
 	SUBQ(count, left)
+	m.lookAhead(left)
 	for _, v := range m.chain {
 		VPXORD(v, v, v)
 	}
@@ -111,13 +117,39 @@ func (m *mul) emit() {
 	RET()
 }
 
-// prefetch asks for the quants of a later block.
+// prefetch asks for the quants of a later block, and of four groups for the
+// scales: of one the processor sees itself where they go on.
 func (m *mul) prefetch() {
 	for g := range m.groups {
+		later := Mem{Base: m.q[g], Disp: prefetchBytes}
+		if m.groups == 4 {
+			later = Mem{Base: m.q[g], Index: m.ahead, Scale: 1}
+			PREFETCHT0(Mem{Base: m.s[g], Index: m.aheadS, Scale: 1})
+		}
 		for at := 0; at < m.quants; at += 64 {
-			PREFETCHT0(Mem{Base: m.q[g], Disp: prefetchBytes + at})
+			PREFETCHT0(later.Offset(at))
 		}
 	}
+}
+
+// lookAhead says what is read after the segment at hand where four groups are
+// read at once, as four streams: the next segment, or those behind the four.
+func (m *mul) lookAhead(left GPVirtual) {
+	if m.groups != 4 {
+		return
+	}
+	m.ahead, m.aheadS = GP64(), GP64()
+	MOVQ(U32(uint32(segmentBlocks*m.quants)), m.ahead)
+	MOVQ(U32(uint32(segmentBlocks*m.scales+m.form.super)), m.aheadS)
+	TESTQ(left, left)
+	JNZ(LabelRef("ahead"))
+	stride := pointer("qStride")
+	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride)
+	ADDQ(stride, m.ahead)
+	stride = pointer("sStride")
+	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride)
+	ADDQ(stride, m.aheadS)
+	Label("ahead")
 }
 
 func (m *mul) constants() {
