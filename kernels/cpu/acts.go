@@ -121,6 +121,7 @@ func (d *Device) Prepare(b *kernels.Batch, dst kernels.Acts, x kernels.Buffer) {
 	if n > a.rows {
 		panic(fmt.Sprintf("cpu: prepare of %d rows in acts of %d", n, a.rows))
 	}
+	d.flush()
 	a.source, a.n = src, n
 	a.hasRecs, a.hasPanels, a.hasCopy, a.anyBad, a.quantErr = false, false, false, false, false
 	if d.quantised > 0 && a.cols%32 == 0 {

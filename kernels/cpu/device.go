@@ -17,8 +17,9 @@ type Options struct {
 }
 
 // Device computes on the host's processor. Every operation has ended when its
-// call returns. In steady state operations allocate nothing. It must be used
-// by one goroutine at a time.
+// call returns, but for products on several threads: those that come in a row
+// run together when something else is called. In steady state operations
+// allocate nothing. It must be used by one goroutine at a time.
 type Device struct {
 	set  *kernelSet
 	pool *pool
@@ -34,7 +35,7 @@ type Device struct {
 	embedTask   embedTask
 	normTask    normTask
 	prepareTask prepareTask
-	matmulTask  matmulTask
+	products    productQueue
 	mapTask     mapTask
 	rotateTask  rotateTask
 	storeTask   storeTask
@@ -92,11 +93,15 @@ func (d *Device) Name() string {
 	return fmt.Sprintf("cpu %s, %d threads", d.set.tier, d.pool.workers)
 }
 
-// Sync returns at once: operations end before they return.
-func (d *Device) Sync() error { return nil }
+// Sync runs the products that wait; other operations end before they return.
+func (d *Device) Sync() error {
+	d.flush()
+	return nil
+}
 
 // Close ends the workers and gives back all memory that is still held.
 func (d *Device) Close() error {
+	d.flush()
 	d.pool.close()
 	var errs []error
 	for h := range d.live {
@@ -118,6 +123,7 @@ func (d *Device) Free(handle any) {
 	if _, ok := d.live[c]; !ok {
 		return
 	}
+	d.flush()
 	delete(d.live, c)
 	if err := c.free(); err != nil {
 		panic(fmt.Sprintf("cpu: free %T: %v", handle, err))
@@ -128,9 +134,15 @@ func (d *Device) Free(handle any) {
 // handing a task over costs about as long as a few thousand of them.
 const serialElements = 1 << 13
 
-// parallel runs t's units on the pool, or on the caller where all of them
-// together are too little work to share.
+// parallel runs t's units once the products before it have ended.
 func (d *Device) parallel(t task, units, elements int) {
+	d.flush()
+	d.run(t, units, elements)
+}
+
+// run runs t's units on the pool, or on the caller where all of them together
+// are too little work to share.
+func (d *Device) run(t task, units, elements int) {
 	if elements < serialElements {
 		for i := range units {
 			t.unit(0, i)

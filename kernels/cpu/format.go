@@ -70,6 +70,7 @@ func (m *matrix) Close() error {
 	if m.d == nil {
 		return nil
 	}
+	m.d.flush()
 	if m.kind.Float() {
 		m.d.floats--
 	} else {

@@ -129,6 +129,7 @@ func (d *Device) NewRope(cos, sin []float32, positions, dims int) (kernels.Rope,
 
 // Write stores whole rows, each element through the floor.
 func (d *Device) Write(dst kernels.Buffer, row int, src []float32) {
+	d.flush()
 	b := asBuffer(dst)
 	for i := range wholeRows("write", b, row, len(src)) {
 		to := b.row(row + i)
@@ -149,6 +150,7 @@ func (d *Device) floorAll(x []float32) {
 
 // Read copies whole rows into dst.
 func (d *Device) Read(dst []float32, src kernels.Buffer, row int) error {
+	d.flush()
 	b := asBuffer(src)
 	for i := range wholeRows("read", b, row, len(dst)) {
 		copy(dst[i*b.cols:], b.row(row+i))

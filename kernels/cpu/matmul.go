@@ -22,6 +22,7 @@ type matmulTask struct {
 	dst    *buffer
 	n      int // tokens
 	groups int // row groups of a unit
+	units  int
 	table  tiles
 	// unpack and product are of matrix tiles, nil where these are not used.
 	unpack  unpackKernel
@@ -40,8 +41,9 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	if m.cols != a.cols || n > a.n {
 		panic(fmt.Sprintf("cpu: product of a matrix of %d columns with %d of %d prepared rows of %d", m.cols, n, a.n, a.cols))
 	}
+	d.products.clear(d, to, a)
 	d.serveActs(b, m, a)
-	t := &d.matmulTask
+	t := d.products.add()
 	*t = matmulTask{d: d, w: m, a: a, dst: to, n: n, table: d.tilesFor(m, a)}
 	t.unpack, t.product = t.matrixProduct()
 	t.groups = max(1, unitBytes/(m.qStride+m.sStride))
@@ -53,7 +55,10 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	} else if t.groups > 1 {
 		t.groups &^= 1 // or in pairs
 	}
-	d.parallel(t, (m.groups+t.groups-1)/t.groups, n*m.rows*m.cols/16)
+	t.units = (m.groups + t.groups - 1) / t.groups
+	if d.pool.workers == 1 {
+		d.flush()
+	}
 }
 
 // serveActs makes sure that acts have the form that m reads, and reports their

@@ -84,9 +84,13 @@ func (g *Graph) attention(b *kernels.Batch, l *layer, kv kernels.KV, index int) 
 	d := g.dev
 	d.Norm(b, g.h, g.x, l.attnNorm, g.cfg.Eps)
 	d.Prepare(b, g.embdActs, g.h)
-	g.project(b, g.qb, &l.q)
-	g.project(b, g.kb, &l.k)
-	g.project(b, g.vb, &l.v)
+	// The products come in a row, as devices may run such ones together.
+	d.MatMul(b, g.qb, l.q.w, g.embdActs)
+	d.MatMul(b, g.kb, l.k.w, g.embdActs)
+	d.MatMul(b, g.vb, l.v.w, g.embdActs)
+	g.finish(b, g.qb, &l.q)
+	g.finish(b, g.kb, &l.k)
+	g.finish(b, g.vb, &l.v)
 	d.Rotate(b, g.qb, g.cfg.HeadDim, g.table, g.cfg.Rope.Mode)
 	d.Rotate(b, g.kb, g.cfg.HeadDim, g.table, g.cfg.Rope.Mode)
 	d.StoreKV(b, kv, index, g.kb, g.vb)
@@ -96,8 +100,8 @@ func (g *Graph) attention(b *kernels.Batch, l *layer, kv kernels.KV, index int) 
 	d.Add(b, g.x, g.h)
 }
 
-func (g *Graph) project(b *kernels.Batch, dst kernels.Buffer, p *projection) {
-	g.dev.MatMul(b, dst, p.w, g.embdActs)
+// finish adds a projection's bias, and normalises heads where the model does.
+func (g *Graph) finish(b *kernels.Batch, dst kernels.Buffer, p *projection) {
 	if p.bias != nil {
 		g.dev.AddVector(b, dst, p.bias)
 	}
