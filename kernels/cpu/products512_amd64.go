@@ -134,6 +134,11 @@ func mul_q4_1_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q4_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -193,6 +198,11 @@ func mul_q5_0_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q5_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_1 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q5_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -384,6 +394,11 @@ func mul_q2_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q2_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q3_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q3_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -509,6 +524,11 @@ func mul_q4_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q4_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -568,6 +588,11 @@ func mul_q5_k_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q5_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q6_k with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q6_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //

@@ -6,7 +6,7 @@
 
 // func mul_q4_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_q4_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_q4_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -25,50 +25,52 @@ TEXT ·mul_q4_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	VPXORD       Z3, Z3, Z3
 	MOVL         $0x0f0f0f0f, R12
 	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000100, R15
 
 segment:
 	MOVQ    $0x00000008, R12
 	CMPQ    R11, R12
 	CMOVQLT R11, R12
 	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x00000100, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
-	VPXORD Z4, Z4, Z4
-	VPXORD Z6, Z6, Z6
-	VPXORD Z8, Z8, Z8
-	VPXORD Z10, Z10, Z10
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
 
 block:
-	PREFETCHT0   (SI)(R14*1)
-	PREFETCHT0   (AX)(R13*1)
-	PREFETCHT0   64(AX)(R13*1)
-	PREFETCHT0   128(AX)(R13*1)
-	PREFETCHT0   192(AX)(R13*1)
-	PREFETCHT0   (R8)(R14*1)
-	PREFETCHT0   (DX)(R13*1)
-	PREFETCHT0   64(DX)(R13*1)
-	PREFETCHT0   128(DX)(R13*1)
-	PREFETCHT0   192(DX)(R13*1)
-	PREFETCHT0   (R9)(R14*1)
-	PREFETCHT0   (BX)(R13*1)
-	PREFETCHT0   64(BX)(R13*1)
-	PREFETCHT0   128(BX)(R13*1)
-	PREFETCHT0   192(BX)(R13*1)
-	PREFETCHT0   (DI)(R14*1)
-	PREFETCHT0   (CX)(R13*1)
-	PREFETCHT0   64(CX)(R13*1)
-	PREFETCHT0   128(CX)(R13*1)
-	PREFETCHT0   192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
 	VPBROADCASTD 40(R10), Z5
 	VMOVDQA64    Z5, Z7
 	VMOVDQA64    Z5, Z9
@@ -2185,7 +2187,7 @@ block:
 
 // func mul_q4_1_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_q4_1_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_q4_1_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -2204,50 +2206,52 @@ TEXT ·mul_q4_1_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	VPXORD       Z3, Z3, Z3
 	MOVL         $0x0f0f0f0f, R12
 	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000200, R15
 
 segment:
 	MOVQ    $0x00000008, R12
 	CMPQ    R11, R12
 	CMOVQLT R11, R12
 	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x00000200, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
-	VPXORD Z4, Z4, Z4
-	VPXORD Z6, Z6, Z6
-	VPXORD Z8, Z8, Z8
-	VPXORD Z10, Z10, Z10
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
 
 block:
-	PREFETCHT0       (SI)(R14*1)
-	PREFETCHT0       (AX)(R13*1)
-	PREFETCHT0       64(AX)(R13*1)
-	PREFETCHT0       128(AX)(R13*1)
-	PREFETCHT0       192(AX)(R13*1)
-	PREFETCHT0       (R8)(R14*1)
-	PREFETCHT0       (DX)(R13*1)
-	PREFETCHT0       64(DX)(R13*1)
-	PREFETCHT0       128(DX)(R13*1)
-	PREFETCHT0       192(DX)(R13*1)
-	PREFETCHT0       (R9)(R14*1)
-	PREFETCHT0       (BX)(R13*1)
-	PREFETCHT0       64(BX)(R13*1)
-	PREFETCHT0       128(BX)(R13*1)
-	PREFETCHT0       192(BX)(R13*1)
-	PREFETCHT0       (DI)(R14*1)
-	PREFETCHT0       (CX)(R13*1)
-	PREFETCHT0       64(CX)(R13*1)
-	PREFETCHT0       128(CX)(R13*1)
-	PREFETCHT0       192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0       (SI)(R15*1)
+	PREFETCHT0       (AX)(R14*1)
+	PREFETCHT0       64(AX)(R14*1)
+	PREFETCHT0       128(AX)(R14*1)
+	PREFETCHT0       192(AX)(R14*1)
+	PREFETCHT0       (R8)(R15*1)
+	PREFETCHT0       (DX)(R14*1)
+	PREFETCHT0       64(DX)(R14*1)
+	PREFETCHT0       128(DX)(R14*1)
+	PREFETCHT0       192(DX)(R14*1)
+	PREFETCHT0       (R9)(R15*1)
+	PREFETCHT0       (BX)(R14*1)
+	PREFETCHT0       64(BX)(R14*1)
+	PREFETCHT0       128(BX)(R14*1)
+	PREFETCHT0       192(BX)(R14*1)
+	PREFETCHT0       (DI)(R15*1)
+	PREFETCHT0       (CX)(R14*1)
+	PREFETCHT0       64(CX)(R14*1)
+	PREFETCHT0       128(CX)(R14*1)
+	PREFETCHT0       192(CX)(R14*1)
 	VPXORD           Z5, Z5, Z5
 	VMOVDQA64        Z5, Z7
 	VMOVDQA64        Z5, Z9
@@ -4400,6 +4404,183 @@ block:
 	VPCMPUD          $0x05, Z2, Z1, K1
 	VMOVAPS.Z        Z0, K1, Z0
 	VMOVUPS          Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func mul_q5_0_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_0_g2t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000100, R11
+
+segment:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z4, Z4, Z4
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   192(AX)(R10*1)
+	PREFETCHT0   256(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	PREFETCHT0   192(CX)(R10*1)
+	PREFETCHT0   256(CX)(R10*1)
+	VPBROADCASTD 40(SI), Z3
+	VPSLLD       $0x01, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    256(AX), Z8
+	VMOVDQU64    256(CX), Z9
+	VMOVDQU64    (AX), Z10
+	VMOVDQU64    (CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x04, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x04, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPTERNLOGD   $0xf8, Z7, Z9, Z11
+	VPBROADCASTD 16(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    64(AX), Z10
+	VMOVDQU64    64(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x03, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x03, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x01, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 20(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x02, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x02, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x02, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 24(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    192(AX), Z10
+	VMOVDQU64    192(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x01, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x01, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 12(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x03, Z8, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x03, Z9, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z11
+	VPBROADCASTD 28(SI), Z8
+	VPDPBUSD     Z8, Z10, Z3
+	VPDPBUSD     Z8, Z11, Z5
+	VCVTPH2PS    (DX), Z8
+	VMULPS.BCST  32(SI), Z8, Z8
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z8, Z3, Z2
+	VCVTPH2PS    (BX), Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x00000140, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x00000140, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x40, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -6707,6 +6888,186 @@ block:
 	VPCMPUD       $0x05, Z2, Z1, K1
 	VMOVAPS.Z     Z0, K1, Z0
 	VMOVUPS       Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func mul_q5_1_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_1_g2t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000200, R11
+
+segment:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z4, Z4, Z4
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0       (DX)(R11*1)
+	PREFETCHT0       (AX)(R10*1)
+	PREFETCHT0       64(AX)(R10*1)
+	PREFETCHT0       128(AX)(R10*1)
+	PREFETCHT0       192(AX)(R10*1)
+	PREFETCHT0       256(AX)(R10*1)
+	PREFETCHT0       (BX)(R11*1)
+	PREFETCHT0       (CX)(R10*1)
+	PREFETCHT0       64(CX)(R10*1)
+	PREFETCHT0       128(CX)(R10*1)
+	PREFETCHT0       192(CX)(R10*1)
+	PREFETCHT0       256(CX)(R10*1)
+	VPXORD           Z3, Z3, Z3
+	VMOVDQA64        Z3, Z5
+	VMOVDQU64        256(AX), Z8
+	VMOVDQU64        256(CX), Z9
+	VMOVDQU64        (AX), Z10
+	VMOVDQU64        (CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x04, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x04, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     (SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPTERNLOGD       $0xf8, Z7, Z9, Z11
+	VPBROADCASTD     16(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        64(AX), Z10
+	VMOVDQU64        64(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x03, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x03, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     4(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x01, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x01, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     20(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        128(AX), Z10
+	VMOVDQU64        128(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x02, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x02, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     8(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x02, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x02, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     24(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        192(AX), Z10
+	VMOVDQU64        192(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x01, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x01, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     12(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x03, Z8, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x03, Z9, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z11
+	VPBROADCASTD     28(SI), Z8
+	VPDPBUSD         Z8, Z10, Z3
+	VPDPBUSD         Z8, Z11, Z5
+	VCVTPH2PS        (DX), Z8
+	VCVTPH2PS        32(DX), Z9
+	VMULPS.BCST      32(SI), Z8, Z8
+	VCVTDQ2PS        Z3, Z3
+	VFMADD231PS      Z8, Z3, Z2
+	VFMADD231PS.BCST 36(SI), Z9, Z2
+	VCVTPH2PS        (BX), Z8
+	VCVTPH2PS        32(BX), Z9
+	VMULPS.BCST      32(SI), Z8, Z8
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z8, Z5, Z4
+	VFMADD231PS.BCST 36(SI), Z9, Z4
+	ADDQ             $0x00000140, AX
+	ADDQ             $0x40, DX
+	ADDQ             $0x00000140, CX
+	ADDQ             $0x40, BX
+	ADDQ             $0x40, SI
+	DECQ             R8
+	JNZ              block
+	VADDPS           Z2, Z0, Z0
+	VADDPS           Z4, Z1, Z1
+	TESTQ            DI, DI
+	JNZ              segment
+	MOVL             $0x7fffffff, AX
+	VPBROADCASTD     AX, Z2
+	MOVL             $0x2b800000, AX
+	VPBROADCASTD     AX, Z3
+	MOVQ             y+48(FP), AX
+	VPANDD           Z2, Z0, Z4
+	VPCMPUD          $0x05, Z3, Z4, K1
+	VMOVAPS.Z        Z0, K1, Z0
+	VMOVUPS          Z0, (AX)
+	VPANDD           Z2, Z1, Z0
+	VPCMPUD          $0x05, Z3, Z0, K1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVUPS          Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -9255,7 +9616,7 @@ block:
 
 // func mul_q8_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_q8_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_q8_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ   q+0(FP), AX
 	MOVQ   qStride+16(FP), CX
 	LEAQ   (AX)(CX*1), DX
@@ -9272,66 +9633,68 @@ TEXT ·mul_q8_0_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	MOVQ   R11, R13
+	MOVQ   $0x00001000, R14
+	MOVQ   $0x00000100, R15
 
 segment:
 	MOVQ    $0x00000008, R12
 	CMPQ    R11, R12
 	CMOVQLT R11, R12
 	SUBQ    R12, R11
-	MOVQ    $0x00001000, R13
-	MOVQ    $0x00000100, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
-	VPXORD Z4, Z4, Z4
-	VPXORD Z6, Z6, Z6
-	VPXORD Z8, Z8, Z8
-	VPXORD Z10, Z10, Z10
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
 
 block:
-	PREFETCHT0   (SI)(R14*1)
-	PREFETCHT0   (AX)(R13*1)
-	PREFETCHT0   64(AX)(R13*1)
-	PREFETCHT0   128(AX)(R13*1)
-	PREFETCHT0   192(AX)(R13*1)
-	PREFETCHT0   256(AX)(R13*1)
-	PREFETCHT0   320(AX)(R13*1)
-	PREFETCHT0   384(AX)(R13*1)
-	PREFETCHT0   448(AX)(R13*1)
-	PREFETCHT0   (R8)(R14*1)
-	PREFETCHT0   (DX)(R13*1)
-	PREFETCHT0   64(DX)(R13*1)
-	PREFETCHT0   128(DX)(R13*1)
-	PREFETCHT0   192(DX)(R13*1)
-	PREFETCHT0   256(DX)(R13*1)
-	PREFETCHT0   320(DX)(R13*1)
-	PREFETCHT0   384(DX)(R13*1)
-	PREFETCHT0   448(DX)(R13*1)
-	PREFETCHT0   (R9)(R14*1)
-	PREFETCHT0   (BX)(R13*1)
-	PREFETCHT0   64(BX)(R13*1)
-	PREFETCHT0   128(BX)(R13*1)
-	PREFETCHT0   192(BX)(R13*1)
-	PREFETCHT0   256(BX)(R13*1)
-	PREFETCHT0   320(BX)(R13*1)
-	PREFETCHT0   384(BX)(R13*1)
-	PREFETCHT0   448(BX)(R13*1)
-	PREFETCHT0   (DI)(R14*1)
-	PREFETCHT0   (CX)(R13*1)
-	PREFETCHT0   64(CX)(R13*1)
-	PREFETCHT0   128(CX)(R13*1)
-	PREFETCHT0   192(CX)(R13*1)
-	PREFETCHT0   256(CX)(R13*1)
-	PREFETCHT0   320(CX)(R13*1)
-	PREFETCHT0   384(CX)(R13*1)
-	PREFETCHT0   448(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   256(AX)(R14*1)
+	PREFETCHT0   320(AX)(R14*1)
+	PREFETCHT0   384(AX)(R14*1)
+	PREFETCHT0   448(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   256(DX)(R14*1)
+	PREFETCHT0   320(DX)(R14*1)
+	PREFETCHT0   384(DX)(R14*1)
+	PREFETCHT0   448(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   256(BX)(R14*1)
+	PREFETCHT0   320(BX)(R14*1)
+	PREFETCHT0   384(BX)(R14*1)
+	PREFETCHT0   448(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	PREFETCHT0   256(CX)(R14*1)
+	PREFETCHT0   320(CX)(R14*1)
+	PREFETCHT0   384(CX)(R14*1)
+	PREFETCHT0   448(CX)(R14*1)
 	VPBROADCASTD 44(R10), Z5
 	VMOVDQA64    Z5, Z7
 	VMOVDQA64    Z5, Z9
@@ -13734,6 +14097,200 @@ block:
 	VZEROUPPER
 	RET
 
+// func mul_q3_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q3_k_g2t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x03030303, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x04040404, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000600, R10
+	MOVQ         $0x00000120, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	ADDQ      $0x20, DX
+	VCVTPH2PS (BX), Z9
+	ADDQ      $0x20, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	VPBROADCASTD 48(SI), Z3
+	VPSRAD       $0x03, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x01, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x01, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x01, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, (CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 12(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    (DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    (BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	VPBROADCASTD 52(SI), Z3
+	VPSRAD       $0x03, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       64(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSRLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 16(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x03, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x03, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 20(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 24(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x05, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, 64(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x05, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 28(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    16(DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    16(BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x000000c0, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x000000c0, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x40, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q3_k_g1t8_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_q3_k_g1t8_a8_avx512vnni(SB), NOSPLIT, $512-72
@@ -16402,7 +16959,7 @@ block:
 
 // func mul_q4_k_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_q4_k_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_q4_k_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -16421,24 +16978,15 @@ TEXT ·mul_q4_k_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	VPXORD       Z3, Z3, Z3
 	MOVL         $0x0f0f0f0f, R12
 	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000140, R15
 
 segment:
-	MOVQ    $0x00000008, R12
-	CMPQ    R11, R12
-	CMOVQLT R11, R12
-	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x00000140, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
+	MOVQ      $0x00000008, R12
+	CMPQ      R11, R12
+	CMOVQLT   R11, R12
+	SUBQ      R12, R11
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z8, Z8, Z8
@@ -16457,26 +17005,37 @@ ahead:
 	ADDQ      $0x40, DI
 
 block:
-	PREFETCHT0        (SI)(R14*1)
-	PREFETCHT0        (AX)(R13*1)
-	PREFETCHT0        64(AX)(R13*1)
-	PREFETCHT0        128(AX)(R13*1)
-	PREFETCHT0        192(AX)(R13*1)
-	PREFETCHT0        (R8)(R14*1)
-	PREFETCHT0        (DX)(R13*1)
-	PREFETCHT0        64(DX)(R13*1)
-	PREFETCHT0        128(DX)(R13*1)
-	PREFETCHT0        192(DX)(R13*1)
-	PREFETCHT0        (R9)(R14*1)
-	PREFETCHT0        (BX)(R13*1)
-	PREFETCHT0        64(BX)(R13*1)
-	PREFETCHT0        128(BX)(R13*1)
-	PREFETCHT0        192(BX)(R13*1)
-	PREFETCHT0        (DI)(R14*1)
-	PREFETCHT0        (CX)(R13*1)
-	PREFETCHT0        64(CX)(R13*1)
-	PREFETCHT0        128(CX)(R13*1)
-	PREFETCHT0        192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0        (SI)(R15*1)
+	PREFETCHT0        (AX)(R14*1)
+	PREFETCHT0        64(AX)(R14*1)
+	PREFETCHT0        128(AX)(R14*1)
+	PREFETCHT0        192(AX)(R14*1)
+	PREFETCHT0        (R8)(R15*1)
+	PREFETCHT0        (DX)(R14*1)
+	PREFETCHT0        64(DX)(R14*1)
+	PREFETCHT0        128(DX)(R14*1)
+	PREFETCHT0        192(DX)(R14*1)
+	PREFETCHT0        (R9)(R15*1)
+	PREFETCHT0        (BX)(R14*1)
+	PREFETCHT0        64(BX)(R14*1)
+	PREFETCHT0        128(BX)(R14*1)
+	PREFETCHT0        192(BX)(R14*1)
+	PREFETCHT0        (DI)(R15*1)
+	PREFETCHT0        (CX)(R14*1)
+	PREFETCHT0        64(CX)(R14*1)
+	PREFETCHT0        128(CX)(R14*1)
+	PREFETCHT0        192(CX)(R14*1)
 	VPXORD            Z5, Z5, Z5
 	VMOVDQA64         Z5, Z7
 	VMOVDQA64         Z5, Z9
@@ -18729,6 +19288,200 @@ block:
 	VPCMPUD           $0x05, Z2, Z1, K1
 	VMOVAPS.Z         Z0, K1, Z0
 	VMOVUPS           Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func mul_q5_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_k_g2t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000140, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	VCVTPH2PS 32(DX), Z9
+	ADDQ      $0x40, DX
+	VCVTPH2PS (BX), Z10
+	VCVTPH2PS 32(BX), Z11
+	ADDQ      $0x40, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0        (DX)(R11*1)
+	PREFETCHT0        (AX)(R10*1)
+	PREFETCHT0        64(AX)(R10*1)
+	PREFETCHT0        128(AX)(R10*1)
+	PREFETCHT0        192(AX)(R10*1)
+	PREFETCHT0        256(AX)(R10*1)
+	PREFETCHT0        (BX)(R11*1)
+	PREFETCHT0        (CX)(R10*1)
+	PREFETCHT0        64(CX)(R10*1)
+	PREFETCHT0        128(CX)(R10*1)
+	PREFETCHT0        192(CX)(R10*1)
+	PREFETCHT0        256(CX)(R10*1)
+	VPXORD            Z3, Z3, Z3
+	VMOVDQA64         Z3, Z5
+	VMOVDQU64         256(AX), Z12
+	VMOVDQU64         256(CX), Z13
+	VMOVDQU64         (AX), Z14
+	VMOVDQU64         (CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x04, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x04, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      (SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPTERNLOGD        $0xf8, Z7, Z13, Z15
+	VPBROADCASTD      16(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         64(AX), Z14
+	VMOVDQU64         64(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x03, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x03, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      4(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x01, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x01, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      20(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         128(AX), Z14
+	VMOVDQU64         128(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x02, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x02, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      8(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x02, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x02, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      24(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         192(AX), Z14
+	VMOVDQU64         192(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x01, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x01, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      12(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x03, Z12, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x03, Z13, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z15
+	VPBROADCASTD      28(SI), Z12
+	VPDPBUSD          Z12, Z14, Z3
+	VPDPBUSD          Z12, Z15, Z5
+	VPMOVZXBD         (DX), Z12
+	VCVTDQ2PS         Z12, Z12
+	VMULPS            Z8, Z12, Z12
+	VPMOVZXBD         16(DX), Z13
+	VCVTDQ2PS         Z13, Z13
+	VMULPS            Z9, Z13, Z13
+	VMULPS.BCST       32(SI), Z12, Z12
+	VCVTDQ2PS         Z3, Z3
+	VFMADD231PS       Z12, Z3, Z2
+	VFNMADD231PS.BCST 36(SI), Z13, Z2
+	VPMOVZXBD         (BX), Z12
+	VCVTDQ2PS         Z12, Z12
+	VMULPS            Z10, Z12, Z12
+	VPMOVZXBD         16(BX), Z13
+	VCVTDQ2PS         Z13, Z13
+	VMULPS            Z11, Z13, Z13
+	VMULPS.BCST       32(SI), Z12, Z12
+	VCVTDQ2PS         Z5, Z5
+	VFMADD231PS       Z12, Z5, Z4
+	VFNMADD231PS.BCST 36(SI), Z13, Z4
+	ADDQ              $0x00000140, AX
+	ADDQ              $0x20, DX
+	ADDQ              $0x00000140, CX
+	ADDQ              $0x20, BX
+	ADDQ              $0x40, SI
+	DECQ              R8
+	JNZ               block
+	VADDPS            Z2, Z0, Z0
+	VADDPS            Z4, Z1, Z1
+	TESTQ             DI, DI
+	JNZ               segment
+	MOVL              $0x7fffffff, AX
+	VPBROADCASTD      AX, Z2
+	MOVL              $0x2b800000, AX
+	VPBROADCASTD      AX, Z3
+	MOVQ              y+48(FP), AX
+	VPANDD            Z2, Z0, Z4
+	VPCMPUD           $0x05, Z3, Z4, K1
+	VMOVAPS.Z         Z0, K1, Z0
+	VMOVUPS           Z0, (AX)
+	VPANDD            Z2, Z1, Z0
+	VPCMPUD           $0x05, Z3, Z0, K1
+	VMOVAPS.Z         Z1, K1, Z1
+	VMOVUPS           Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -21087,6 +21840,198 @@ block:
 	VPCMPUD           $0x05, Z2, Z1, K1
 	VMOVAPS.Z         Z0, K1, Z0
 	VMOVUPS           Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func mul_q6_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q6_k_g2t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x30303030, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000c00, R10
+	MOVQ         $0x00000120, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	ADDQ      $0x20, DX
+	VCVTPH2PS (BX), Z9
+	ADDQ      $0x20, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   192(AX)(R10*1)
+	PREFETCHT0   256(AX)(R10*1)
+	PREFETCHT0   320(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	PREFETCHT0   192(CX)(R10*1)
+	PREFETCHT0   256(CX)(R10*1)
+	PREFETCHT0   320(CX)(R10*1)
+	VPBROADCASTD 48(SI), Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    256(AX), Z10
+	VMOVDQU64    256(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       64(AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       128(AX), Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       128(CX), Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       192(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       192(CX), Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 12(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    (DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    (BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	VPBROADCASTD 52(SI), Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    320(AX), Z10
+	VMOVDQU64    320(CX), Z11
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 16(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 20(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 128(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 128(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 24(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 192(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 192(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 28(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    16(DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    16(BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x00000180, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x00000180, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x40, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -23614,7 +24559,7 @@ block:
 
 // func mul_iq4_nl_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_iq4_nl_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_iq4_nl_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -23638,50 +24583,52 @@ TEXT ·mul_iq4_nl_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	MOVQ         $0xf1d9c5b5a6998d81, R12
 	VPINSRQ      $0x01, R12, X5, X5
 	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000100, R15
 
 segment:
 	MOVQ    $0x00000008, R12
 	CMPQ    R11, R12
 	CMOVQLT R11, R12
 	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x00000100, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
-	VPXORD Z4, Z4, Z4
-	VPXORD Z6, Z6, Z6
-	VPXORD Z8, Z8, Z8
-	VPXORD Z10, Z10, Z10
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
 
 block:
-	PREFETCHT0   (SI)(R14*1)
-	PREFETCHT0   (AX)(R13*1)
-	PREFETCHT0   64(AX)(R13*1)
-	PREFETCHT0   128(AX)(R13*1)
-	PREFETCHT0   192(AX)(R13*1)
-	PREFETCHT0   (R8)(R14*1)
-	PREFETCHT0   (DX)(R13*1)
-	PREFETCHT0   64(DX)(R13*1)
-	PREFETCHT0   128(DX)(R13*1)
-	PREFETCHT0   192(DX)(R13*1)
-	PREFETCHT0   (R9)(R14*1)
-	PREFETCHT0   (BX)(R13*1)
-	PREFETCHT0   64(BX)(R13*1)
-	PREFETCHT0   128(BX)(R13*1)
-	PREFETCHT0   192(BX)(R13*1)
-	PREFETCHT0   (DI)(R14*1)
-	PREFETCHT0   (CX)(R13*1)
-	PREFETCHT0   64(CX)(R13*1)
-	PREFETCHT0   128(CX)(R13*1)
-	PREFETCHT0   192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
 	VPBROADCASTD 44(R10), Z5
 	VMOVDQA64    Z5, Z7
 	VMOVDQA64    Z5, Z9
@@ -26018,7 +26965,7 @@ block:
 
 // func mul_iq4_xs_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_iq4_xs_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_iq4_xs_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -26042,24 +26989,15 @@ TEXT ·mul_iq4_xs_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	MOVQ         $0xf1d9c5b5a6998d81, R12
 	VPINSRQ      $0x01, R12, X5, X5
 	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x000000a0, R15
 
 segment:
-	MOVQ    $0x00000008, R12
-	CMPQ    R11, R12
-	CMOVQLT R11, R12
-	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x000000a0, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
+	MOVQ      $0x00000008, R12
+	CMPQ      R11, R12
+	CMOVQLT   R11, R12
+	SUBQ      R12, R11
 	VPXORD    Z4, Z4, Z4
 	VPXORD    Z6, Z6, Z6
 	VPXORD    Z8, Z8, Z8
@@ -26074,26 +27012,37 @@ ahead:
 	ADDQ      $0x20, DI
 
 block:
-	PREFETCHT0   (SI)(R14*1)
-	PREFETCHT0   (AX)(R13*1)
-	PREFETCHT0   64(AX)(R13*1)
-	PREFETCHT0   128(AX)(R13*1)
-	PREFETCHT0   192(AX)(R13*1)
-	PREFETCHT0   (R8)(R14*1)
-	PREFETCHT0   (DX)(R13*1)
-	PREFETCHT0   64(DX)(R13*1)
-	PREFETCHT0   128(DX)(R13*1)
-	PREFETCHT0   192(DX)(R13*1)
-	PREFETCHT0   (R9)(R14*1)
-	PREFETCHT0   (BX)(R13*1)
-	PREFETCHT0   64(BX)(R13*1)
-	PREFETCHT0   128(BX)(R13*1)
-	PREFETCHT0   192(BX)(R13*1)
-	PREFETCHT0   (DI)(R14*1)
-	PREFETCHT0   (CX)(R13*1)
-	PREFETCHT0   64(CX)(R13*1)
-	PREFETCHT0   128(CX)(R13*1)
-	PREFETCHT0   192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
 	VPBROADCASTD 44(R10), Z5
 	VMOVDQA64    Z5, Z7
 	VMOVDQA64    Z5, Z9
@@ -28486,7 +29435,7 @@ block:
 
 // func mul_mxfp4_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·mul_mxfp4_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
+TEXT ·mul_mxfp4_g4t1_a8_avx512vnni(SB), NOSPLIT, $8-72
 	MOVQ         q+0(FP), AX
 	MOVQ         qStride+16(FP), CX
 	LEAQ         (AX)(CX*1), DX
@@ -28510,50 +29459,52 @@ TEXT ·mul_mxfp4_g4t1_a8_avx512vnni(SB), NOSPLIT, $0-72
 	MOVQ         $0x74787a7c7d7e7f80, R12
 	VPINSRQ      $0x01, R12, X5, X5
 	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000080, R15
 
 segment:
 	MOVQ    $0x00000008, R12
 	CMPQ    R11, R12
 	CMOVQLT R11, R12
 	SUBQ    R12, R11
-	MOVQ    $0x00000800, R13
-	MOVQ    $0x00000080, R14
-	TESTQ   R11, R11
-	JNZ     ahead
-	MOVQ    qStride+16(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R13
-	MOVQ    sStride+24(FP), R15
-	LEAQ    (R15)(R15*2), R15
-	ADDQ    R15, R14
-
-ahead:
-	VPXORD Z4, Z4, Z4
-	VPXORD Z6, Z6, Z6
-	VPXORD Z8, Z8, Z8
-	VPXORD Z10, Z10, Z10
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
 
 block:
-	PREFETCHT0   (SI)(R14*1)
-	PREFETCHT0   (AX)(R13*1)
-	PREFETCHT0   64(AX)(R13*1)
-	PREFETCHT0   128(AX)(R13*1)
-	PREFETCHT0   192(AX)(R13*1)
-	PREFETCHT0   (R8)(R14*1)
-	PREFETCHT0   (DX)(R13*1)
-	PREFETCHT0   64(DX)(R13*1)
-	PREFETCHT0   128(DX)(R13*1)
-	PREFETCHT0   192(DX)(R13*1)
-	PREFETCHT0   (R9)(R14*1)
-	PREFETCHT0   (BX)(R13*1)
-	PREFETCHT0   64(BX)(R13*1)
-	PREFETCHT0   128(BX)(R13*1)
-	PREFETCHT0   192(BX)(R13*1)
-	PREFETCHT0   (DI)(R14*1)
-	PREFETCHT0   (CX)(R13*1)
-	PREFETCHT0   64(CX)(R13*1)
-	PREFETCHT0   128(CX)(R13*1)
-	PREFETCHT0   192(CX)(R13*1)
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
 	VPBROADCASTD 44(R10), Z5
 	VMOVDQA64    Z5, Z7
 	VMOVDQA64    Z5, Z9
@@ -28695,11 +29646,11 @@ block:
 	VPDPBUSD     Z18, Z16, Z9
 	VPDPBUSD     Z18, Z17, Z11
 	VPMOVZXBD    (SI), Z14
-	MOVL         $0x00000068, R15
-	VPBROADCASTD R15, Z15
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z15
 	VPCMPUD      $0x05, Z15, Z14, K1
-	MOVL         $0x00000001, R15
-	VPBROADCASTD R15, Z15
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z15
 	VPSUBD       Z15, Z14, Z14
 	VPSLLD       $0x17, Z14, Z14
 	VMOVDQA32.Z  Z14, K1, Z14
@@ -28707,11 +29658,11 @@ block:
 	VCVTDQ2PS    Z5, Z5
 	VFMADD231PS  Z14, Z5, Z4
 	VPMOVZXBD    (R8), Z5
-	MOVL         $0x00000068, R15
-	VPBROADCASTD R15, Z14
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z14
 	VPCMPUD      $0x05, Z14, Z5, K1
-	MOVL         $0x00000001, R15
-	VPBROADCASTD R15, Z14
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z14
 	VPSUBD       Z14, Z5, Z5
 	VPSLLD       $0x17, Z5, Z5
 	VMOVDQA32.Z  Z5, K1, Z5
@@ -28719,11 +29670,11 @@ block:
 	VCVTDQ2PS    Z7, Z7
 	VFMADD231PS  Z5, Z7, Z6
 	VPMOVZXBD    (R9), Z5
-	MOVL         $0x00000068, R15
-	VPBROADCASTD R15, Z7
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z7
 	VPCMPUD      $0x05, Z7, Z5, K1
-	MOVL         $0x00000001, R15
-	VPBROADCASTD R15, Z7
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z7
 	VPSUBD       Z7, Z5, Z5
 	VPSLLD       $0x17, Z5, Z5
 	VMOVDQA32.Z  Z5, K1, Z5
@@ -28731,11 +29682,11 @@ block:
 	VCVTDQ2PS    Z9, Z9
 	VFMADD231PS  Z5, Z9, Z8
 	VPMOVZXBD    (DI), Z5
-	MOVL         $0x00000068, R15
-	VPBROADCASTD R15, Z7
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z7
 	VPCMPUD      $0x05, Z7, Z5, K1
-	MOVL         $0x00000001, R15
-	VPBROADCASTD R15, Z7
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z7
 	VPSUBD       Z7, Z5, Z5
 	VPSLLD       $0x17, Z5, Z5
 	VMOVDQA32.Z  Z5, K1, Z5

@@ -37,10 +37,30 @@ func float(g1t1, g2t1, g1t4, g2t4 matmulKernel) tiles {
 	return tiles{{groups: 2, tokens: 4, run: g2t4}, {groups: 1, tokens: 4, run: g1t4}, {groups: 2, tokens: 1, run: g2t1}, {groups: 1, tokens: 1, run: g1t1}}
 }
 
-// streamBytes is how long the quants of a group must be for four groups to be read
-// at once: as four streams they come from memory faster than as one, but each
-// stream costs a start. It was measured.
-const streamBytes = 6 << 10
+// streamBytes is how long the quants of a group must be for several groups to be
+// read at once: each stream costs a start. The shortest measured were 4.6 KB.
+const streamBytes = 4 << 10
+
+// avx512Streams are kernels of one token that read four groups at once, or two.
+func avx512Streams() map[quant.Type]tile {
+	streams := func(groups int, k matmulKernel) tile {
+		return tile{groups: groups, tokens: 1, bytes: streamBytes, run: k}
+	}
+	return map[quant.Type]tile{
+		quant.Q4_0:   streams(4, mul_q4_0_g4t1_a8_avx512vnni),
+		quant.Q4_1:   streams(4, mul_q4_1_g4t1_a8_avx512vnni),
+		quant.Q5_0:   streams(2, mul_q5_0_g2t1_a8_avx512vnni),
+		quant.Q5_1:   streams(2, mul_q5_1_g2t1_a8_avx512vnni),
+		quant.Q8_0:   streams(4, mul_q8_0_g4t1_a8_avx512vnni),
+		quant.Q3_K:   streams(2, mul_q3_k_g2t1_a8_avx512vnni),
+		quant.Q4_K:   streams(4, mul_q4_k_g4t1_a8_avx512vnni),
+		quant.Q5_K:   streams(2, mul_q5_k_g2t1_a8_avx512vnni),
+		quant.Q6_K:   streams(2, mul_q6_k_g2t1_a8_avx512vnni),
+		quant.IQ4_NL: streams(4, mul_iq4_nl_g4t1_a8_avx512vnni),
+		quant.IQ4_XS: streams(4, mul_iq4_xs_g4t1_a8_avx512vnni),
+		quant.MXFP4:  streams(4, mul_mxfp4_g4t1_a8_avx512vnni),
+	}
+}
 
 // avx512Tiles are the kernels for 8-bit activations, and for float weights.
 func avx512Tiles() map[quant.Type]tiles {
@@ -75,12 +95,9 @@ func avx512Tiles() map[quant.Type]tiles {
 		quant.F16:  float(mul_f16_g1t1_avx512vnni, mul_f16_g2t1_avx512vnni, mul_f16_g1t4_avx512vnni, mul_f16_g2t4_avx512vnni),
 		quant.BF16: float(mul_bf16_g1t1_avx512vnni, mul_bf16_g2t1_avx512vnni, mul_bf16_g1t4_avx512vnni, mul_bf16_g2t4_avx512vnni),
 	}
-	for kind, k := range map[quant.Type]matmulKernel{
-		quant.Q4_0: mul_q4_0_g4t1_a8_avx512vnni, quant.Q4_1: mul_q4_1_g4t1_a8_avx512vnni, quant.Q8_0: mul_q8_0_g4t1_a8_avx512vnni,
-		quant.Q4_K: mul_q4_k_g4t1_a8_avx512vnni, quant.IQ4_NL: mul_iq4_nl_g4t1_a8_avx512vnni, quant.IQ4_XS: mul_iq4_xs_g4t1_a8_avx512vnni,
-		quant.MXFP4: mul_mxfp4_g4t1_a8_avx512vnni,
-	} {
-		t[kind] = slices.Insert(t[kind], len(t[kind])-1, tile{groups: 4, tokens: 1, bytes: streamBytes, run: k})
+	// One token's weights come from memory faster as several streams than as one.
+	for kind, k := range avx512Streams() {
+		t[kind] = slices.Insert(t[kind], len(t[kind])-1, k)
 	}
 	// Of 8-bit quants, which need no unpacking, two groups that share
 	// activations are faster once the weights come from a cache.

@@ -38,8 +38,8 @@ func matmul512() {
 		if f.low == 8 { // nothing to unpack: sharing activations gains more
 			newMul(f, 2, 4, 1).emit()
 		}
-		if f.high == 0 && f.halves == 1 { // of others not all would be in registers
-			newMul(f, 4, 1, 1).emit()
+		if f.low > 2 || f.high > 0 { // Q2_K is bound by its instructions
+			newMul(f, streams(f), 1, 1).emit()
 		}
 		for tokens := range 8 {
 			newMul(f, 1, 8-tokens, 1).emit()
@@ -62,7 +62,8 @@ type mul struct {
 	ints    []VecVirtual // integer sum of the sub-block
 	super   []VecVirtual // per group: the 8 blocks' scale
 	superM  []VecVirtual // and minimum
-	ahead   GPVirtual    // bytes from quants to those to ask for, of four groups
+	rest    GPVirtual    // blocks left, of streams
+	ahead   GPVirtual    // bytes from quants to those to ask for, of streams
 	aheadS  GPVirtual    // and from scales
 	lowMask VecVirtual
 	hiMask  VecVirtual
@@ -86,17 +87,23 @@ func (m *mul) emit() {
 		m.chain, m.ints = append(m.chain, ZMM()), append(m.ints, ZMM())
 	}
 	m.constants()
+	if m.streams() {
+		m.rest, m.ahead, m.aheadS = GP64(), GP64(), GP64()
+		MOVQ(left, m.rest)
+		MOVQ(U32(uint32(segmentBlocks*m.quants)), m.ahead)
+		MOVQ(U32(uint32(segmentBlocks*m.scales+m.form.super)), m.aheadS)
+	}
 	Label("segment")
 	MOVQ(U32(segmentBlocks), count)
 	CMPQ(left, count)
 	CMOVQLT(left, count)
 	SUBQ(count, left)
-	m.lookAhead(left)
 	for _, v := range m.chain {
 		VPXORD(v, v, v)
 	}
 	m.loadSuper()
 	Label("block")
+	m.lookAhead()
 	m.prefetch()
 	for h := range m.halves {
 		m.dots(h)
@@ -117,12 +124,12 @@ func (m *mul) emit() {
 	RET()
 }
 
-// prefetch asks for the quants of a later block, and of four groups for the
-// scales: of one the processor sees itself where they go on.
+// prefetch asks for the quants of a later block, and of streams for the
+// scales: of one group the processor sees itself where they go on.
 func (m *mul) prefetch() {
 	for g := range m.groups {
 		later := Mem{Base: m.q[g], Disp: prefetchBytes}
-		if m.groups == 4 {
+		if m.streams() {
 			later = Mem{Base: m.q[g], Index: m.ahead, Scale: 1}
 			PREFETCHT0(Mem{Base: m.s[g], Index: m.aheadS, Scale: 1})
 		}
@@ -132,24 +139,37 @@ func (m *mul) prefetch() {
 	}
 }
 
-// lookAhead says what is read after the segment at hand where four groups are
-// read at once, as four streams: the next segment, or those behind the four.
-func (m *mul) lookAhead(left GPVirtual) {
-	if m.groups != 4 {
+// streams is the number of groups that a single token's products read at once: of
+// types with high bits four would not fit in the registers.
+func streams(f form) int {
+	if f.high == 0 && f.halves == 1 {
+		return 4
+	}
+	return 2
+}
+
+// streams reports whether the kernel reads its groups as streams from memory.
+func (m *mul) streams() bool { return m.groups > 1 && m.tokens == 1 }
+
+// lookAhead says what is asked for where groups are read as streams: what lies a
+// segment ahead, which near the end of the groups is the beginning of the next.
+func (m *mul) lookAhead() {
+	if !m.streams() {
 		return
 	}
-	m.ahead, m.aheadS = GP64(), GP64()
-	MOVQ(U32(uint32(segmentBlocks*m.quants)), m.ahead)
-	MOVQ(U32(uint32(segmentBlocks*m.scales+m.form.super)), m.aheadS)
-	TESTQ(left, left)
-	JNZ(LabelRef("ahead"))
-	stride := pointer("qStride")
-	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride)
-	ADDQ(stride, m.ahead)
-	stride = pointer("sStride")
-	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride)
-	ADDQ(stride, m.aheadS)
-	Label("ahead")
+	DECQ(m.rest)
+	CMPQ(m.rest, Imm(segmentBlocks-1))
+	JNE(LabelRef("within"))
+	jump := func(stride string, ahead GPVirtual) {
+		r := pointer(stride)
+		if m.groups == 4 {
+			LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
+		}
+		ADDQ(r, ahead)
+	}
+	jump("qStride", m.ahead)
+	jump("sStride", m.aheadS)
+	Label("within")
 }
 
 func (m *mul) constants() {
