@@ -16,14 +16,13 @@ const segment = 256
 // matmulTask multiplies a matrix with the rows of acts. A unit is a run of
 // row groups, so that every output is computed by one worker in one order.
 type matmulTask struct {
-	d      *Device
-	w      *matrix
-	a      *acts
-	dst    *buffer
-	n      int // tokens
-	groups int // row groups of a unit
-	units  int
-	table  tiles
+	d     *Device
+	w     *matrix
+	a     *acts
+	dst   *buffer
+	n     int // tokens
+	split split
+	table tiles
 	// unpack and product are of matrix tiles, nil where these are not used.
 	unpack  unpackKernel
 	product productKernel
@@ -46,16 +45,11 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	t := d.products.add()
 	*t = matmulTask{d: d, w: m, a: a, dst: to, n: n, table: d.tilesFor(m, a)}
 	t.unpack, t.product = t.matrixProduct()
-	t.groups = max(1, unitBytes/(m.qStride+m.sStride))
-	if share := (m.groups + 4*d.pool.workers - 1) / (4 * d.pool.workers); t.groups > share && d.pool.workers > 1 {
-		t.groups = share
+	most := max(1, unitBytes/(m.qStride+m.sStride))
+	if n == 1 { // reads each weight once, from wherever it is
+		most = max(most, kernelGroups)
 	}
-	if t.groups > 3 {
-		t.groups &^= 3 // kernels take groups in fours
-	} else if t.groups > 1 {
-		t.groups &^= 1 // or in pairs
-	}
-	t.units = (m.groups + t.groups - 1) / t.groups
+	t.split = splitGroups(m.groups, most, d.pool.workers)
 	if d.pool.workers == 1 {
 		d.flush()
 	}
@@ -86,8 +80,7 @@ func (a *acts) floatRow(i int) []float32 {
 }
 
 func (t *matmulTask) unit(worker, u int) {
-	first := u * t.groups
-	last := min(first+t.groups, t.w.groups)
+	first, last := t.split.unit(u)
 	switch {
 	case t.unpack != nil:
 		t.tiled(t.matrix(&t.d.scratch[worker].matrix, first, last), first, last)

@@ -152,12 +152,14 @@ func (b bench) matrixProducts(set *kernelSet, kind quant.Type, groups, cols, tok
 	d.makeRoom(m)
 	run := func(d *Device) []float32 {
 		dst := &buffer{rows: tokens, cols: m.rows, stride: m.rows, data: b.floats(tokens * m.rows)}
-		task := &matmulTask{d: d, w: m, a: a, dst: dst, n: tokens, groups: groups}
+		task := &matmulTask{d: d, w: m, a: a, dst: dst, n: tokens, split: splitGroups(groups, groups, 1)}
 		task.table = d.tilesFor(m, a)
 		if task.unpack, task.product = task.matrixProduct(); (task.unpack == nil) != (d == plain) {
 			b.Fatalf("%d tokens of %s are not for matrix tiles", tokens, kind)
 		}
-		task.unit(0, 0)
+		for u := range task.split.units {
+			task.unit(0, u)
+		}
 		return dst.data
 	}
 	plain.scratch = make([]scratch, 1)
@@ -219,7 +221,7 @@ func TestPanelsOfABatchBeforeDoNotShow(t *testing.T) {
 		a.source, a.n = &buffer{rows: rows, cols: 64, stride: 64, data: data}, rows
 		d.quantise(a)
 		dst := &buffer{rows: rows, cols: 16, stride: 16, data: make([]float32, 16*rows)}
-		task := &matmulTask{d: d, w: m, a: a, dst: dst, n: rows, groups: 1, table: d.tilesFor(m, a)}
+		task := &matmulTask{d: d, w: m, a: a, dst: dst, n: rows, split: splitGroups(1, 1, 1), table: d.tilesFor(m, a)}
 		task.unpack, task.product = task.matrixProduct()
 		task.unit(0, 0)
 		return dst.data

@@ -39,7 +39,7 @@ func (d *Device) flush() {
 	units, elements := 0, 0
 	for i := range q.n {
 		t := &q.tasks[i]
-		units += t.units
+		units += t.split.units
 		elements += t.n * t.w.rows * t.w.cols / 16
 	}
 	d.run(q, units, elements)
@@ -50,10 +50,10 @@ func (d *Device) flush() {
 func (q *productQueue) unit(worker, u int) {
 	for i := range q.n {
 		t := &q.tasks[i]
-		if u < t.units {
+		if u < t.split.units {
 			t.unit(worker, u)
 			return
 		}
-		u -= t.units
+		u -= t.split.units
 	}
 }
