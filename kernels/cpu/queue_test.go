@@ -23,8 +23,8 @@ type queued struct {
 	kv      kernels.KV
 }
 
-func need[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
+func need[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
