@@ -255,6 +255,15 @@ func TestANodeSaysWhatItComputesOn(t *testing.T) {
 	if len(s.GPUs) != 2 || !s.GPUs[0].Used || s.GPUs[0].DecodeBps <= 0 || s.GPUs[0].Held <= 0 || s.GPUs[1].Used || !strings.Contains(s.GPUs[1].Reason, "contract") {
 		t.Errorf("status: %+v", s.GPUs)
 	}
+	metrics, err := r.Node().WriteMetrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`weft_gpu_used{gpu="Card 0",id="opencl:0"} 1`, `weft_gpu_used{gpu="Liar",id="opencl:1"} 0`, `weft_gpu_stage_bytes{gpu="Card 0",id="opencl:0"}`} {
+		if !strings.Contains(string(metrics), part) {
+			t.Errorf("metrics lack %s", part)
+		}
+	}
 	eventually(t, 10*time.Second, func() error {
 		ps, err := r.Node().Peers(t.Context())
 		if err != nil || len(ps) != 1 || len(ps[0].GPUs) != 2 || !ps[0].GPUs[0].Used || ps[0].GPUs[0].DecodeBps <= 0 || ps[0].GPUs[1].Used {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/devices"
@@ -43,8 +45,8 @@ func (n *Node) gpus(seen []machine.GPU, plans []worker.PlanStats) []api.GPU {
 				g.VRAMFree = seen[k].VRAMFree
 			}
 		}
-		if c.CPU && !c.Used {
-			continue // the processor stands elsewhere
+		if c.CPU && !c.Used || !c.Used && c.Twin {
+			continue // the processor stands elsewhere, and so does the other view of a card
 		}
 		out = append(out, g)
 	}
@@ -138,6 +140,30 @@ func (n *Node) recordGPUs(seen []machine.GPU, plans []worker.PlanStats) []gossip
 		out = append(out, r)
 	}
 	return n.told.settleGPUs(out)
+}
+
+// gpuFigures are the metrics of graphics processors.
+func (n *Node) gpuFigures(plans []worker.PlanStats) []gauge {
+	var out []gauge
+	for _, g := range n.gpus(n.probe.Facts(n.ctx).GPUs, plans) {
+		add := func(name, help string, v float64) {
+			out = append(out, gauge{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{"gpu", "id"}, values: []string{g.Name, g.ID}, value: v})
+		}
+		usable := 0.0
+		if g.Used {
+			usable = 1
+			add("weft_gpu_stage_bytes", "Memory of a graphics processor that stages have.", float64(g.Held))
+			add("weft_gpu_room_bytes", "Memory of a graphics processor that stages may have.", float64(g.Room))
+		}
+		add("weft_gpu_used", "Whether weft computes on a graphics processor.", usable)
+		if g.Celsius > 0 {
+			add("weft_gpu_celsius", "Temperature of a graphics processor.", g.Celsius)
+		}
+		if g.Watts > 0 {
+			add("weft_gpu_watts", "Power that a graphics processor takes.", g.Watts)
+		}
+	}
+	return out
 }
 
 // deviceOf is another node's graphics processor for the scheduler.

@@ -46,6 +46,7 @@ func (n *Node) figures() []gauge {
 		)
 	}
 	out = append(out, n.weightFigures()...)
+	out = append(out, n.gpuFigures(w.Plans)...)
 	out = append(out, n.draftFigures()...)
 	for _, p := range w.Plans {
 		labels := []string{"model", "stage"}

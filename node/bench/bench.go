@@ -27,14 +27,16 @@ const maxRows = 256
 // model given as a file is entered into the store, where its packed form stays
 // for the next time.
 func Run(ctx context.Context, o api.BenchOptions, progress func(api.Progress)) (api.BenchReport, error) {
-	return run(ctx, o, progress, sizes{read: readBytes, product: productSize, time: limitTime})
+	return run(ctx, o, progress, sizes{read: readBytes, product: productSize, time: limitTime, backends: devices.Backends()})
 }
 
-// sizes is what the measurements of the machine itself take.
+// sizes is what the measurements of the machine itself take, and what knows its
+// devices.
 type sizes struct {
-	read    int           // bytes
-	product int           // rows and columns
-	time    time.Duration // of each of the two
+	backends []devices.Backend
+	read     int           // bytes
+	product  int           // rows and columns
+	time     time.Duration // of each of the two
 }
 
 func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s sizes) (api.BenchReport, error) {
@@ -90,7 +92,7 @@ func wanted(list string) (processor bool, cards string) {
 // contract. One that is named and does not is an error.
 func withCards(ctx context.Context, m *benched, want string, o api.BenchOptions, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
 	set, err := devices.Open(ctx, devices.Options{
-		Want: want, Home: o.Home, Version: o.Version, Backends: devices.Backends(),
+		Want: want, Home: o.Home, Version: o.Version, Backends: s.backends,
 		Tell: func(text string) { progress(api.Progress{Phase: "bench", Text: text}) },
 	})
 	if err != nil {
@@ -115,11 +117,19 @@ func withCards(ctx context.Context, m *benched, want string, o api.BenchOptions,
 func withCard(ctx context.Context, m *benched, c devices.Status, dev kernels.Device, o api.BenchOptions, tests []test, s sizes, rep *api.BenchReport, progress func(api.Progress)) error {
 	limits := api.BenchMachine{ID: c.ID, Device: dev.Name(), ReadBps: c.Speed.DecodeBps}
 	var err error
-	if limits.ProductOps, err = productSpeed(dev, s.product, s.time); err != nil {
+	size := s.product
+	if c.Speed.PrefillOps > fastCard { // which a matrix for a processor's cache does not fill
+		size *= 8
+	}
+	if limits.ProductOps, err = productSpeed(dev, size, s.time); err != nil {
 		return err
 	}
 	return onDevice(ctx, m, dev, o, tests, limits, rep, progress)
 }
+
+// fastCard is the rate of multiply-adds from which a card is measured with a large
+// matrix.
+const fastCard = 5e11
 
 // test is one figure to measure.
 type test struct {

@@ -106,7 +106,12 @@ func (c *command) showBench(rep api.BenchReport) {
 	width := c.out.width()
 	rows := [][2]string{{"model", rep.Model}, {"profile", rep.Profile}, {"weights", size(rep.WeightBytes) + " that a decode step reads"}}
 	for _, m := range rep.Machine {
-		rows = append(rows, [2]string{m.Device, fmt.Sprintf("memory read %s/s, products %s", size(int64(m.ReadBps)), giga(m.ProductOps))})
+		text := fmt.Sprintf("memory read %s/s, products %s", size(int64(m.ReadBps)), giga(m.ProductOps))
+		if m.ID != "" {
+			rows = append(rows, [2]string{m.ID, m.Device}, [2]string{"", text})
+			continue
+		}
+		rows = append(rows, [2]string{m.Device, text})
 	}
 	facts(c.out, width, rows)
 	if len(rep.Results) > 0 {

@@ -36,6 +36,7 @@ type Card struct {
 	// turn is held around every use of the device.
 	turn sync.Mutex
 
+	twin   bool // a card before it is the same one
 	state  state
 	reason string // why it is not used
 
@@ -52,6 +53,7 @@ type Status struct {
 	ID, Name, Vendor, Driver, Version string
 	Bus                               string
 	Used                              bool
+	Twin                              bool   // it is another driver's view of a card that stands before it
 	Reason                            string // why not
 	Shared                            bool   // its memory is the processor's
 	CPU                               bool   // it is a processor behind a library for graphics
@@ -116,7 +118,7 @@ func (s *Set) Cards() []Status {
 		c.look()
 		out = append(out, Status{
 			ID: c.ID, Name: c.Info.Name, Vendor: c.Info.Vendor, Driver: c.Info.DriverName, Version: c.Info.DriverVersion, Bus: c.Info.Bus,
-			Used: c.state == used, Reason: c.reason, Shared: c.Info.Shared, CPU: c.Info.CPU,
+			Used: c.state == used, Twin: c.twin, Reason: c.reason, Shared: c.Info.Shared, CPU: c.Info.CPU,
 			Total: max(c.total, clamp(c.Info.Memory)), Free: c.free, Room: s.room(c), Held: c.held, Speed: c.Speed, Named: c.Named, Took: c.Took,
 		})
 	}

@@ -104,6 +104,11 @@ func TestDevicesAreChosenAsWanted(t *testing.T) {
 			t.Errorf("%q: %v", want, err)
 			continue
 		}
+		for _, c := range s.Cards() {
+			if c.Twin != (c.ID == "opencl:0") {
+				t.Errorf("%q: %+v", want, c)
+			}
+		}
 		used, not := ids(s)
 		if !slices.Equal(used, expect) {
 			t.Errorf("%q: %v are used, want %v (%v)", want, used, expect, not)

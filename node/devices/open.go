@@ -151,7 +151,7 @@ func (s *Set) find(backends []Backend) {
 		for _, i := range infos {
 			c := &Card{ID: b.Name() + ":" + strconv.Itoa(i.Index), Info: i, backend: b}
 			if i.Bus != "" && taken[i.Bus] {
-				c.state, c.reason = aside, "another driver has the same card"
+				c.twin, c.state, c.reason = true, aside, "another driver has the same card"
 			} else if i.Bus != "" {
 				taken[i.Bus] = true
 			}
@@ -173,9 +173,9 @@ func (s *Set) choose(list []string) error {
 		switch {
 		case list != nil && hit:
 			c.state, c.Named = waiting, true
-		case list != nil:
+		case list != nil && !c.twin:
 			c.state, c.reason = aside, "not named by --device"
-		case c.state == aside:
+		case c.twin:
 		case c.Info.CPU:
 			c.state, c.reason = aside, "it is the processor, seen through a graphics library; --device "+c.ID+" uses it all the same"
 		default:

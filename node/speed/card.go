@@ -76,8 +76,20 @@ func measureCard(dev kernels.Device, rows, cols int) (Speed, error) {
 		return Speed{}, err
 	}
 	s.PrefillOps = float64(few) * float64(cols) * width / many.Seconds()
+	if many > quickProduct {
+		return s, nil
+	}
+	// So little does not fill a large card: a prefill's chunk of all rows.
+	whole, err := bursts(dev, list, rows, cols, 4*width, 2)
+	if err != nil {
+		return Speed{}, err
+	}
+	s.PrefillOps = max(s.PrefillOps, float64(rows)*float64(cols)*4*width/whole.Seconds())
 	return s, nil
 }
+
+// quickProduct is the time of a product below which a card is measured with a larger one.
+const quickProduct = 2 * time.Millisecond
 
 // bursts is the shortest time of a product among a few bursts over the matrices.
 func bursts(dev kernels.Device, list []kernels.Matrix, rows, cols, width, rounds int) (time.Duration, error) {

@@ -92,3 +92,26 @@ func TestAMeasurementKnowsWhetherItWasAlone(t *testing.T) {
 		t.Error("a machine that did all it can was disturbed")
 	}
 }
+
+func TestACardIsMeasuredOnceForItsDriverAndBuild(t *testing.T) {
+	dev, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	s, err := measureCard(dev, 256, 512)
+	if err != nil || s.DecodeBps < 1e6 || s.PrefillOps < 1e6 || s.UploadBps < 1e6 || s.DecodeBps > 1e14 || s.PrefillOps > 1e16 {
+		t.Fatalf("%+v %v", s, err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(cardFile(dir, "card"), []byte(`{"key":"card","speed":{"decode_bytes_per_s":5,"prefill_multiply_adds_per_s":7,"upload_bytes_per_s":9}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := CachedCard(dir, "card", nil); err != nil || s != (Speed{DecodeBps: 5, PrefillOps: 7, UploadBps: 9}) {
+		t.Errorf("what is kept: %+v %v", s, err)
+	}
+	ForgetCard(dir, "card")
+	if _, err := os.Stat(cardFile(dir, "card")); err == nil {
+		t.Error("it is not forgotten")
+	}
+}
