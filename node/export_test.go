@@ -190,3 +190,6 @@ func RestDrafts(r api.Running, idle time.Duration) int {
 	}
 	return n
 }
+
+// PieceOf is pieceOf.
+func PieceOf(prompt, stages, most int) int { return pieceOf(prompt, stages, most) }

@@ -91,7 +91,17 @@ func (g *generation) pieces() (chunk, credit int) {
 			rate = min(rate, b)
 		}
 	}
+	chunk = pieceOf(len(g.prompt), len(stages), chunk)
 	return max(1, min(chunk, int(rate*chunkTime.Seconds())/row)), credit
+}
+
+// pieceOf gives the positions of a prefill run of a prompt over stages: at most
+// most, and few enough that the time in which the pipe fills and drains is about
+// an eighth of the whole, but not so few that reading weights again for each run
+// outweighs it.
+func pieceOf(prompt, stages, most int) int {
+	const share, least = 8, 32
+	return min(most, max(least, prompt/(share*max(1, stages-1))))
 }
 
 // tuneKey is the context key of a func(*session.Spec) that changes how a reply

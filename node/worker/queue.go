@@ -51,6 +51,9 @@ type queue struct {
 	decode  []*work
 	prefill []*work
 	maxRows int
+	// onward says that another stage follows: of one session's prefill runs a
+	// step takes one, for the next stage is to begin while this one goes on.
+	onward bool
 }
 
 // add puts a run in its place. Runs of one session keep their order: a decode
@@ -89,6 +92,9 @@ func (q *queue) compose(dst []*work, prefillRows int) []*work {
 	for i, w := range q.prefill {
 		if slices.ContainsFunc(q.decode, func(d *work) bool { return d.ses == w.ses && d.take == 0 }) {
 			break
+		}
+		if q.onward && slices.ContainsFunc(dst, func(d *work) bool { return d.ses == w.ses }) {
+			continue
 		}
 		n := min(w.left(), rows)
 		if n < w.left() && w.whole() {

@@ -57,6 +57,23 @@ func TestDecodeGoesBeforePrefillAndPrefillIsCut(t *testing.T) {
 	}
 }
 
+func TestAStepTakesOnePrefillRunOfEachSessionWhereAStageFollows(t *testing.T) {
+	a, b := &session{}, &session{}
+	for _, onward := range []bool{false, true} {
+		q := queue{maxRows: 64, onward: onward}
+		first, second, other := item(a, 16, 0), item(a, 16, 0), item(b, 16, 0)
+		for _, w := range []*work{first, second, other} {
+			q.add(w, prefillClass)
+		}
+		step := q.compose(nil, 64)
+		if want := map[bool]int{false: 48, true: 32}[onward]; rowsOf(step) != want || step[0] != first || slices.Contains(step, second) == onward {
+			t.Errorf("onward %v: a step of %d rows, %d were expected", onward, rowsOf(step), want)
+		}
+		q.settle(step)
+		a.prefills, b.prefills = 0, 0
+	}
+}
+
 func TestARunThatDrawsEverywhereIsNeverCut(t *testing.T) {
 	a, b := &session{}, &session{}
 	q := queue{maxRows: 64}
@@ -75,7 +92,7 @@ func TestARunThatDrawsEverywhereIsNeverCut(t *testing.T) {
 
 func TestEverySessionsRunsKeepTheirOrderAndAllAreComputed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q := queue{maxRows: rapid.IntRange(16, 80).Draw(t, "max")}
+		q := queue{maxRows: rapid.IntRange(16, 80).Draw(t, "max"), onward: rapid.Bool().Draw(t, "onward")}
 		sessions := make([]*session, rapid.IntRange(1, 4).Draw(t, "sessions"))
 		order := map[*session][]*work{}
 		for i := range sessions {

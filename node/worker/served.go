@@ -62,7 +62,7 @@ func newServed(w *Worker, p *plan, l *Loaded) *served {
 		w: w, plan: p, l: l, last: p.stage == len(p.spec.Stages)-1,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		relays: map[*relay]struct{}{}, sessions: map[shard.SessionID]*session{},
-		queue: queue{maxRows: l.MaxRows}, kv: l.KV(),
+		queue: queue{maxRows: l.MaxRows, onward: p.stage < len(p.spec.Stages)-1}, kv: l.KV(),
 	}
 	w.wg.Go(s.loop)
 	return s
