@@ -55,10 +55,10 @@ func newDrafts(n *Node) *drafts {
 	return &drafts{n: n, byKey: map[string]*drafting{}, warned: map[string]bool{}}
 }
 
-// begin finds the draft model of a reply and sees to it that it is being loaded;
-// nil when there is none. What the request names and cannot be is an error, what
-// the node's setting names is only warned about.
-func (d *drafts) begin(ctx context.Context, r api.GenerateRequest, target *opened, mode spec.Mode, progress func(api.Progress)) (*drafting, error) {
+// find gives the draft model of a reply; nil when there is none. What the request
+// names and cannot be is an error, what the node's setting names is only warned
+// about.
+func (d *drafts) find(ctx context.Context, r api.GenerateRequest, target *opened, mode spec.Mode, progress func(api.Progress)) (*opened, error) {
 	ref := r.DraftModel
 	if ref == "" {
 		ref = d.n.cfg.DraftModel
@@ -73,7 +73,7 @@ func (d *drafts) begin(ctx context.Context, r api.GenerateRequest, target *opene
 	if err := compatible(target, m); err != nil {
 		return nil, d.refuse(r, target, err)
 	}
-	return d.enter(m), nil
+	return m, nil
 }
 
 // refuse gives an error to a request that names a draft model, and logs it once
@@ -160,7 +160,7 @@ func (d *drafts) start(g *drafting) (*draft.Engine, func(), error) {
 	n, e := d.n, g.m.entry
 	// What is asked for by name is the user's own wish where nothing is offered.
 	if lacks := d.bytes() + n.inUse() - n.offer; n.offer > 0 && lacks > 0 {
-		return nil, nil, fmt.Errorf("draft model %s takes %d MiB of memory, %d MiB more than is left; offer more with --memory", e.Name, g.needs.Total()>>20, lacks>>20+1)
+		return nil, nil, api.Errorf(api.KindNoCapacity, "draft model %s takes %d MiB of memory, %d MiB more than is left; offer more with --memory", e.Name, g.needs.Total()>>20, lacks>>20+1)
 	}
 	l, err := d.load(n.ctx, worker.StageSpec{
 		Model: e.Model, Profile: profileProto(e.Profile), Name: e.Name, Last: g.m.config.Layers - 1, Layers: g.m.config.Layers,
@@ -198,7 +198,7 @@ func (d *drafts) drop(key string, g *drafting, idle time.Duration) bool {
 		d.mu.Unlock()
 		return true
 	}
-	if g.engine != nil && !g.engine.Rests(idle) {
+	if g.err == nil && (g.engine == nil || !g.engine.Rests(idle)) {
 		d.mu.Unlock()
 		return false
 	}
@@ -220,12 +220,31 @@ func (g *drafting) end(n *Node) {
 	g.free()
 }
 
+// giveWay gives back what no reply uses when stages and draft models together
+// have more than this node offers.
+func (d *drafts) giveWay() {
+	d.mu.Lock()
+	all := maps.Clone(d.byKey)
+	d.mu.Unlock()
+	for key, g := range all {
+		if d.n.offer == 0 || d.bytes()+d.n.inUse() <= d.n.offer {
+			return
+		}
+		d.drop(key, g, 0)
+	}
+}
+
+// used says whether replies use a draft model, or it is being loaded for one.
+func (g *drafting) used() bool { return g.engine == nil || !g.engine.Rests(0) }
+
 // await gives the reply's source of the draft model, which the caller closes; nil
-// when there is none or it is not loaded soon.
-func (d *drafts) await(ctx context.Context, g *drafting, s session.Spec, r api.GenerateRequest, progress func(api.Progress)) (*draft.Source, error) {
-	if g == nil {
+// when there is none or it is not loaded soon. It is called once the reply has its
+// plan, which comes first where memory is short.
+func (d *drafts) await(ctx context.Context, m *opened, s session.Spec, r api.GenerateRequest, progress func(api.Progress)) (*draft.Source, error) {
+	if m == nil {
 		return nil, nil
 	}
+	g := d.enter(m)
 	select {
 	case <-g.loaded:
 	default:
@@ -254,12 +273,15 @@ func (d *drafts) await(ctx context.Context, g *drafting, s session.Spec, r api.G
 }
 
 // bytes is the memory of all draft models.
-func (d *drafts) bytes() int64 {
+func (d *drafts) bytes() int64 { return d.count(func(*drafting) bool { return true }) }
+
+// count is the memory of the draft models that match says.
+func (d *drafts) count(match func(*drafting) bool) int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := uint64(0)
 	for _, g := range d.byKey {
-		if g.err == nil {
+		if g.err == nil && match(g) {
 			n += g.needs.Total()
 		}
 	}
@@ -277,8 +299,11 @@ func (d *drafts) close() {
 	}
 }
 
-// offered is what stages may take beside this node's draft models.
-func (n *Node) offered() int64 { return max(0, n.offer-n.drafts.bytes()) }
+// offered is what stages may take beside this node's draft models. Those that no
+// reply uses give way.
+func (n *Node) offered() int64 {
+	return max(0, n.offer-n.drafts.count((*drafting).used))
+}
 
 // bySource counts accepted tokens by who drafted them.
 type bySource struct {

@@ -214,3 +214,66 @@ func TestTheNodesDraftModelIsNoCondition(t *testing.T) {
 		return nil
 	})
 }
+
+// TestADraftModelTakesTheRoomThatIsLeft: where memory is short the plan comes
+// first, a draft model that does not fit is refused or done without, and one that
+// nobody uses gives way to a stage.
+func TestADraftModelTakesTheRoomThatIsLeft(t *testing.T) {
+	path, small, other := deep(t, "llama-Q8_0", 2), deep(t, "llama-Q4_0", 2), deep(t, "llama-Q4_1", 4)
+	enter := func(r api.Running) {
+		add(t, r, api.AddRequest{Path: path, Name: "m", Context: 256})
+		add(t, r, api.AddRequest{Path: small, Name: "small", Context: 256})
+		add(t, r, api.AddRequest{Path: other, Name: "other", Context: 256})
+	}
+	used := func(r api.Running) int64 {
+		s, err := r.Node().Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.MemUsed
+	}
+	q := greedy("m", sequence(1, 20), 4)
+	roomy := start(t, api.Config{Name: "roomy", Solo: true, Memory: 4 << 30})
+	enter(roomy)
+	if _, err := generate(t, roomy, q); err != nil {
+		t.Fatal(err)
+	}
+	plan := used(roomy)
+	q.DraftModel = "small"
+	if _, err := generate(t, roomy, q); err != nil {
+		t.Fatal(err)
+	}
+	both := used(roomy)
+	if both <= plan {
+		t.Fatalf("%d bytes are used with a draft model, %d without", both, plan)
+	}
+	tight := start(t, api.Config{Name: "tight", Solo: true, Memory: plan + (both-plan)/2, DraftModel: "small"})
+	enter(tight)
+	q.DraftModel = ""
+	if _, err := generate(t, tight, q); err != nil {
+		t.Errorf("the node's draft model has no room: %v", err)
+	}
+	q.DraftModel = "small"
+	if _, err := generate(t, tight, q); err == nil || api.AsError(err).Kind != api.KindNoCapacity || !strings.Contains(err.Error(), "--memory") {
+		t.Errorf("a draft model without room: %v", err)
+	}
+	alone := start(t, api.Config{Name: "alone", Solo: true, Memory: 4 << 30})
+	enter(alone)
+	o := greedy("other", sequence(1, 20), 4)
+	if _, err := generate(t, alone, o); err != nil {
+		t.Fatal(err)
+	}
+	larger := used(alone)
+	full := start(t, api.Config{Name: "full", Solo: true, Memory: max(both, larger) + 64<<10})
+	enter(full)
+	if _, err := generate(t, full, q); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, func() error { // plans give way when they were idle for a moment
+		_, err := generate(t, full, o)
+		return err
+	})
+	if n := used(full); n > max(both, larger)+64<<10 {
+		t.Errorf("%d bytes are used, which is more than was offered", n)
+	}
+}

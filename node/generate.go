@@ -50,7 +50,7 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	if err != nil {
 		return api.Reply{}, err
 	}
-	d, err := n.drafts.begin(ctx, r, m, mode, progress)
+	d, err := n.drafts.find(ctx, r, m, mode, progress)
 	if err != nil {
 		return api.Reply{}, err
 	}

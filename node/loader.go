@@ -103,6 +103,9 @@ func (l *loader) Load(ctx context.Context, s worker.StageSpec, progress func(wor
 	if err := l.enter(ctx, o, s.Name); err != nil {
 		return nil, err
 	}
+	if l.node != nil {
+		l.node.drafts.giveWay()
+	}
 	src, err := l.store.Model(o.entry)
 	if err != nil {
 		return nil, err
