@@ -27,5 +27,6 @@ __kernel void embed_floats(WEIGHT_PARAMS, __global const int *ids, __global floa
   int i = get_global_id(0);
   if (i >= n * cols) return;
   int token = i / cols, k = i % cols, id = ids[token];
-  dst[i] = float_weight(type, quants, halves, ((uint)id >> 4) * group_elements + 16u * k + ((uint)id & 15u));
+  uint at = ((uint)id >> 4) * group_elements + 16u * k + ((uint)id & 15u);
+  dst[i] = c_floor(open_float(type, load_float(type, quants, halves, at)));
 }

@@ -257,9 +257,13 @@ INLINE void open_scales(int type, const uint *raw, float d, float dmin, float *s
   }
 }
 
-// A float weight, through the floor. at counts elements of the type.
-INLINE float float_weight(int type, __global const uint *quants, __global const ushort *halves, uint at) {
-  if (type == T_F32) return c_floor(as_float(quants[at]));
-  if (type == T_F16) return c_floor(LOAD_HALF(halves, at));
-  return c_floor(as_float((uint)halves[at] << 16));
+// Float weights: what is stored, and what it is, through the floor. Of f16 only zeros are below
+// it, and the sign of one changes no sum. at counts elements of the type.
+INLINE uint load_float(int type, __global const uint *quants, __global const ushort *halves, uint at) {
+  return type == T_F32 ? quants[at] : halves[at];
+}
+
+INLINE float open_float(int type, uint raw) {
+  if (type == T_F16) return half_float((ushort)raw);
+  return c_floor(as_float(type == T_F32 ? raw : raw << 16));
 }
