@@ -24,8 +24,8 @@ func shapesOf(t quant.Type, depth Depth) []shape {
 		s = []shape{{1, 32, 1}, {15, 64, 2}, {16, 96, 3}, {17, 256, 4}, {33, 288, 8}, {48, 544, 9}, {50, 1024, 1}, {64, 1536, 5}, {130, 160, 17}, {7, 320, 33}}
 	}
 	switch depth {
-	case Quick: // a ragged one, one of several segments, a tile of prefill
-		return []shape{s[1], s[3], s[6]}
+	case Quick: // a ragged one, one of several segments, one token or a tile, a prefill
+		return []shape{s[1], s[3], s[6], {19, 3*256 + segmentRest(t), 44}}
 	case Short:
 		return s[:len(s)-2]
 	}
@@ -33,8 +33,9 @@ func shapesOf(t quant.Type, depth Depth) []shape {
 	for n := 6; n <= 17; n++ { // the widths that tiles are made of
 		s = append(s, shape{19, cols, n})
 	}
-	// And prefills of several tiles, and of several segments.
-	return append(s, shape{35, cols, 71}, shape{19, 3*256 + segmentRest(t), 44})
+	// And prefills of several tiles, and of several segments, and long rows of few tokens.
+	rest := segmentRest(t)
+	return append(s, shape{35, cols, 71}, shape{19, 3*256 + rest, 44}, shape{18, 18*256 + rest, 3}, shape{18, 81*256 + rest, 1})
 }
 
 // segmentRest is the last segment's columns of a shape of several: fewer than

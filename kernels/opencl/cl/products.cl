@@ -115,6 +115,96 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
   }
 }
 
+// One token: as narrow_product, but what limits it is how many reads of weights are on their
+// way, so the token's record is copied to the group's memory, and a work-item reads some
+// blocks ahead, from one of its segments into the next. A group takes SINGLE_TURNS turns
+// before it adds up: q holds the words of their blocks, numbers d and what else the type
+// needs of each block, part the segments' results.
+#define SINGLE_TURNS(bits) (4 / RECORD_PLANES(bits))
+#define SINGLE_BLOCKS(bits) (SINGLE_TURNS(bits) * 16 * SEGMENT_BLOCKS)
+#define SINGLE_NUMBERS(type) \
+  ((type) == T_Q6_K || (type) == T_Q3_K || (type) == T_Q2_K ? 3 \
+   : (type) == T_Q8_0 || (type) == T_IQ4_NL || (type) == T_IQ4_XS || (type) == T_MXFP4 ? 1 : 2)
+
+// Which number of a record is the k-th that a type needs.
+INLINE int single_number(int type, int k) { return k == 0 ? 0 : (has_minimum(type) ? 1 : 4) + (has_halves(type) ? k : 0); }
+
+INLINE void single_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *q, __local uint *numbers, __local float *part) {
+  int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
+  int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), planes = RECORD_PLANES(bits);
+  int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS, ahead = type == T_Q8_0 ? 2 : 4, kinds = SINGLE_NUMBERS(type);
+  uint r = l & 15;
+  float total = 0.0f;
+  report_bad(bad, stamp, 0, n, faults, fault0, fault_word);
+  for (int base = 0; base < segments; base += turn * SINGLE_TURNS(bits)) {
+    int count = min(blocks - base * SEGMENT_BLOCKS, turn * SINGLE_TURNS(bits) * SEGMENT_BLOCKS); // blocks of these turns
+    int turns = (min(segments - base, turn * SINGLE_TURNS(bits)) + turn - 1) >> log, limit = g < groups ? count : 0;
+    uint word = ((uint)g * blocks + base * SEGMENT_BLOCKS) * block_words(type) + r;
+    uint at = (uint)g * group_scales + (uint)(base + mine) * segment_scales(type), jump = turn * segment_scales(type);
+    uint raw[4][8], scales[4][2];
+    float acc = 0.0f, d = 0.0f, dmin = 0.0f, next_d = 0.0f, next_dmin = 0.0f;
+    int c = mine * SEGMENT_BLOCKS; // the first of this work-item's blocks, of these turns
+    if (c < limit) segment_factors(type, halves, at, r, &next_d, &next_dmin);
+    UNROLL for (int i = 0; i < 4; i++) {
+      if (i >= ahead || c + i >= limit) continue;
+      load_block(type, quants, word + (c + i) * block_words(type), raw[i]);
+      load_scales(type, halves, bytes, at, i, r, scales[i]);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = l; i < count * planes * 2; i += PRODUCT_ITEMS) {
+      int b = i / (planes * 2), k = i % (planes * 2);
+      q[i] = records[RECORD_AT(bits, 0, blocks, base * SEGMENT_BLOCKS + b) / 4 + 16 * (k >> 1) + (k & 1)];
+    }
+    for (int i = l; i < count * kinds; i += PRODUCT_ITEMS) {
+      int b = i / kinds, k = i % kinds;
+      numbers[i] = ((__global const uint *)records)[RECORD_AT(bits, 0, blocks, base * SEGMENT_BLOCKS + b) +
+                                                    RECORD_NUMBER(bits, 0, single_number(type, k))];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int step = 0; step < turns * SEGMENT_BLOCKS; step += ahead) {
+      int b0 = step & 7, turn_blocks = turn * SEGMENT_BLOCKS;
+      if (b0 == 0) {
+        acc = 0.0f;
+        d = next_d;
+        dmin = next_dmin;
+        at += step == 0 ? 0 : jump;
+        c = (step >> 3) * turn_blocks + mine * SEGMENT_BLOCKS;
+        if (c + turn_blocks < limit) segment_factors(type, halves, at + jump, r, &next_d, &next_dmin);
+      }
+      UNROLL for (int i = 0; i < 4; i++) {
+        int b = b0 + i, beyond = b + ahead >= SEGMENT_BLOCKS; // beyond: what is read ahead is of the next turn
+        if (i >= ahead || c + b >= limit) continue;
+        int next = c + b + ahead + (beyond ? turn_blocks - SEGMENT_BLOCKS : 0), f_at = (c + b) * kinds;
+        uint w[8];
+        uint4 x[4];
+        float s[2], min_[2], f[2] = {0.0f, 0.0f};
+        int sums[2] = {0, 0};
+        open_block(type, raw[i], w);
+        open_scales(type, scales[i], d, dmin, s, min_);
+        if (next < limit) {
+          load_block(type, quants, word + next * block_words(type), raw[i]);
+          load_scales(type, halves, bytes, beyond ? at + jump : at, (b + ahead) & 7, r, scales[i]);
+        }
+        UNROLL for (int k = 0; k < 4; k++)
+          if (k < 2 * planes) x[k] = q[(c + b) * planes * 2 + k];
+        UNROLL for (int k = 0; k < 2; k++) {
+          if (k + 1 >= kinds) continue;
+          if (has_minimum(type)) f[k] = as_float(numbers[f_at + 1 + k]);
+          else sums[k] = (int)numbers[f_at + 1 + k];
+        }
+        acc = add_block(type, bits, w, s, min_, x, as_float(numbers[f_at]), sums, f, acc);
+      }
+      if (b0 + ahead == SEGMENT_BLOCKS) part[(step >> 3) * PRODUCT_ITEMS + l] = acc;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (l < (PRODUCT_ITEMS >> log)) {
+      int from = ((l >> 4) << (4 + log)) + (l & 15), k = min(segments - base, turn * SINGLE_TURNS(bits));
+      for (int j = 0; j < k; j++) total = total + part[(j >> log) * PRODUCT_ITEMS + from + 16 * (j & (turn - 1))];
+    }
+  }
+  if (l < (PRODUCT_ITEMS >> log) && 16 * g0 + l < rows) dst[16 * g0 + l] = c_floor(total);
+}
+
 // Many tokens: a group is 128 rows by 32 tokens, a work-item two rows, 64 apart, by eight
 // tokens. The tokens' records of a segment lie in the group's memory.
 #define TILE_ROWS 128
@@ -177,8 +267,10 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
 
 #define QUANTISED_PRODUCTS(name, type, bits) \
   PRODUCT_KERNEL void product1_##name##_##bits(PRODUCT_PARAMS) { \
-    __local float part[PRODUCT_ITEMS], total[16]; \
-    narrow_product(type, bits, 1, PRODUCT_ARGS, part, total); \
+    __local uint4 q[SINGLE_BLOCKS(bits) * RECORD_PLANES(bits) * 2]; \
+    __local uint numbers[SINGLE_BLOCKS(bits) * SINGLE_NUMBERS(type)]; \
+    __local float part[SINGLE_TURNS(bits) * PRODUCT_ITEMS]; \
+    single_product(type, bits, PRODUCT_ARGS, q, numbers, part); \
   } \
   PRODUCT_KERNEL void product8_##name##_##bits(PRODUCT_PARAMS) { \
     __local float part[8 * PRODUCT_ITEMS], total[8 * 16]; \
