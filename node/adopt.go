@@ -32,6 +32,9 @@ type knownPlan struct {
 	generation uint64
 	holder     string // a node that takes part in it
 	ready      bool
+	copy       bool     // it was made beside another plan
+	stages     []string // nodes, in order
+	sessions   int      // replies that it has, as far as its nodes have told
 }
 
 // adopt finds the plan that stands in the mesh for a model, waiting for one
@@ -98,12 +101,14 @@ func (p *planner) standing(ctx context.Context, m *opened) *weftv1.PlanSpec {
 type rival struct {
 	id     *weftv1.PlanID
 	holder string
+	copy   bool
 	ahead  bool // it is being loaded or ready
 }
 
 // rival asks every live node, this one too, for the plan of the model that it takes part in,
 // and gives the one that comes first by generation and owner; nil when there is
-// none but own.
+// none but own. A copy is no rival; it is given only where there is nothing else
+// and no plan of this head's own.
 func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *rival {
 	// Cancelled, not timed out: a node that is slow to answer is not lost.
 	ctx, cancel := context.WithCancel(ctx)
@@ -119,10 +124,14 @@ func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *riv
 			if err != nil || id == nil || r.State == weftv1.PlanReply_FAILED || proto.Equal(id, own) || p.check(a.model, r.Existing, peer) != nil {
 				return
 			}
+			beside := r.Existing.Copy
+			if beside && (own != nil || r.State != weftv1.PlanReply_READY) {
+				return
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			if first == nil || before(id, first.id) {
-				first = &rival{id: id, holder: peer, ahead: r.State != weftv1.PlanReply_RESERVED}
+			if first == nil || first.copy && !beside || first.copy == beside && before(id, first.id) {
+				first = &rival{id: id, holder: peer, copy: beside, ahead: r.State != weftv1.PlanReply_RESERVED}
 			}
 		})
 	}

@@ -31,7 +31,7 @@ func (g *generation) failover(ctx context.Context, cause error) (*session.Path, 
 	}
 	wctx, cancel := context.WithTimeout(ctx, failoverTime)
 	defer cancel()
-	a, err := n.plans.get(wctx, g.m, func(p api.Progress) { _ = g.emit(api.Event{Progress: &p}) })
+	a, err := n.plans.pick(wctx, g.m, g.expected, func(p api.Progress) { _ = g.emit(api.Event{Progress: &p}) })
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -42,6 +42,7 @@ func (g *generation) failover(ctx context.Context, cause error) (*session.Path, 
 			"node %s, which computed a part of %s, was lost during the reply (%s), and no other plan can go on with it: %v",
 			n.stageName(old, lost.Peer), g.m.entry.Name, inWords(lost.Reason), err)}
 	}
+	old.leave()
 	n.failovers.Add(1)
 	g.a, g.moved = a, true
 	g.spec.Over(a.measuredCosts())

@@ -11,6 +11,7 @@ import (
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/session"
 	"github.com/weft-mesh/weft/node/spec"
+	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/vocab"
 )
 
@@ -59,9 +60,11 @@ func (n *Node) Generate(ctx context.Context, r api.GenerateRequest, emit func(ap
 	live := n.replies.begin(m.entry.Name, len(prompt), n.now())
 	defer live.end()
 	g := &generation{n: n, m: m, r: r, emit: emit, prompt: prompt, seed: reply.Sampling.Seed, live: live}
-	if g.a, err = n.plans.get(ctx, m, progress); err != nil {
+	g.expected = expected(reply)
+	if g.a, err = n.plans.pick(ctx, m, g.expected, progress); err != nil {
 		return api.Reply{}, n.replyError(ctx, err)
 	}
+	defer func() { g.a.leave() }()
 	reply.Chunk, reply.Credit = g.pieces()
 	source, err := n.drafts.await(ctx, d, reply, r, progress)
 	if err != nil {
@@ -113,7 +116,7 @@ type generation struct {
 	n      *Node
 	m      *opened
 	r      api.GenerateRequest
-	a      *active
+	a      *active // joined
 	emit   func(api.Event) error
 	prompt []int32
 	seed   uint64
@@ -127,6 +130,8 @@ type generation struct {
 	first   time.Time // when the first token came
 	last    time.Time // when the last one came
 	spec    *spec.Speculator
+	// expected is what the reply is expected to take.
+	expected scheduler.Reply
 }
 
 func (g *generation) run(ctx context.Context, reply session.Spec, begin time.Time) (api.Reply, error) {
@@ -150,7 +155,7 @@ func (g *generation) run(ctx context.Context, reply session.Spec, begin time.Tim
 		g.live.wait()
 		_ = g.emit(api.Event{Progress: &api.Progress{Phase: "queue", Text: "waiting for room: the nodes are busy with other replies"}})
 	}
-	reply.Failover = g.failover
+	reply.Failover, reply.Elsewhere = g.failover, g.elsewhere
 	if tune, ok := ctx.Value(tuneKey{}).(func(*session.Spec)); ok {
 		tune(&reply)
 	}

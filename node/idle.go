@@ -33,7 +33,7 @@ func (a *active) use() error {
 
 // idleFor says whether no reply has used the plan for d; a.mu is held.
 func (a *active) idleFor(d time.Duration) bool {
-	return a.path != nil && a.path.Err() == nil && a.path.Replies() == 0 && time.Since(a.lastUsed) >= d
+	return a.path != nil && a.path.Err() == nil && a.users == 0 && a.path.Replies() == 0 && time.Since(a.lastUsed) >= d
 }
 
 // replies are those that cross the plan's path now.
@@ -74,6 +74,13 @@ func (p *planner) watch(a *active) {
 		case <-p.ctx.Done():
 			return
 		case <-t.C:
+			if p.isCopy(a) {
+				if a.rest(copyRest) {
+					p.retire(a, "the copy was idle")
+					return
+				}
+				continue
+			}
 			if a.rest(restTime) {
 				p.forget(a)
 				return

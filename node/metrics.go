@@ -48,6 +48,7 @@ func (n *Node) figures() []gauge {
 	out = append(out, n.weightFigures()...)
 	out = append(out, n.gpuFigures(w.Plans)...)
 	out = append(out, n.draftFigures()...)
+	out = append(out, n.planFigures()...)
 	for _, p := range w.Plans {
 		labels := []string{"model", "stage"}
 		values := []string{p.Plan.Name, fmt.Sprint(p.Stage)}

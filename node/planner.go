@@ -41,6 +41,8 @@ type active struct {
 	model   *opened
 	ready   chan struct{} // closed when path or err is set
 	changed func()        // as of planner
+	source  *copySource   // of a plan that was made a copy; else nil
+	key     string        // in planner.plans, "" for its slot; planner.mu guards it
 	// dropped is done when the plan broke and was given back.
 	dropped sync.Once
 
@@ -56,6 +58,8 @@ type active struct {
 	tpot     ema
 	costs    *spec.Costs // see measuredCosts
 	lastUsed time.Time
+	users    int       // replies of this head that use it or wait for it
+	peaks    []peak    // of users, of late: see load
 	since    time.Time // when the plan became ready
 }
 
@@ -111,6 +115,8 @@ type planner struct {
 	closed     bool
 	failures   map[string]failed      // by slot
 	gaveWay    map[string][]time.Time // when plans gave way to better ones, by slot
+	growths    map[string]*growth     // of copies, by slot
+	copied     int                    // copies that were begun
 	// choose makes a plan of a snapshot: nil for scheduler.Make.
 	choose func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error)
 }
@@ -157,6 +163,9 @@ func (p *planner) enter(m *opened) (*active, error) {
 		return nil, api.Errorf(api.KindUnavailable, "the node is shutting down")
 	}
 	if a := p.plans[key]; a != nil {
+		return a, nil
+	}
+	if a := p.promote(key); a != nil {
 		return a, nil
 	}
 	a := &active{model: m, ready: make(chan struct{}), state: statePlanning, changed: p.changed}
@@ -212,7 +221,11 @@ func (a *active) State() string {
 
 // build makes a plan ready or fails it; a failed one is forgotten.
 func (p *planner) build(a *active) {
-	path, err := p.make(p.ctx, a)
+	ready := p.make
+	if a.source != nil {
+		ready = p.makeCopy
+	}
+	path, err := ready(p.ctx, a)
 	a.mu.Lock()
 	if err == nil {
 		a.path, a.state, a.since = path, stateReady, time.Now()
@@ -222,7 +235,7 @@ func (p *planner) build(a *active) {
 	a.lastUsed = time.Now()
 	a.mu.Unlock()
 	close(a.ready)
-	if p.ctx.Err() == nil {
+	if p.ctx.Err() == nil && a.source == nil {
 		p.fail(a.model, err)
 	}
 	if err != nil {
@@ -237,8 +250,7 @@ func (p *planner) build(a *active) {
 func (p *planner) forget(a *active) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := slotOf(a.model.entry.Model, a.model.entry.Profile)
-	if p.plans[key] == a {
+	if key := a.place(); p.plans[key] == a {
 		delete(p.plans, key)
 	}
 }

@@ -60,7 +60,7 @@ func fillPlan(out *api.Plan, p scheduler.Plan, s scheduler.Snapshot) {
 func (n *Node) planOf(a *active) api.Plan {
 	s := n.plans.snapshot(a.model)
 	now, err := scheduler.Price(s, shape(a.model), stagesPlanned(a))
-	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name()}
+	out := api.Plan{Model: a.model.entry.Name, State: a.State(), Head: n.name(), Copies: n.copiesOf(a), Replies: a.load(told(n.known(a.model), a))}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out.Generation = a.spec.GetId().GetGeneration()

@@ -250,7 +250,7 @@ func (p *planner) failure(key string) string {
 func (n *Node) generations() []gossip.Generation {
 	var out []gossip.Generation
 	for _, p := range n.worker.Stats().Plans {
-		g := gossip.Generation{Generation: p.Plan.Id.Generation, State: stageState(p)}
+		g := gossip.Generation{Generation: p.Plan.Id.Generation, State: stageState(p), Copy: p.Plan.Copy, Sessions: p.Sessions}
 		for _, st := range p.Plan.Stages {
 			if id, err := peer.Decode(st.Peer); err == nil {
 				g.Stages = append(g.Stages, id)
@@ -263,7 +263,7 @@ func (n *Node) generations() []gossip.Generation {
 		out = append(out, g)
 	}
 	for _, a := range n.plans.list() {
-		if s := a.State(); s != stateReady && rank(s) > 0 {
+		if s := a.State(); s != stateReady && rank(s) > 0 && !n.plans.isCopy(a) {
 			out = append(out, gossip.Generation{Model: a.model.entry.Model, Profile: a.model.entry.Profile.String(), State: s})
 		}
 	}

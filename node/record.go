@@ -178,12 +178,16 @@ func pair(a, b string) [2]string {
 }
 
 // known lists the plans of a model that live nodes speak of, ready ones first,
-// higher generations before lower ones.
+// copies behind others, higher generations before lower ones.
 func (n *Node) known(m *opened) []knownPlan {
 	var out []knownPlan
 	for _, p := range n.worker.Stats().Plans {
 		if string(p.Plan.Id.Model) == string(m.entry.Model[:]) && p.State == weftv1.PlanReply_READY {
-			out = append(out, knownPlan{generation: p.Plan.Id.Generation, holder: n.plans.self, ready: true})
+			k := knownPlan{generation: p.Plan.Id.Generation, holder: n.plans.self, ready: true, copy: p.Plan.Copy, sessions: p.Sessions}
+			for _, st := range p.Plan.Stages {
+				k.stages = append(k.stages, st.Peer)
+			}
+			out = append(out, k)
 		}
 	}
 	for _, mem := range n.members() {
@@ -192,7 +196,11 @@ func (n *Node) known(m *opened) []knownPlan {
 		}
 		for _, g := range mem.Record.Plans {
 			if ours(g, m.entry.Model, m.entry.Profile) && len(g.Stages) > 0 && g.State != "failed" && g.State != "reserved" {
-				out = append(out, knownPlan{generation: g.Generation, holder: mem.ID.String(), ready: g.State == stateReady})
+				k := knownPlan{generation: g.Generation, holder: mem.ID.String(), ready: g.State == stateReady, copy: g.Copy, sessions: g.Sessions}
+				for _, id := range g.Stages {
+					k.stages = append(k.stages, id.String())
+				}
+				out = append(out, k)
 			}
 		}
 	}
@@ -201,6 +209,10 @@ func (n *Node) known(m *opened) []knownPlan {
 		case a.ready != b.ready && a.ready:
 			return -1
 		case a.ready != b.ready:
+			return 1
+		case a.copy != b.copy && b.copy:
+			return -1
+		case a.copy != b.copy:
 			return 1
 		}
 		return cmp.Compare(b.generation, a.generation)

@@ -24,7 +24,8 @@ func (p *planner) reconsider(a *active) bool {
 	rests, own := a.idleFor(pauseTime), a.spec.GetId().GetOwner() == p.self
 	age := time.Since(a.since)
 	a.mu.Unlock()
-	if !rests || !own || p.holds == nil {
+	// Copies of it go first: they would be taken for the plan that stands.
+	if !rests || !own || p.holds == nil || len(p.copies(a)) > 0 {
 		return false
 	}
 	now, err := p.price(a)

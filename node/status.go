@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/machine"
 	"github.com/weft-mesh/weft/node/worker"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/shard/store/manifest"
 )
 
@@ -48,7 +50,9 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		s.Stages = append(s.Stages, st)
 	}
 	s.Plans = n.planStates(w)
-	slices.SortFunc(s.Plans, func(a, b api.PlanState) int { return strings.Compare(a.Model, b.Model) })
+	slices.SortFunc(s.Plans, func(a, b api.PlanState) int {
+		return cmp.Or(strings.Compare(a.Model, b.Model), cmp.Compare(a.Generation, b.Generation))
+	})
 	return s, nil
 }
 
@@ -58,25 +62,36 @@ func (n *Node) planStates(w worker.Stats) []api.PlanState {
 	var out []api.PlanState
 	seen := map[string]bool{}
 	for _, a := range n.plans.list() {
-		st := api.PlanState{Model: a.model.entry.Name, State: a.State()}
-		a.mu.Lock()
-		st.Generation = a.spec.GetId().GetGeneration()
-		a.mu.Unlock()
-		seen[slotOf(a.model.entry.Model, a.model.entry.Profile)] = true
-		out = append(out, st)
+		seen[a.slot()] = true
+		out = append(out, n.planState(a))
 	}
 	for _, p := range w.Plans {
 		profile, err := profileOf(p.Plan.Id.Profile)
 		id := manifest.Hash(p.Plan.Id.Model)
-		if key := slotOf(id, profile); err == nil && !seen[key] {
+		key := slotOf(id, profile)
+		switch {
+		case err != nil || seen[key] && !p.Plan.Copy:
+		case p.Plan.Copy:
+			if !slices.ContainsFunc(out, func(s api.PlanState) bool { return s.Generation == p.Plan.Id.Generation && s.Model == p.Plan.Name }) {
+				out = append(out, api.PlanState{Model: p.Plan.Name, Generation: p.Plan.Id.Generation, State: stageState(p), Copy: true, Nodes: namesIn(p.Plan)})
+			}
+		default:
 			seen[key] = true
-			out = append(out, api.PlanState{Model: p.Plan.Name, Generation: p.Plan.Id.Generation, State: n.stateOf(id, profile)})
+			out = append(out, api.PlanState{Model: p.Plan.Name, Generation: p.Plan.Id.Generation, State: n.stateOf(id, profile), Nodes: namesIn(p.Plan)})
 		}
 	}
 	for key, m := range n.plans.failedModels() {
 		if s := n.plans.failure(key); s != "" && !seen[key] {
 			out = append(out, api.PlanState{Model: m.entry.Name, State: s})
 		}
+	}
+	return out
+}
+
+func namesIn(p *weftv1.PlanSpec) []string {
+	var out []string
+	for _, st := range p.Stages {
+		out = append(out, st.Name)
 	}
 	return out
 }

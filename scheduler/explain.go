@@ -27,6 +27,7 @@ func (g *grid) explain(d, solo *draft, out []string) Plan {
 		pf := g.m.prefill(n, st.Parts, promptTokens)
 		slowest = max(slowest, pf)
 		through += pf
+		p.Row += g.m.row(n, st.Parts)
 		p.TTFT += st.Hop
 		prev, first = node, d.last[k]+1
 	}

@@ -37,6 +37,7 @@ func Price(s Snapshot, m Model, stages []Stage) (Plan, error) {
 		st.Step = m.step(&n, parts)
 		pf := m.prefill(&n, parts, promptTokens)
 		sum, most, through = sum+st.Step+st.Hop, max(most, st.Step), through+pf+st.Hop
+		p.Row += m.row(&n, parts)
 		p.Stages = append(p.Stages, st)
 		prev, next = at, st.Last+1
 	}

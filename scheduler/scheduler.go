@@ -134,6 +134,7 @@ type Plan struct {
 	TPOT   time.Duration // predicted time per token
 	TTFT   time.Duration // predicted, for a prompt of 128 tokens
 	Back   time.Duration // predicted hop from the last stage to the head
+	Row    time.Duration // predicted: how much longer a step takes for each reply beside one
 	Why    []string      // in words, a reason each
 }
 
@@ -207,6 +208,12 @@ func (m *Model) macs(first, last int) int64 {
 		macs += v
 	}
 	return macs
+}
+
+// row is what one more position costs a step of a stage's parts that reads the
+// weights already.
+func (m *Model) row(n *Node, parts []Part) time.Duration {
+	return min(m.prefill(n, parts, 1), m.step(n, parts))
 }
 
 // check refuses shapes and snapshots that make no sense, and sums the layers up.

@@ -168,6 +168,10 @@ type PlanState struct {
 	Model      string `json:"model"`
 	Generation uint64 `json:"generation"`
 	State      string `json:"state"` // "planning", "fetching 40%", "loading 40%", "probing", "ready", "degraded: why"
+	// Copy says that it is a further plan of the model, made to share its replies.
+	Copy    bool     `json:"copy,omitempty"`
+	Nodes   []string `json:"nodes,omitempty"`   // names of its stages' nodes, in order
+	Replies int      `json:"replies,omitempty"` // of this head
 }
 
 // Peer is another node, or this one.
@@ -278,7 +282,19 @@ type Plan struct {
 	TPOTms     float64     `json:"predicted_tpot_ms"`
 	MeasTTFTms float64     `json:"measured_ttft_ms,omitempty"`
 	MeasTPOTms float64     `json:"measured_tpot_ms,omitempty"`
-	Why        []string    `json:"why"` // in words, one reason a line
+	Why        []string    `json:"why"`               // in words, one reason a line
+	Replies    int         `json:"replies,omitempty"` // that it has now, of all heads
+	Copies     []PlanCopy  `json:"copies,omitempty"`  // further plans of the model, which share its replies
+}
+
+// PlanCopy is a plan of a model beside the one that stands.
+type PlanCopy struct {
+	Generation uint64      `json:"generation,omitempty"`
+	State      string      `json:"state"`
+	Stages     []PlanStage `json:"stages"`
+	TPOTms     float64     `json:"predicted_tpot_ms,omitempty"`
+	MeasTPOTms float64     `json:"measured_tpot_ms,omitempty"`
+	Replies    int         `json:"replies"` // that it has now, of all heads
 }
 
 // PlanStage is one layer range of a plan.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -79,9 +80,43 @@ func (c *command) showPlan(p api.Plan) {
 		{"first token", predicted(p.TTFTms, p.MeasTTFTms)},
 		{"each token", predicted(p.TPOTms, p.MeasTPOTms)},
 	})
+	c.showCopies(p, width)
 	for _, why := range p.Why {
 		fmt.Fprintln(c.out, "- "+wrap(clean(why), width-2, "  "))
 	}
+}
+
+// showCopies lists the copies that share the plan's replies.
+func (c *command) showCopies(p api.Plan, width int) {
+	if len(p.Copies) == 0 {
+		return
+	}
+	facts(c.out, width, [][2]string{{"replies", fmt.Sprintf("%d over this plan now", p.Replies)}})
+	fmt.Fprintln(c.out)
+	var rows [][]string
+	for _, one := range p.Copies {
+		var nodes []string
+		for _, st := range one.Stages {
+			nodes = append(nodes, st.Name)
+		}
+		each, measured := "", ""
+		if one.TPOTms > 0 {
+			each = millis(one.TPOTms)
+		}
+		if one.MeasTPOTms > 0 {
+			measured = millis(one.MeasTPOTms)
+		}
+		rows = append(rows, []string{strings.Join(nodes, ", "), fmt.Sprint(one.Generation), each, measured, fmt.Sprint(one.Replies), one.State})
+	}
+	table(c.out, width, []column{
+		{title: "COPY ON", least: 8},
+		{title: "GENERATION", right: true},
+		{title: "EACH TOKEN", right: true},
+		{title: "MEASURED", right: true},
+		{title: "REPLIES", right: true},
+		{title: "STATE", least: 8},
+	}, rows)
+	fmt.Fprintln(c.out)
 }
 
 func predicted(pred, meas float64) string {

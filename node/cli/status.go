@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +66,7 @@ func (c *command) showStatus(s api.Status) {
 		fmt.Fprintln(c.out)
 		var list [][]string
 		for _, p := range s.Plans {
-			list = append(list, []string{p.Model, fmt.Sprint(p.Generation), p.State})
+			list = append(list, []string{p.Model, fmt.Sprint(p.Generation), planState(p)})
 		}
 		table(c.out, width, []column{{title: "PLAN", least: 12}, {title: "GENERATION", right: true}, {title: "STATE", least: 12}}, list)
 	}
@@ -73,6 +74,28 @@ func (c *command) showStatus(s api.Status) {
 		fmt.Fprintln(c.out)
 		c.showStages(s.Stages, width)
 	}
+}
+
+// planState is a plan's state with where it is, and what it does.
+func planState(p api.PlanState) string {
+	text := p.State
+	if p.Copy {
+		text += ", a copy"
+	}
+	if len(p.Nodes) > 0 {
+		text += " on " + strings.Join(p.Nodes, ", ")
+	}
+	if p.Replies > 0 {
+		text += ": " + replies(p.Replies)
+	}
+	return text
+}
+
+func replies(n int) string {
+	if n == 1 {
+		return "1 reply"
+	}
+	return fmt.Sprintf("%d replies", n)
 }
 
 func (c *command) showStages(stages []api.LoadedStage, width int) {

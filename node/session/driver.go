@@ -35,6 +35,9 @@ type Spec struct {
 	Progress func(done, total int)
 	// Queued is called when the reply waits for room; it may be nil.
 	Queued func()
+	// Elsewhere is asked, while the reply waits for room, for another path that has
+	// some: nil means that there is none. It may be nil, and does not wait.
+	Elsewhere func() *Path
 	// Failover is called when the path has ended under the reply: it gives
 	// another path, over which the reply goes on with the very next token, or
 	// the error that ends it. It may take its time; Drive waits. cause is what
@@ -139,6 +142,12 @@ func (d *Driver) open(ctx context.Context) error {
 		if d.spec.Queued != nil && !told {
 			d.spec.Queued()
 			told = true
+		}
+		if d.spec.Elsewhere != nil {
+			if p := d.spec.Elsewhere(); p != nil {
+				d.path = p
+				continue
+			}
 		}
 		select {
 		case <-room:

@@ -104,6 +104,21 @@ func (c *Costs) PerPosition() time.Duration {
 	return time.Duration(least * float64(time.Second))
 }
 
+// Row is how much longer the stages take for a position more, as measured over
+// the widths that few replies make together; 0 while it is not known.
+func (c *Costs) Row() time.Duration {
+	v, ok := c.view()
+	if !ok || v.compute.cells[0].n == 0 {
+		return 0
+	}
+	for w := min(8, MaxWidth); w > 1; w-- {
+		if cell := v.compute.cells[cellOf(w)]; cell.n > 0 {
+			return time.Duration((cell.v - v.compute.cells[0].v) / float64(w-1) * float64(time.Second))
+		}
+	}
+	return 0
+}
+
 // average is a moving average: the mean of the first few values, then one that
 // forgets.
 type average struct {

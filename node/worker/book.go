@@ -131,7 +131,7 @@ const (
 // judge says what a proposal meets. A finished plan stands unless it is broken or
 // its own owner proposes a newer generation; of two unfinished ones the smaller
 // (generation, owner) wins, so that heads which propose at the same time agree on
-// one without talking to each other.
+// one without talking to each other. A copy displaces nothing that works.
 func (b *book) judge(key slotKey, spec *weftv1.PlanSpec, alive func(string) bool) (verdict, *plan) {
 	p := b.plans[key]
 	if p == nil {
@@ -147,6 +147,8 @@ func (b *book) judge(key slotKey, spec *weftv1.PlanSpec, alive func(string) bool
 	switch {
 	case p.state == failed || p.broken(alive):
 		return supersedes, p
+	case spec.Copy: // it has to look for other nodes
+		return conflict, p
 	case id.Owner == old.Owner:
 		if id.Generation > old.Generation {
 			return supersedes, p

@@ -100,7 +100,7 @@ func toProto(r *Record) *weftv1.Record {
 		p.Models = append(p.Models, h)
 	}
 	for _, g := range r.Plans {
-		q := &weftv1.Generation{Model: g.Model[:], Profile: g.Profile, Generation: g.Generation, State: g.State}
+		q := &weftv1.Generation{Model: g.Model[:], Profile: g.Profile, Generation: g.Generation, State: g.State, Copy: g.Copy, Sessions: uint32(max(0, g.Sessions))}
 		for _, s := range g.Stages {
 			q.Stages = append(q.Stages, []byte(s))
 		}
@@ -247,7 +247,7 @@ func (d *decoder) layers(p *weftv1.LayerRange) LayerRange {
 func (d *decoder) plan(p *weftv1.Generation) Generation {
 	return Generation{
 		Model: d.hash(p.GetModel()), Profile: text(p.GetProfile()), Generation: p.GetGeneration(), State: text(p.GetState()),
-		Stages: list(d, "stages", maxStages, p.GetStages(), d.peer),
+		Stages: list(d, "stages", maxStages, p.GetStages(), d.peer), Copy: p.GetCopy(), Sessions: d.count("sessions", p.GetSessions()),
 	}
 }
 

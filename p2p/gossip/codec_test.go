@@ -45,7 +45,7 @@ func full(t testing.TB) *Record {
 		GPUs:     []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used"}},
 		Load:     Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, PositionsPerSecond: 70, Busy: 0.5, KVBytes: 4, WeightBytes: 5},
 		Models:   []HeldModel{{Manifest: [32]byte{7}, Name: "m", Profile: "v1,8,f16", LayerCount: 30, Complete: true, Layers: []LayerRange{{0, 30}}, Bytes: 99}},
-		Plans:    []Generation{{Model: [32]byte{7}, Profile: "f16/8/2048", Generation: 3, State: "ready", Stages: []peer.ID{a, b}}},
+		Plans:    []Generation{{Model: [32]byte{7}, Profile: "f16/8/2048", Generation: 3, State: "ready", Stages: []peer.ID{a, b}, Copy: true, Sessions: 3}},
 		Links:    []Link{{Peer: b, RTT: 123 * time.Microsecond, BytesPerSecond: 1 << 27}},
 		Stamp:    time.UnixMilli(1_900_000_000_123),
 		DiskFree: 1 << 40, DiskTotal: 1 << 41,

@@ -103,6 +103,8 @@ type Generation struct {
 	Generation uint64
 	State      string    // how far the machine's stage is, or its plan where it is no stage
 	Stages     []peer.ID // in order; none where a head speaks
+	Copy       bool      // it was made beside another plan of the model
+	Sessions   int       // replies that the machine's stage has, of all heads
 }
 
 // Link is a measured connection from another node to this one.

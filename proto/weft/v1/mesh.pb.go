@@ -1362,7 +1362,11 @@ type Generation struct {
 	// Binary peer ids of the stages in order; none where a head speaks.
 	Stages [][]byte `protobuf:"bytes,4,rep,name=stages,proto3" json:"stages,omitempty"`
 	// The model's numeric profile, as of HeldModel.
-	Profile       string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	Profile string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Whether it is a copy, as of PlanSpec.
+	Copy bool `protobuf:"varint,6,opt,name=copy,proto3" json:"copy,omitempty"`
+	// Replies that have a session at the sender's stage.
+	Sessions      uint32 `protobuf:"varint,7,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1430,6 +1434,20 @@ func (x *Generation) GetProfile() string {
 		return x.Profile
 	}
 	return ""
+}
+
+func (x *Generation) GetCopy() bool {
+	if x != nil {
+		return x.Copy
+	}
+	return false
+}
+
+func (x *Generation) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
 }
 
 type Link struct {
@@ -1618,7 +1636,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\n" +
 	"LayerRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\rR\x03end\"\x8a\x01\n" +
+	"\x03end\x18\x02 \x01(\rR\x03end\"\xba\x01\n" +
 	"\n" +
 	"Generation\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\fR\x05model\x12\x1e\n" +
@@ -1627,7 +1645,9 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"generation\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
 	"\x06stages\x18\x04 \x03(\fR\x06stages\x12\x18\n" +
-	"\aprofile\x18\x05 \x01(\tR\aprofile\"Q\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04copy\x18\x06 \x01(\bR\x04copy\x12\x1a\n" +
+	"\bsessions\x18\a \x01(\rR\bsessions\"Q\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x15\n" +
 	"\x06rtt_us\x18\x02 \x01(\x04R\x05rttUs\x12\x1e\n" +

@@ -95,11 +95,14 @@ func (PlanReply_State) EnumDescriptor() ([]byte, []int) {
 }
 
 type PlanSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            *PlanID                `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Stages        []*StageSpec           `protobuf:"bytes,2,rep,name=stages,proto3" json:"stages,omitempty"`
-	Layers        uint32                 `protobuf:"varint,3,opt,name=layers,proto3" json:"layers,omitempty"` // of the model
-	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`      // the model's name, for people
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     *PlanID                `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Stages []*StageSpec           `protobuf:"bytes,2,rep,name=stages,proto3" json:"stages,omitempty"`
+	Layers uint32                 `protobuf:"varint,3,opt,name=layers,proto3" json:"layers,omitempty"` // of the model
+	Name   string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`      // the model's name, for people
+	// Made beside another plan of the model, to share its replies. It is no rival of
+	// that plan; where that one is gone, it is as good.
+	Copy          bool `protobuf:"varint,5,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +163,13 @@ func (x *PlanSpec) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *PlanSpec) GetCopy() bool {
+	if x != nil {
+		return x.Copy
+	}
+	return false
 }
 
 type StageSpec struct {
@@ -645,12 +655,13 @@ var File_weft_v1_plan_proto protoreflect.FileDescriptor
 
 const file_weft_v1_plan_proto_rawDesc = "" +
 	"\n" +
-	"\x12weft/v1/plan.proto\x12\aweft.v1\x1a\x11weft/v1/run.proto\"\x83\x01\n" +
+	"\x12weft/v1/plan.proto\x12\aweft.v1\x1a\x11weft/v1/run.proto\"\x97\x01\n" +
 	"\bPlanSpec\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\v2\x0f.weft.v1.PlanIDR\x02id\x12*\n" +
 	"\x06stages\x18\x02 \x03(\v2\x12.weft.v1.StageSpecR\x06stages\x12\x16\n" +
 	"\x06layers\x18\x03 \x01(\rR\x06layers\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\x80\x01\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04copy\x18\x05 \x01(\bR\x04copy\"\x80\x01\n" +
 	"\tStageSpec\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
