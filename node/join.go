@@ -29,13 +29,20 @@ const (
 func (m *mesh) enter(ctx context.Context, token *admission.Token, progress func(api.Progress)) (peer.AddrInfo, error) {
 	if token != nil {
 		progress(api.Progress{Phase: "join", Text: "joining mesh " + token.Mesh.Short()})
-		if err := admission.Join(ctx, m.host, m.admission, token, m.n.name(), joinVersions()); err != nil {
+		err := whileBusy(ctx, progress, func() error {
+			return admission.Join(ctx, m.host, m.admission, token, m.n.name(), joinVersions())
+		})
+		if err != nil {
 			return peer.AddrInfo{}, api.Errorf(api.KindForbidden, "join the mesh: %w", err)
 		}
 		progress(api.Progress{Phase: "join", Text: "joined " + m.admission.Name()})
 		return peer.AddrInfo{ID: token.Inviter, Addrs: token.Addrs}, nil
 	}
-	info, err := m.knock(ctx, progress)
+	var info peer.AddrInfo
+	err := whileBusy(ctx, progress, func() (err error) {
+		info, err = m.knock(ctx, progress)
+		return err
+	})
 	if errors.Is(err, admission.ErrNoMeshFound) && m.n.cfg.Mesh == "" && len(m.n.cfg.Peers) == 0 {
 		return peer.AddrInfo{}, m.found(progress)
 	}

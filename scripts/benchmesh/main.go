@@ -24,6 +24,7 @@ import (
 type bench struct {
 	bin    string // the weft binary
 	model  string // GGUF file; "" when there is none
+	models string // GGUF files whose plans are measured, comma-separated; "" for model
 	llama  string // llama-bench, or ""
 	times  int    // samples of each figure
 	only   string // names of the parts to measure, comma-separated; "" for all
@@ -44,9 +45,10 @@ func main() {
 	var doc, echo, profile string
 	flag.StringVar(&b.bin, "weft", "./weft", "the binary to measure")
 	flag.StringVar(&b.model, "model", "", "GGUF file to measure with")
+	flag.StringVar(&b.models, "models", "", "GGUF files for the part plans, comma-separated (default that of -model)")
 	flag.StringVar(&b.llama, "llama", "", "llama-bench to compare with")
 	flag.IntVar(&b.times, "n", 7, "samples of each figure, at least 5")
-	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, weights, tokens, contexts, activations, llama, start, memory, binary, profile")
+	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, weights, tokens, plans, contexts, activations, llama, start, memory, binary, profile")
 	flag.StringVar(&doc, "doc", "", "document whose measured part is written anew")
 	flag.StringVar(&profile, "profiles", "", "directory to keep the CPU profiles in")
 	flag.StringVar(&echo, "echo", "", "serve echoes from this home (the hop part starts itself so)")
@@ -92,6 +94,7 @@ func (b *bench) all(ctx context.Context, profiles string) error {
 		{"hop", false, b.hops},
 		{"weights", false, b.weights},
 		{"tokens", true, b.tokens},
+		{"plans", true, b.plans},
 		{"contexts", true, b.contexts},
 		{"activations", true, b.activations},
 		{"llama", true, b.compare},
