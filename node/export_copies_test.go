@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/protocol"
+
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/scheduler"
 )
@@ -75,3 +77,6 @@ func Steady(r api.Running) {
 		return s
 	}
 }
+
+// Protocols are those that a node serves.
+func Protocols(r api.Running) []protocol.ID { return r.(*Node).mesh.host.Protocols() }

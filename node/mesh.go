@@ -68,7 +68,7 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 	}
 	m := &mesh{n: n}
 	m.traffic = traffic{now: n.now, observe: m.observe}
-	if m.admission, err = admission.Open(admission.Config{Dir: n.cfg.Home, Identity: key}); err != nil {
+	if m.admission, err = admission.Open(admission.Config{Dir: n.cfg.Home, Identity: key, Now: n.now}); err != nil {
 		return nil, err
 	}
 	if m.invites, err = admission.OpenInvitations(n.cfg.Home); err != nil {
@@ -93,7 +93,7 @@ func (n *Node) startMesh(ctx context.Context, progress func(api.Progress)) (*mes
 		}
 	}
 	if err := m.listen(ctx, host.Config{
-		Key: key, Authority: m.admission, Wire: WireVersion, Contract: kernels.ContractVersion, Software: "weft " + n.cfg.Version, Logger: n.log,
+		Key: key, Authority: m.admission, Wire: WireVersion, Contract: kernels.ContractVersion, Software: "weft " + n.cfg.Version, Logger: n.log, Now: n.now,
 	}); err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (m *mesh) listen(ctx context.Context, c host.Config) error {
 // gather begins gossip, discovery and admission.
 func (m *mesh) gather(first peer.AddrInfo) error {
 	var err error
-	if m.gossip, err = gossip.New(gossip.Config{Host: m.host, Logger: m.n.log}); err != nil {
+	if m.gossip, err = gossip.New(gossip.Config{Host: m.host, Logger: m.n.log, Now: m.n.now}); err != nil {
 		return err
 	}
 	if err := m.keepPeers(); err != nil {

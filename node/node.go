@@ -107,7 +107,10 @@ func startWith(ctx context.Context, c api.Config, progress func(api.Progress), p
 	if _, err := spec.ParseMode(c.Speculate); err != nil {
 		return nil, api.Errorf(api.KindInvalid, "%w", err)
 	}
-	n := &Node{cfg: c, log: c.Log, now: time.Now, begin: time.Now(), done: make(chan struct{}), grams: spec.NewLibrary(0)}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	n := &Node{cfg: c, log: c.Log, now: c.Now, begin: c.Now(), done: make(chan struct{}), grams: spec.NewLibrary(0)}
 	prepare(n)
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx, progress); err != nil {

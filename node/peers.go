@@ -39,7 +39,7 @@ func (n *Node) peerAt(mem gossip.Member) api.Peer {
 	if mem.Record != nil {
 		p = n.peerOf(mem.Record)
 		v = versions{mem.Record.Wire, mem.Record.Contract, mem.Record.Software}
-		age(&p, mem.Freshness, n.now())
+		age(&p, mem.Freshness, time.Now())
 	}
 	if hm, ok := n.mesh.host.Member(mem.ID); ok {
 		p.Role = hm.Role.String()
@@ -58,7 +58,7 @@ func (n *Node) peerAt(mem gossip.Member) api.Peer {
 	}
 	p.PeerID, p.RTT, p.Bandwidth = mem.ID.String(), mem.RTT, float64(mem.BytesPerSecond)
 	if !mem.Measured.IsZero() {
-		p.RTTAge = max(0, n.now().Sub(mem.Measured))
+		p.RTTAge = max(0, time.Since(mem.Measured))
 	}
 	for _, a := range mem.Addrs {
 		p.Addrs = append(p.Addrs, a.String())

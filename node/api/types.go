@@ -29,6 +29,8 @@ type Config struct {
 	Devices     string       // what to compute on beside the processor: "auto", the default, "cpu", "gpu" or a list of devices
 	Log         *slog.Logger // default discards
 	Version     string       // the build's version
+	// Now is the machine's clock, for tests of clocks that are wrong; default time.Now.
+	Now func() time.Time
 
 	// For a home without a mesh: the name or the beginning of the id of the
 	// only mesh to ask; default any. Or the name of one to found at once.

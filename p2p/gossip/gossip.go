@@ -66,6 +66,8 @@ type Config struct {
 	NoBandwidth bool
 	// Logger may be nil.
 	Logger *slog.Logger
+	// Now is the clock of the stamps on records; nil means time.Now.
+	Now func() time.Time
 }
 
 // Gossip is this node's part in the mesh's picture of itself. All methods
@@ -154,6 +156,9 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	g := &Gossip{
 		cfg: cfg, host: cfg.Host, log: cfg.Logger,
@@ -365,7 +370,7 @@ func (g *Gossip) refresh() {
 		return
 	}
 	g.published = time.Now()
-	r.Stamp = time.Now()
+	r.Stamp = g.cfg.Now()
 	if b, err = EncodeRecord(&r); err != nil {
 		return
 	}

@@ -65,6 +65,8 @@ type Config struct {
 	MaxStrangers int
 	// Logger may be nil.
 	Logger *slog.Logger
+	// Now is the clock that certificates are held against; nil means time.Now.
+	Now func() time.Time
 }
 
 func (c *Config) fill() error {
@@ -82,6 +84,9 @@ func (c *Config) fill() error {
 	}
 	if c.MaxStrangers <= 0 {
 		c.MaxStrangers = 64
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -272,6 +277,9 @@ func (h *Host) Handle(id protocol.ID, handler network.StreamHandler) {
 		handler(s)
 	})
 }
+
+// Protocols are those that are served, to members or to anybody.
+func (h *Host) Protocols() []protocol.ID { return h.lib.Mux().Protocols() }
 
 // HandleStranger serves a protocol to anybody. The handler must bound all.
 func (h *Host) HandleStranger(id protocol.ID, handler network.StreamHandler) {

@@ -108,7 +108,7 @@ func (h *Host) admits(id peer.ID) bool {
 			return false
 		}
 		if st.member != nil {
-			ok := !time.Now().After(st.member.Expires.Add(admission.ClockSkew))
+			ok := !h.cfg.Now().After(st.member.Expires.Add(admission.ClockSkew))
 			h.mu.Unlock()
 			return ok
 		}
