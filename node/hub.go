@@ -25,7 +25,7 @@ const originTime = 3 * time.Second
 // hubClient makes a client of the hub that this machine's environment names.
 func (n *Node) hubClient() (*hub.Client, error) {
 	o := hub.FromEnv(os.Getenv)
-	o.Logger, o.SpaceFactor, o.Room = n.log, 2.1, n.store.MakeRoom
+	o.Logger, o.SpaceFactor, o.Room, o.Pace = n.log, 2.1, n.store.MakeRoom, n.hubPace.Wait
 	return hub.New(o)
 }
 

@@ -70,9 +70,10 @@ type Node struct {
 	wg     sync.WaitGroup // background goroutines
 	done   chan struct{}  // closed when everything has ended
 
-	sessions  atomic.Int64 // replies of this head
-	generated atomic.Int64 // tokens of this head
-	failovers atomic.Int64 // replies of this head that went on under another plan
+	hubPace   *worker.Pacer // of what comes from the hub
+	sessions  atomic.Int64  // replies of this head
+	generated atomic.Int64  // tokens of this head
+	failovers atomic.Int64  // replies of this head that went on under another plan
 	replies   replies
 	drafted   atomic.Int64 // tokens that were sent as drafts
 	accepted  atomic.Int64 // of those
@@ -111,6 +112,7 @@ func startWith(ctx context.Context, c api.Config, progress func(api.Progress), p
 		c.Now = time.Now
 	}
 	n := &Node{cfg: c, log: c.Log, now: c.Now, begin: c.Now(), done: make(chan struct{}), grams: spec.NewLibrary(0)}
+	n.hubPace = worker.NewPacer(n.hubBound)
 	prepare(n)
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx, progress); err != nil {

@@ -219,6 +219,15 @@ func (n *Node) wish(from string, sources int) uint64 {
 	return uint64(stricter(half(n.fastest())/float64(max(sources, 1)), half(n.bandwidth(from))))
 }
 
+// hubBound is how many bytes a second may come from the hub: half of this node's
+// link while it takes part in replies. 0 is no bound.
+func (n *Node) hubBound() float64 {
+	if !n.replying() {
+		return 0
+	}
+	return half(n.fastest())
+}
+
 func half(bandwidth float64) float64 { return bandwidth / 2 }
 
 // stricter is the lower of two bounds, of which 0 is none.

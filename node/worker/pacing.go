@@ -98,3 +98,24 @@ func adjust(l *rate.Limiter, bound float64) {
 		l.SetLimit(limit)
 	}
 }
+
+// Pacer holds what comes or goes within one bound, which may change with every
+// piece. Any number of goroutines may share it.
+type Pacer struct {
+	bound func() float64 // bytes a second, 0 for none
+	all   *rate.Limiter
+}
+
+// NewPacer makes a pacer that asks for its bound before every piece.
+func NewPacer(bound func() float64) *Pacer {
+	return &Pacer{bound: bound, all: rate.NewLimiter(rate.Inf, sendPiece)}
+}
+
+// Wait holds the next piece of at most left bytes back as the bound of the moment
+// demands, and says how long it may be. It blocks until then, or until ctx ends.
+func (p *Pacer) Wait(ctx context.Context, left int) (int, error) {
+	bound := p.bound()
+	n := min(left, pieceOf(bound))
+	adjust(p.all, bound)
+	return n, p.all.WaitN(ctx, n)
+}

@@ -32,9 +32,12 @@ type Options struct {
 	// a model before deleting its file needs about 2.1.
 	SpaceFactor float64
 	Room        func(need uint64) error // makes that much room, or says why it cannot; nil only looks at the disk
-	FS          packed.FS               // nil is the disk
-	Transport   http.RoundTripper       // nil is http.DefaultTransport
-	Logger      *slog.Logger            // nil logs nothing
+	// Pace holds the next piece of at most left bytes of any download back, and says how many of them may be read at
+	// once; nil never does. It is called before every read.
+	Pace      func(ctx context.Context, left int) (int, error)
+	FS        packed.FS         // nil is the disk
+	Transport http.RoundTripper // nil is http.DefaultTransport
+	Logger    *slog.Logger      // nil logs nothing
 }
 
 // FromEnv reads HF_ENDPOINT and HF_TOKEN, e.g. with os.Getenv.
@@ -110,6 +113,9 @@ func New(o Options) (*Client, error) {
 	c := &Client{opt: o, host: u.Host}
 	if o.Transport == nil {
 		o.Transport = newTransport()
+	}
+	if o.Pace != nil {
+		o.Transport = paced{o.Transport, o.Pace}
 	}
 	c.http = &http.Client{Transport: o.Transport, CheckRedirect: c.redirect}
 	return c, nil
