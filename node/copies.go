@@ -28,6 +28,8 @@ const (
 	// copyPause is how long no copy of a model is tried after one that could not
 	// be made.
 	copyPause = 30 * time.Second
+	// rivalPause is the same after one that another head was ahead with.
+	rivalPause = 2 * time.Second
 	// lookShare bounds the looking for copies to a part of the time.
 	lookShare = 9
 	// loadLag is how old the load in another node's record may be.
@@ -301,7 +303,11 @@ func (p *planner) tryGrow(a *active, g *growth) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.runs, g.wish = false, nil
-	if c.err != nil {
+	var won *supersededError
+	switch {
+	case errors.As(c.err, &won): // another head makes one: soon it can be used
+		g.next = time.Now().Add(rivalPause)
+	case c.err != nil:
 		g.next = time.Now().Add(copyPause)
 	}
 	return false

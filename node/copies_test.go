@@ -118,17 +118,24 @@ func TestTwoNodesThatHoldAModelShareItsReplies(t *testing.T) {
 	let()
 	nothingLeft(t, all...)
 	// A copy that rests is given back by whoever uses it last.
-	for i, r := range []api.Running{head, other} {
-		node.RestCopies(r)
-		left := 0
-		for _, r := range all {
-			_, plans := node.Reserved(r)
-			left += plans
-		}
-		if node.Copies(r) != 0 || left != 2-i {
-			t.Errorf("head %d has %d copies after they rested, and %d plans are left", i, node.Copies(r), left)
-		}
+	node.RestCopies(head)
+	if n := plansOf(all); node.Copies(head) != 0 || n != 2 {
+		t.Errorf("the head has %d copies after they rested, and %d plans are left while another uses both", node.Copies(head), n)
 	}
+	node.Retire(other)
+	if n := plansOf(all); n != 1 {
+		t.Errorf("%d plans are left of the one that the head uses", n)
+	}
+}
+
+// plansOf counts the plans that nodes take part in.
+func plansOf(nodes []api.Running) int {
+	plans := 0
+	for _, r := range nodes {
+		_, n := node.Reserved(r)
+		plans += n
+	}
+	return plans
 }
 
 // shown holds what people see against a copy that is there.
