@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,7 +64,13 @@ func weightsBesideReplies(t *testing.T, link float64, large string) {
 	c.sees(t, 4)
 	c.seesModel(t, "large")
 	total := fileSize(t, large)
+	// What the lab itself carries bounds what weights may reach.
+	bare := bareTCP(t, a.host, c.host, total)
+	cpu := cpuOf(t, a, c)
 	idleRate := c.fetches(t, "large", total)
+	spent := cpuOf(t, a, c)
+	t.Logf("bare TCP over the same link %.1f MB/s (%.0f%%), weights %.0f%% of that; from asking until the first token the sender took %.2f s of CPU time, the receiver %.2f, the lab's switch %.2f, for %.0f MB",
+		bare/1e6, 100*bare*8/link, 100*idleRate/bare, spent[0]-cpu[0], spent[1]-cpu[1], spent[2]-cpu[2], float64(total)/1e6)
 	mustRun(t, c.home, "rm", "large")
 
 	alone := head.perToken(t, "m", 150)
@@ -95,6 +104,58 @@ func weightsBesideReplies(t *testing.T, link float64, large string) {
 	if diff := cmp.Diff(bytesIn(want), bytesIn(got)); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}
+}
+
+// bareTCP gives the bytes a second of a plain connection between two hosts.
+func bareTCP(t *testing.T, from, to *netlab.Host, size int64) float64 {
+	t.Helper()
+	var l net.Listener
+	if err := to.Do(func() (err error) { l, err = net.Listen("tcp4", to.Addr().String()+":0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		s, err := l.Accept()
+		if err == nil {
+			_, err = io.CopyN(io.Discard, s, size)
+			_ = s.Close()
+		}
+		done <- err
+	}()
+	var s net.Conn
+	if err := from.Do(func() (err error) { s, err = net.Dial("tcp4", l.Addr().String()); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	begin := time.Now()
+	chunk := make([]byte, 64<<10)
+	for left := size; left > 0; {
+		n, err := s.Write(chunk[:min(int64(len(chunk)), left)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		left -= int64(n)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return float64(size) / time.Since(begin).Seconds()
+}
+
+// cpuOf gives the CPU seconds that some nodes have had, and this process, in which
+// the lab's switch runs.
+func cpuOf(t *testing.T, nodes ...*labNode) []float64 {
+	t.Helper()
+	var out []float64
+	for _, d := range nodes {
+		out = append(out, d.figure(t, "process_cpu_seconds_total"))
+	}
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return append(out, float64(u.Utime.Nano()+u.Stime.Nano())/1e9)
 }
 
 // fetches asks for a model that a node must fetch and gives the bytes a second at

@@ -18,6 +18,12 @@ import (
 // metric reads one figure of a daemon.
 func (d *daemon) metric(t *testing.T, name string) int64 {
 	t.Helper()
+	return int64(d.figure(t, name))
+}
+
+// figure is metric with its fraction.
+func (d *daemon) figure(t *testing.T, name string) float64 {
+	t.Helper()
 	b, err := d.WriteMetrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +34,7 @@ func (d *daemon) metric(t *testing.T, name string) int64 {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return int64(v)
+			return v
 		}
 	}
 	t.Fatalf("%s has no metric %s", d.name, name)
