@@ -38,7 +38,6 @@ func (c *cards) put(s *devices.Set) {
 // in when they are ready; a single run waits, and so does a node that was told which
 // to use, to say at once when that cannot be.
 func (n *Node) openDevices(ctx context.Context, progress func(api.Progress)) error {
-	n.cards.opened = make(chan struct{})
 	want := n.cfg.Devices
 	if want == "" {
 		want = devices.Auto
@@ -108,6 +107,50 @@ func (n *Node) measure(set *devices.Set) error {
 	var err error
 	n.speed, err = n.ownSpeed()
 	return err
+}
+
+// cardsTime bounds the wait of a plan for devices that are being opened: what is
+// planned without them would stay without them.
+const cardsTime = 10 * time.Second
+
+// awaitDevices waits until it is known which devices this machine has.
+func (n *Node) awaitDevices(ctx context.Context) {
+	select {
+	case <-n.cards.opened:
+	case <-time.After(cardsTime):
+	case <-ctx.Done():
+	}
+}
+
+// relaid says whether more layers of this node's part of a plan would lie on cards
+// if it were loaded now.
+func (n *Node) relaid(a *active) bool {
+	a.mu.Lock()
+	spec := a.spec
+	a.mu.Unlock()
+	for i, st := range spec.GetStages() {
+		if st.Peer != n.plans.self {
+			continue
+		}
+		for _, p := range n.worker.Stats().Plans {
+			if p.Stage == i && p.Plan.Id.Generation == spec.Id.Generation && string(p.Plan.Id.Model) == string(spec.Id.Model) {
+				now := n.load.placed(a.model, stageRange(st), worker.StageSpec{KVPositions: int(st.KvPositions)}, nil)
+				return onCards(now) > onCards(p.Needs)
+			}
+		}
+	}
+	return false
+}
+
+// onCards counts the layers that lie on cards.
+func onCards(needs worker.Needs) int {
+	layers := 0
+	for _, at := range needs.Places {
+		if at.Device != worker.Processor {
+			layers += at.Last - at.First + 1
+		}
+	}
+	return layers
 }
 
 // inUse says whether a plan's memory is not to be had: idle plans give way.

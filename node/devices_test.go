@@ -44,6 +44,20 @@ var cardFiles struct {
 // startCards starts a node on a machine with cards and waits until it knows them.
 func startCards(t *testing.T, c api.Config, patience time.Duration, b *devicestest.Backend) api.Running {
 	t.Helper()
+	r := startWith(t, c, patience, b)
+	node.DevicesKnown(r)
+	keepCards(r)
+	return r
+}
+
+// startSlowly is startCards that does not wait.
+func startSlowly(t *testing.T, c api.Config, b *devicestest.Backend) api.Running {
+	t.Helper()
+	return startWith(t, c, 0, b)
+}
+
+func startWith(t *testing.T, c api.Config, patience time.Duration, b *devicestest.Backend) api.Running {
+	t.Helper()
 	c.Home, c.HTTP, c.Threads, c.Version = t.TempDir(), "off", 1, "1"
 	if c.Devices == "" { // whatever their speed is: the processor would compute as well
 		c.Devices = "platform"
@@ -62,26 +76,30 @@ func startCards(t *testing.T, c api.Config, patience time.Duration, b *deviceste
 	if err != nil {
 		t.Fatal(err)
 	}
-	node.DevicesKnown(r)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return r
+}
+
+// keepCards keeps what a node has found out about its cards.
+func keepCards(r api.Running) {
+	home := node.Home(r)
 	cardFiles.Lock()
 	defer cardFiles.Unlock()
 	if cardFiles.kept == nil {
 		cardFiles.kept = map[string][]byte{}
 	}
 	for _, pattern := range []string{"speed*.json", "devices.json"} {
-		names, _ := filepath.Glob(filepath.Join(c.Home, pattern))
+		names, _ := filepath.Glob(filepath.Join(home, pattern))
 		for _, name := range names {
 			if b, err := os.ReadFile(name); err == nil {
 				cardFiles.kept[filepath.Base(name)] = b
 			}
 		}
 	}
-	return r
 }
 
 // margin is memory of a card that stages are not given.
@@ -341,4 +359,47 @@ func TestAMachineThatWantsADeviceItHasNotSaysSo(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAPlanThatIsMadeAtTheStartWaitsForTheCards(t *testing.T) {
+	b := gpus(1 << 30)
+	opening := make(chan struct{})
+	b.Cards[0].OnOpen(func() { <-opening })
+	r := startSlowly(t, api.Config{Name: "n", Devices: "auto"}, b)
+	m := addSix(t, r)
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		close(opening)
+	}()
+	if _, err := generate(t, r, greedy(m, sequence(4, 20), 2)); err != nil {
+		t.Fatal(err)
+	}
+	node.DevicesKnown(r)
+	s, err := r.Node().Status(t.Context())
+	if err != nil || len(s.GPUs) != 1 || !s.GPUs[0].Used {
+		t.Errorf("%+v %v", s.GPUs, err)
+	}
+}
+
+func TestLayersReturnToACardThatIsWellAgain(t *testing.T) {
+	b := gpus(1 << 30)
+	r := startCards(t, api.Config{Name: "n", Solo: true, VRAM: roomFor(t, 2)}, 0, b)
+	m := addSix(t, r)
+	if _, err := generate(t, r, greedy(m, sequence(4, 20), 2)); err != nil {
+		t.Fatal(err)
+	}
+	if node.Relaid(r) {
+		t.Error("a plan that has its card could be laid better")
+	}
+	failing(b.Cards[0], 5, func() error { return driver.ErrLost })
+	if _, err := generate(t, r, greedy(m, sequence(4, 20), 20)); err != nil || node.Placed(r) != "" {
+		t.Fatalf("%v, layers on %q", err, node.Placed(r))
+	}
+	b.Cards[0].OnWait(nil)
+	eventually(t, 20*time.Second, func() error {
+		if !node.Relaid(r) {
+			return errors.New("nothing says that the card could be used again")
+		}
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,15 @@ func StartWith(ctx context.Context, c api.Config, progress func(api.Progress), p
 
 // DevicesKnown waits until a node has found out which devices it has.
 func DevicesKnown(r api.Running) { <-r.(*Node).cards.opened }
+
+// Home is a node's state directory.
+func Home(r api.Running) string { return r.(*Node).cfg.Home }
+
+// Relaid says whether a plan of the node could have more layers on devices.
+func Relaid(r api.Running) bool {
+	n := r.(*Node)
+	return slices.ContainsFunc(n.plans.list(), n.relaid)
+}
 
 // Placed are the devices of a node's stages, by number, with their layers, as in
 // "-1:0-1 0:2-5".

@@ -81,6 +81,9 @@ func (l *loader) Needs(ctx context.Context, s worker.StageSpec) (worker.Needs, e
 	if s.KVPositions < p.Context {
 		return worker.Needs{}, fmt.Errorf("the plan reserves KV for %d positions, one session may need %d", s.KVPositions, p.Context)
 	}
+	if l.node != nil {
+		l.node.awaitDevices(ctx)
+	}
 	return l.placed(o, r, s, nil), nil
 }
 

@@ -53,6 +53,7 @@ type Node struct {
 	told     steady // what the record tells of them
 	offer    int64  // bytes that stages may take
 	lib      *library
+	load     *loader
 	router   *worker.Router
 	worker   *worker.Worker
 	plans    *planner
@@ -141,8 +142,8 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 	}
 	n.lib = &library{store: n.store, cache: map[string]*opened{}}
 	n.drafts = newDrafts(n)
-	load := &loader{lib: n.lib, store: n.store, device: n.device, node: n, dropIdle: n.dropIdle, fetch: n.fetchTensors, log: n.log}
-	n.drafts.load = load.Load
+	n.load = &loader{lib: n.lib, store: n.store, device: n.device, node: n, dropIdle: n.dropIdle, fetch: n.fetchTensors, log: n.log}
+	n.drafts.load = n.load.Load
 	n.suspects.answers, n.suspects.meets = n.answers, n.meets
 	n.plans = &planner{snapshot: n.snapshot, known: n.known, name: n.nodeName, peers: n.planPeers, computes: n.computes, changed: n.changed, ownStep: n.ownStep, holds: n.holds, log: n.log, suspects: &n.suspects, ctx: n.ctx, plans: map[string]*active{}}
 	self := "solo"
@@ -154,10 +155,12 @@ func (n *Node) start(ctx context.Context, progress func(api.Progress)) error {
 		n.lib.fetch, n.lib.offered, n.lib.refresh = n.mesh.fetchManifest, n.mesh.models, n.mesh.gossip.Refresh
 		n.lib.learn, n.plans.refresh = n.mesh.learn, n.mesh.gossip.Refresh
 	}
-	if err := n.startWorker(self, load); err != nil {
+	n.cards.opened = make(chan struct{})
+	if err := n.startWorker(self, n.load); err != nil {
 		return err
 	}
 	n.plans.self, n.plans.asker, n.plans.opener = self, n, n
+	n.plans.awaits, n.plans.relaid = n.awaitDevices, n.relaid
 	if err := n.openDevices(ctx, progress); err != nil {
 		return err
 	}

@@ -90,6 +90,11 @@ type planner struct {
 	log      *slog.Logger
 	// changed tells the mesh that a plan's state has changed; it does not wait.
 	changed func()
+	// awaits waits until this node knows its own devices; nil: it does.
+	awaits func(ctx context.Context)
+	// relaid says whether this node's part of a plan could have more layers on
+	// devices than it has; nil: it could not.
+	relaid func(a *active) bool
 	// holds says whether a node has all of a model on its disk.
 	holds func(m *opened, peer string) bool
 	// ownStep is how long this node's own stage of a plan takes, 0: not known.

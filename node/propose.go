@@ -63,6 +63,9 @@ func (f *findings) apply(s *scheduler.Snapshot) {
 // but for its probe. What nodes answer is added to found.
 func (p *planner) propose(ctx context.Context, a *active, found *findings) (*weftv1.PlanSpec, error) {
 	a.report(statePlanning, api.Progress{Phase: "plan", Text: "planning " + a.model.entry.Name})
+	if p.awaits != nil {
+		p.awaits(ctx)
+	}
 	s := p.snapshot(a.model)
 	found.apply(&s)
 	plan, err := p.plan(s, a.model)

@@ -40,10 +40,18 @@ func (p *planner) reconsider(a *active) bool {
 		}
 	}
 	better, err := p.plan(s, a.model)
-	if err != nil || samePlaces(better.Stages, now.Stages) {
+	if err != nil {
 		return false
 	}
 	old := scheduler.Standing{TPOT: now.TPOT, Age: age, Replaced: p.replaced(a)}
+	if samePlaces(better.Stages, now.Stages) {
+		// The prices are those of devices that are well. A device that came later, or
+		// came back, is of use to a plan that is made anew.
+		if p.relaid == nil || !p.relaid(a) {
+			return false
+		}
+		old.TPOT, better.TPOT = 2*now.TPOT, now.TPOT
+	}
 	if !scheduler.Replace(old, better.TPOT) || !a.rest(pauseTime) {
 		return false
 	}

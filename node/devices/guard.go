@@ -17,8 +17,10 @@ var ErrHung = fmt.Errorf("%w: it does not answer", driver.ErrLost)
 
 // Bounds of a wait for a device.
 const (
-	// firstWait is for the first waits, in which drivers still compile kernels.
-	firstWait = 10 * time.Minute
+	// firstWait is for the first waits, and compileWait for those of a driver that
+	// compiles a kernel when it is first launched.
+	firstWait   = 2 * time.Minute
+	compileWait = 10 * time.Minute
 	// leastWait is for all others, unless some took long: then they may take
 	// waitTimes as long as the longest.
 	leastWait = time.Minute
@@ -57,21 +59,25 @@ type guard struct {
 }
 
 func newGuard(d Device, limit func(int, time.Duration) time.Duration) *guard {
-	if limit == nil {
-		limit = bound
-	}
 	g := &guard{Device: d, limit: limit, calls: make(chan wait), done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
 	g.timer.Stop()
 	g.ended.Go(g.run)
 	return g
 }
 
-// bound is how long the next wait may take.
-func bound(waits int, longest time.Duration) time.Duration {
-	if waits < firstWaits {
-		return firstWait
+// bounds says how long the next wait for a device may take. Drivers of processors
+// compile late.
+func bounds(processor bool) func(waits int, longest time.Duration) time.Duration {
+	first := firstWait
+	if processor {
+		first = compileWait
 	}
-	return max(leastWait, waitTimes*longest)
+	return func(waits int, longest time.Duration) time.Duration {
+		if waits < firstWaits {
+			return first
+		}
+		return max(leastWait, waitTimes*longest)
+	}
 }
 
 // run does the waits, one after another.

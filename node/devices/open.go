@@ -239,7 +239,11 @@ func (s *Set) open(ctx context.Context, c *Card) error {
 		if err != nil {
 			return nil, err
 		}
-		return newGuard(d, o.Patience), nil
+		limit := o.Patience
+		if limit == nil {
+			limit = bounds(c.Info.CPU)
+		}
+		return newGuard(d, limit), nil
 	}, func(name string) { o.Tell(fmt.Sprintf("checking %s: %s", c.Info.Name, name)) })
 	if err == nil {
 		o.Tell("measuring " + c.Info.Name)

@@ -36,6 +36,7 @@ type Card struct {
 	Slow   time.Duration // of each product
 
 	onWait atomic.Pointer[func(n int64) error]
+	onOpen atomic.Pointer[func()]
 
 	Waits atomic.Int64
 	used  atomic.Int64
@@ -51,6 +52,9 @@ func (c *Card) OnWait(f func(n int64) error) {
 	}
 	c.onWait.Store(&f)
 }
+
+// OnOpen has f called before the card is opened.
+func (c *Card) OnOpen(f func()) { c.onOpen.Store(&f) }
 
 // Used is how much of the card's memory is taken.
 func (c *Card) Used() int64 { return c.used.Load() }
@@ -88,6 +92,9 @@ func (b *Backend) Program() string { return "test" }
 func (b *Backend) Open(index int) (devices.Device, error) {
 	b.Opened.Add(1)
 	c := b.Cards[index]
+	if f := c.onOpen.Load(); f != nil {
+		(*f)()
+	}
 	d, err := cpu.New(cpu.Options{Threads: 1, Tier: c.Tier})
 	if err != nil {
 		return nil, err
