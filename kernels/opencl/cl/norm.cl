@@ -1,7 +1,7 @@
 // RMSNorm of one run of n elements by one work-group. Tiles of the run go through local
 // memory, from which sixteen items carry the contract's lanes; the others load.
 #define NORM_ITEMS 256
-#define NORM_TILE 1024
+#define NORM_TILE 2048
 #define NORM_EACH (NORM_TILE / NORM_ITEMS)
 // How many elements a lane reads before it adds the first: reading takes longer.
 #define NORM_AHEAD 16
@@ -47,6 +47,13 @@ void norm(__global float *dst, __global const float *src, __global const float *
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   float r = factor[0];
-  for (int i = t; i < n; i += NORM_ITEMS)
-    dst[first + i] = c_floor(MUL(MUL(src[first + i], r), w[i]));
+  for (int at = 0; at < n; at += NORM_TILE) {
+    float x[NORM_EACH], v[NORM_EACH];
+    norm_fetch(src + first, at, n, t, x);
+    norm_fetch(w, at, n, t, v);
+    UNROLL for (int j = 0; j < NORM_EACH; j++) {
+      int i = at + t + j * NORM_ITEMS;
+      if (i < n) dst[first + i] = c_floor(MUL(MUL(x[j], r), v[j]));
+    }
+  }
 }
