@@ -12,29 +12,32 @@ import (
 	"github.com/weft-mesh/weft/kernels/quant"
 )
 
-// BenchmarkStreams compares one token's products with groups of rows read as
+// BenchmarkStreams compares products of a few tokens with groups of rows read as
 // one stream from memory and as several, in turn over matrices that no cache
 // near a core holds, so that other work on the machine meets both alike. It
 // prints the median rates.
 func BenchmarkStreams(b *testing.B) {
 	for _, set := range everySet() {
 		for _, kind := range quant.Types() {
-			streams := slices.IndexFunc(set.matmul[0][kind], func(k tile) bool { return k.groups > 1 && k.tokens == 1 && k.bytes > 0 })
-			if streams < 0 {
-				continue
-			}
-			for _, shape := range [][2]int{{1536, 768}, {576, 1536}, {2048, 2048}} {
-				b.Run(fmt.Sprintf("%s/%s/%dx%d", set.tier, kind, shape[0], shape[1]), func(b *testing.B) {
-					benchStreams(b, set, kind, streams, shape[0], shape[1])
-				})
+			for _, k := range set.matmul[0][kind] {
+				if k.bytes == 0 {
+					continue
+				}
+				for _, shape := range [][2]int{{1536, 768}, {576, 1536}, {2048, 2048}} {
+					b.Run(fmt.Sprintf("%s/%s/tokens=%d/%dx%d", set.tier, kind, k.tokens, shape[0], shape[1]), func(b *testing.B) {
+						benchStreams(b, set, kind, k, shape[0], shape[1])
+					})
+				}
 			}
 		}
 	}
 }
 
-func benchStreams(b *testing.B, set *kernelSet, kind quant.Type, streams, rows, cols int) {
-	several := set.matmul[0][kind][streams:]
-	one := several[len(several)-1:]
+func benchStreams(b *testing.B, set *kernelSet, kind quant.Type, streams tile, rows, cols int) {
+	tokens := streams.tokens
+	single := slices.IndexFunc(set.matmul[0][kind], func(k tile) bool { return k.groups == 1 && k.tokens == tokens })
+	one := set.matmul[0][kind][single:]
+	several := append(tiles{streams}, one...)
 	var devices [2]*Device
 	for i, list := range []tiles{one, several} {
 		s := *set
@@ -57,13 +60,13 @@ func benchStreams(b *testing.B, set *kernelSet, kind quant.Type, streams, rows, 
 		}
 		list = append(list, &w)
 	}
-	x := &buffer{rows: 1, cols: cols, stride: cols, data: make([]float32, cols)}
-	y := &buffer{rows: 1, cols: rows, stride: rows, data: make([]float32, rows)}
+	x := &buffer{rows: tokens, cols: cols, stride: cols, data: make([]float32, tokens*cols)}
+	y := &buffer{rows: tokens, cols: rows, stride: rows, data: make([]float32, tokens*rows)}
 	for i := range x.data {
 		x.data[i] = float32(r.NormFloat64())
 	}
-	a := need(devices[0].NewActs(1, cols, kernels.Act8))(b)
-	batch := &kernels.Batch{Rows: make([]kernels.Row, 1)}
+	a := need(devices[0].NewActs(tokens, cols, kernels.Act8))(b)
+	batch := &kernels.Batch{Rows: make([]kernels.Row, tokens)}
 	devices[0].Prepare(batch, a, x)
 	var rates [2][]float64
 	for b.Loop() {

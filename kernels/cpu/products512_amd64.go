@@ -9,6 +9,21 @@ package cpu
 //go:noescape
 func mul_q4_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q4_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q4_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -73,6 +88,21 @@ func mul_q4_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q4_1_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_1 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -139,6 +169,21 @@ func mul_q4_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_0_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -204,6 +249,21 @@ func mul_q5_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_1_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_1 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_1 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_1 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -264,15 +324,25 @@ func mul_q5_1_g1t2_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
-// Products of 2 x 16 rows of q8_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
-//
-//go:noescape
-func mul_q8_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
-
 // Products of 4 x 16 rows of q8_0 with 1 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
 func mul_q8_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q8_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q8_0 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q8_0 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q8_0 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -399,6 +469,21 @@ func mul_q2_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q3_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q3_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q3_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q3_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -463,6 +548,21 @@ func mul_q3_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q4_k_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q4_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q4_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -529,6 +629,21 @@ func mul_q4_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q5_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of q5_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -593,6 +708,21 @@ func mul_q5_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q6_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q6_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q6_k with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q6_k with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of q6_k with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -659,6 +789,21 @@ func mul_q6_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_iq4_nl_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of iq4_nl with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of iq4_nl with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_nl with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -724,6 +869,21 @@ func mul_iq4_nl_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //go:noescape
 func mul_iq4_xs_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of iq4_xs with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of iq4_xs with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 1 x 16 rows of iq4_xs with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -788,6 +948,21 @@ func mul_iq4_xs_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //
 //go:noescape
 func mul_mxfp4_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of mxfp4 with 3 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g2t3_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of mxfp4 with 4 tokens of 8-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g2t4_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 1 x 16 rows of mxfp4 with 8 tokens of 8-bit activations; portable form: matmulTask.portable.
 //

@@ -41,24 +41,28 @@ func float(g1t1, g2t1, g1t4, g2t4 matmulKernel) tiles {
 // read at once: each stream costs a start. The shortest measured were 4.6 KB.
 const streamBytes = 4 << 10
 
-// avx512Streams are kernels of one token that read four groups at once, or two.
-func avx512Streams() map[quant.Type]tile {
-	streams := func(groups int, k matmulKernel) tile {
-		return tile{groups: groups, tokens: 1, bytes: streamBytes, run: k}
+// avx512Streams are kernels of up to four tokens that read several groups at
+// once: two, or of one token four where they fit in the registers.
+func avx512Streams() map[quant.Type]tiles {
+	streams := func(groups int, one, two, three, four matmulKernel) tiles {
+		return tiles{
+			{groups: 2, tokens: 4, bytes: streamBytes, run: four}, {groups: 2, tokens: 3, bytes: streamBytes, run: three},
+			{groups: 2, tokens: 2, bytes: streamBytes, run: two}, {groups: groups, tokens: 1, bytes: streamBytes, run: one},
+		}
 	}
-	return map[quant.Type]tile{
-		quant.Q4_0:   streams(4, mul_q4_0_g4t1_a8_avx512vnni),
-		quant.Q4_1:   streams(4, mul_q4_1_g4t1_a8_avx512vnni),
-		quant.Q5_0:   streams(2, mul_q5_0_g2t1_a8_avx512vnni),
-		quant.Q5_1:   streams(2, mul_q5_1_g2t1_a8_avx512vnni),
-		quant.Q8_0:   streams(4, mul_q8_0_g4t1_a8_avx512vnni),
-		quant.Q3_K:   streams(2, mul_q3_k_g2t1_a8_avx512vnni),
-		quant.Q4_K:   streams(4, mul_q4_k_g4t1_a8_avx512vnni),
-		quant.Q5_K:   streams(2, mul_q5_k_g2t1_a8_avx512vnni),
-		quant.Q6_K:   streams(2, mul_q6_k_g2t1_a8_avx512vnni),
-		quant.IQ4_NL: streams(4, mul_iq4_nl_g4t1_a8_avx512vnni),
-		quant.IQ4_XS: streams(4, mul_iq4_xs_g4t1_a8_avx512vnni),
-		quant.MXFP4:  streams(4, mul_mxfp4_g4t1_a8_avx512vnni),
+	return map[quant.Type]tiles{
+		quant.Q4_0:   streams(4, mul_q4_0_g4t1_a8_avx512vnni, mul_q4_0_g2t2_a8_avx512vnni, mul_q4_0_g2t3_a8_avx512vnni, mul_q4_0_g2t4_a8_avx512vnni),
+		quant.Q4_1:   streams(4, mul_q4_1_g4t1_a8_avx512vnni, mul_q4_1_g2t2_a8_avx512vnni, mul_q4_1_g2t3_a8_avx512vnni, mul_q4_1_g2t4_a8_avx512vnni),
+		quant.Q5_0:   streams(2, mul_q5_0_g2t1_a8_avx512vnni, mul_q5_0_g2t2_a8_avx512vnni, mul_q5_0_g2t3_a8_avx512vnni, mul_q5_0_g2t4_a8_avx512vnni),
+		quant.Q5_1:   streams(2, mul_q5_1_g2t1_a8_avx512vnni, mul_q5_1_g2t2_a8_avx512vnni, mul_q5_1_g2t3_a8_avx512vnni, mul_q5_1_g2t4_a8_avx512vnni),
+		quant.Q8_0:   streams(4, mul_q8_0_g4t1_a8_avx512vnni, mul_q8_0_g2t2_a8_avx512vnni, mul_q8_0_g2t3_a8_avx512vnni, mul_q8_0_g2t4_a8_avx512vnni),
+		quant.Q3_K:   streams(2, mul_q3_k_g2t1_a8_avx512vnni, mul_q3_k_g2t2_a8_avx512vnni, mul_q3_k_g2t3_a8_avx512vnni, mul_q3_k_g2t4_a8_avx512vnni),
+		quant.Q4_K:   streams(4, mul_q4_k_g4t1_a8_avx512vnni, mul_q4_k_g2t2_a8_avx512vnni, mul_q4_k_g2t3_a8_avx512vnni, mul_q4_k_g2t4_a8_avx512vnni),
+		quant.Q5_K:   streams(2, mul_q5_k_g2t1_a8_avx512vnni, mul_q5_k_g2t2_a8_avx512vnni, mul_q5_k_g2t3_a8_avx512vnni, mul_q5_k_g2t4_a8_avx512vnni),
+		quant.Q6_K:   streams(2, mul_q6_k_g2t1_a8_avx512vnni, mul_q6_k_g2t2_a8_avx512vnni, mul_q6_k_g2t3_a8_avx512vnni, mul_q6_k_g2t4_a8_avx512vnni),
+		quant.IQ4_NL: streams(4, mul_iq4_nl_g4t1_a8_avx512vnni, mul_iq4_nl_g2t2_a8_avx512vnni, mul_iq4_nl_g2t3_a8_avx512vnni, mul_iq4_nl_g2t4_a8_avx512vnni),
+		quant.IQ4_XS: streams(4, mul_iq4_xs_g4t1_a8_avx512vnni, mul_iq4_xs_g2t2_a8_avx512vnni, mul_iq4_xs_g2t3_a8_avx512vnni, mul_iq4_xs_g2t4_a8_avx512vnni),
+		quant.MXFP4:  streams(4, mul_mxfp4_g4t1_a8_avx512vnni, mul_mxfp4_g2t2_a8_avx512vnni, mul_mxfp4_g2t3_a8_avx512vnni, mul_mxfp4_g2t4_a8_avx512vnni),
 	}
 }
 
@@ -95,9 +99,11 @@ func avx512Tiles() map[quant.Type]tiles {
 		quant.F16:  float(mul_f16_g1t1_avx512vnni, mul_f16_g2t1_avx512vnni, mul_f16_g1t4_avx512vnni, mul_f16_g2t4_avx512vnni),
 		quant.BF16: float(mul_bf16_g1t1_avx512vnni, mul_bf16_g2t1_avx512vnni, mul_bf16_g1t4_avx512vnni, mul_bf16_g2t4_avx512vnni),
 	}
-	// One token's weights come from memory faster as several streams than as one.
-	for kind, k := range avx512Streams() {
-		t[kind] = slices.Insert(t[kind], len(t[kind])-1, k)
+	// Weights of a few tokens come from memory faster as several streams than as
+	// one.
+	for kind, streams := range avx512Streams() {
+		t[kind] = append(streams, t[kind]...)
+		slices.SortStableFunc(t[kind], func(a, b tile) int { return b.tokens - a.tokens })
 	}
 	// Of 8-bit quants, which need no unpacking, two groups that share
 	// activations are faster once the weights come from a cache.

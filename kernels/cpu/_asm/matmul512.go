@@ -35,11 +35,11 @@ const prefetchBytes = 2048
 // batches read and unpack the weights once.
 func matmul512() {
 	for _, f := range forms {
-		if f.low == 8 { // nothing to unpack: sharing activations gains more
-			newMul(f, 2, 4, 1).emit()
-		}
 		if f.low > 2 || f.high > 0 { // Q2_K is bound by its instructions
 			newMul(f, streams(f), 1, 1).emit()
+			for tokens := 2; tokens <= 4; tokens++ {
+				newMul(f, 2, tokens, 1).emit()
+			}
 		}
 		for tokens := range 8 {
 			newMul(f, 1, 8-tokens, 1).emit()
@@ -139,7 +139,7 @@ func (m *mul) prefetch() {
 	}
 }
 
-// streams is the number of groups that a single token's products read at once: of
+// streams is the number of groups that a single token's products read at once; of
 // types with high bits four would not fit in the registers.
 func streams(f form) int {
 	if f.high == 0 && f.halves == 1 {
@@ -148,8 +148,8 @@ func streams(f form) int {
 	return 2
 }
 
-// streams reports whether the kernel reads its groups as streams from memory.
-func (m *mul) streams() bool { return m.groups > 1 && m.tokens == 1 }
+// streams reports whether the kernel reads several groups, as streams.
+func (m *mul) streams() bool { return m.groups > 1 }
 
 // lookAhead says what is asked for where groups are read as streams: what lies a
 // segment ahead, which near the end of the groups is the beginning of the next.
