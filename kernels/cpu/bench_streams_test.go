@@ -19,30 +19,32 @@ import (
 func BenchmarkStreams(b *testing.B) {
 	for _, set := range everySet() {
 		for _, kind := range quant.Types() {
-			for _, k := range set.matmul[0][kind] {
-				if k.bytes == 0 {
-					continue
-				}
-				for _, shape := range [][2]int{{1536, 768}, {576, 1536}, {2048, 2048}} {
-					b.Run(fmt.Sprintf("%s/%s/tokens=%d/%dx%d", set.tier, kind, k.tokens, shape[0], shape[1]), func(b *testing.B) {
-						benchStreams(b, set, kind, k, shape[0], shape[1])
-					})
+			for lines := range set.matmul {
+				for _, k := range set.matmul[lines][kind] {
+					if k.bytes == 0 {
+						continue
+					}
+					for _, shape := range [][2]int{{1536, 768}, {576, 1536}, {2048, 2048}} {
+						b.Run(fmt.Sprintf("%s/%s/a%d/tokens=%d/%dx%d", set.tier, kind, 8*(lines+1), k.tokens, shape[0], shape[1]), func(b *testing.B) {
+							benchStreams(b, set, lines, kind, k, shape[0], shape[1])
+						})
+					}
 				}
 			}
 		}
 	}
 }
 
-func benchStreams(b *testing.B, set *kernelSet, kind quant.Type, streams tile, rows, cols int) {
+func benchStreams(b *testing.B, set *kernelSet, lines int, kind quant.Type, streams tile, rows, cols int) {
 	tokens := streams.tokens
-	single := slices.IndexFunc(set.matmul[0][kind], func(k tile) bool { return k.groups == 1 && k.tokens == tokens })
-	one := set.matmul[0][kind][single:]
+	single := slices.IndexFunc(set.matmul[lines][kind], func(k tile) bool { return k.groups == 1 && k.tokens == tokens })
+	one := set.matmul[lines][kind][single:]
 	several := append(tiles{streams}, one...)
 	var devices [2]*Device
 	for i, list := range []tiles{one, several} {
 		s := *set
-		s.matmul[0] = maps.Clone(set.matmul[0])
-		s.matmul[0][kind] = list
+		s.matmul[lines] = maps.Clone(set.matmul[lines])
+		s.matmul[lines][kind] = list
 		devices[i] = &Device{set: &s, pool: newPool(1), live: map[closer]struct{}{}, scratch: make([]scratch, 1), quantised: 1}
 		defer devices[i].Close()
 	}
@@ -65,7 +67,7 @@ func benchStreams(b *testing.B, set *kernelSet, kind quant.Type, streams tile, r
 	for i := range x.data {
 		x.data[i] = float32(r.NormFloat64())
 	}
-	a := need(devices[0].NewActs(tokens, cols, kernels.Act8))(b)
+	a := need(devices[0].NewActs(tokens, cols, kernels.ActBits(8*(lines+1))))(b)
 	batch := &kernels.Batch{Rows: make([]kernels.Row, tokens)}
 	devices[0].Prepare(batch, a, x)
 	var rates [2][]float64

@@ -10,8 +10,9 @@
 //
 // The package never copies weights, which it reads where the caller keeps
 // them, and never decides what to compute: graphs are package model's. Start
-// reading at Device, then at kernelSet, the table of what a tier brings, and
-// at record, the form of quantised activations.
+// reading at Device, then at kernelSet, the table of what a tier brings, at
+// record, the form of quantised activations, and at matrixTiles, what AMX
+// does otherwise.
 package cpu
 
 //go:generate go run -C _asm . -part products512 -out ../products512_amd64.s -stubs ../products512_amd64.go -pkg cpu

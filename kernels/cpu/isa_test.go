@@ -175,7 +175,7 @@ func TestTheCheckOfInstructionsFindsThoseOfAVX512(t *testing.T) {
 // kernels, with the instruction set of each.
 var gates = map[string]string{
 	"matrixProducts": AMX, "unpackers": AVX512VNNI, "spreaders": AVX512VNNI,
-	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512Streams": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
+	"avx512Set": AVX512VNNI, "avx512Tiles": AVX512VNNI, "avx512Streams": AVX512VNNI, "avx512WideStreams": AVX512VNNI, "avx512WideTiles": AVX512VNNI,
 	"avx2Set": AVX2, "avx2Tiles": AVX2, "avx2WideTiles": AVX2,
 	"vnniTiles": AVXVNNI, "vnniWideTiles": AVXVNNI,
 	"neonSet": NEON, "neonTiles": NEON, "neonWideTiles": NEON, "addFloatTiles": NEON,

@@ -9,6 +9,11 @@ package cpu
 //go:noescape
 func mul_q4_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of q4_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_0_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of q4_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -88,6 +93,11 @@ func mul_q4_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q4_1_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of q4_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_1_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 2 x 16 rows of q4_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -169,6 +179,11 @@ func mul_q4_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_0_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_0_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of q5_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -249,6 +264,11 @@ func mul_q5_0_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_1_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_1 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_1_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of q5_1 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -328,6 +348,11 @@ func mul_q5_1_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q8_0_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of q8_0 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q8_0_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 2 x 16 rows of q8_0 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -469,6 +494,11 @@ func mul_q2_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q3_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q3_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q3_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of q3_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -548,6 +578,11 @@ func mul_q3_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q4_k_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of q4_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q4_k_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 2 x 16 rows of q4_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -629,6 +664,11 @@ func mul_q4_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_q5_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 2 x 16 rows of q5_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q5_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of q5_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -708,6 +748,11 @@ func mul_q5_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //
 //go:noescape
 func mul_q6_k_g2t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 2 x 16 rows of q6_k with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_q6_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 2 x 16 rows of q6_k with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
@@ -789,6 +834,11 @@ func mul_q6_k_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x 
 //go:noescape
 func mul_iq4_nl_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of iq4_nl with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_nl_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of iq4_nl with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -869,6 +919,11 @@ func mul_iq4_nl_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //go:noescape
 func mul_iq4_xs_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
+// Products of 4 x 16 rows of iq4_xs with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_iq4_xs_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
 // Products of 2 x 16 rows of iq4_xs with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //
 //go:noescape
@@ -948,6 +1003,11 @@ func mul_iq4_xs_g1t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, 
 //
 //go:noescape
 func mul_mxfp4_g4t1_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+
+// Products of 4 x 16 rows of mxfp4 with 1 tokens of 16-bit activations; portable form: matmulTask.portable.
+//
+//go:noescape
+func mul_mxfp4_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 
 // Products of 2 x 16 rows of mxfp4 with 2 tokens of 8-bit activations; portable form: matmulTask.portable.
 //

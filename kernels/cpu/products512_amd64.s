@@ -236,6 +236,351 @@ within:
 	VZEROUPPER
 	RET
 
+// func mul_q4_0_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q4_0_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000100, R15
+
+segment:
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	SUBQ    R12, R11
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	VPBROADCASTD 104(R10), Z5
+	VMOVDQA64    Z5, Z7
+	VMOVDQA64    Z5, Z9
+	VMOVDQA64    Z5, Z11
+	VMOVDQU64    (AX), Z13
+	VMOVDQU64    (DX), Z14
+	VMOVDQU64    (BX), Z15
+	VMOVDQU64    (CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 64(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 80(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    64(AX), Z13
+	VMOVDQU64    64(DX), Z14
+	VMOVDQU64    64(BX), Z15
+	VMOVDQU64    64(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 68(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 84(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    128(AX), Z13
+	VMOVDQU64    128(DX), Z14
+	VMOVDQU64    128(BX), Z15
+	VMOVDQU64    128(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 72(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 88(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    192(AX), Z13
+	VMOVDQU64    192(DX), Z14
+	VMOVDQU64    192(BX), Z15
+	VMOVDQU64    192(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 76(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 92(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VPSLLD       $0x07, Z5, Z5
+	VPSLLD       $0x07, Z7, Z7
+	VPSLLD       $0x07, Z9, Z9
+	VPSLLD       $0x07, Z11, Z11
+	VPBROADCASTD 40(R10), Z13
+	VPADDD       Z13, Z5, Z5
+	VPADDD       Z13, Z7, Z7
+	VPADDD       Z13, Z9, Z9
+	VPADDD       Z13, Z11, Z11
+	VMOVDQU64    (AX), Z13
+	VMOVDQU64    (DX), Z14
+	VMOVDQU64    (BX), Z15
+	VMOVDQU64    (CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD (R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 16(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    64(AX), Z13
+	VMOVDQU64    64(DX), Z14
+	VMOVDQU64    64(BX), Z15
+	VMOVDQU64    64(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 4(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 20(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    128(AX), Z13
+	VMOVDQU64    128(DX), Z14
+	VMOVDQU64    128(BX), Z15
+	VMOVDQU64    128(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 8(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 24(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VMOVDQU64    192(AX), Z13
+	VMOVDQU64    192(DX), Z14
+	VMOVDQU64    192(BX), Z15
+	VMOVDQU64    192(CX), Z16
+	VPANDD       Z13, Z12, Z17
+	VPANDD       Z14, Z12, Z18
+	VPANDD       Z15, Z12, Z19
+	VPANDD       Z16, Z12, Z20
+	VPBROADCASTD 12(R10), Z21
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z7
+	VPDPBUSD     Z21, Z19, Z9
+	VPDPBUSD     Z21, Z20, Z11
+	VPSRLD       $0x04, Z13, Z13
+	VPANDD       Z13, Z12, Z13
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPBROADCASTD 28(R10), Z17
+	VPDPBUSD     Z17, Z13, Z5
+	VPDPBUSD     Z17, Z14, Z7
+	VPDPBUSD     Z17, Z15, Z9
+	VPDPBUSD     Z17, Z16, Z11
+	VCVTPH2PS    (SI), Z13
+	VMULPS.BCST  32(R10), Z13, Z13
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z13, Z5, Z4
+	VCVTPH2PS    (R8), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z5, Z7, Z6
+	VCVTPH2PS    (R9), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z5, Z9, Z8
+	VCVTPH2PS    (DI), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z5, Z11, Z10
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x20, R8
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x20, R9
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x20, DI
+	ADDQ         $0x80, R10
+	DECQ         R12
+	JNZ          block
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	TESTQ        R11, R11
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z4
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z5
+	MOVQ         y+48(FP), AX
+	VPANDD       Z4, Z0, Z6
+	VPCMPUD      $0x05, Z5, Z6, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z4, Z1, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPANDD       Z4, Z2, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z2, K1, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPANDD       Z4, Z3, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z3, K1, Z3
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q4_0_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_q4_0_g2t2_a8_avx512vnni(SB), NOSPLIT, $0-72
@@ -3118,6 +3463,354 @@ within:
 	ADDQ             $0x00000100, CX
 	ADDQ             $0x40, DI
 	ADDQ             $0x40, R10
+	DECQ             R12
+	JNZ              block
+	VADDPS           Z4, Z0, Z0
+	VADDPS           Z6, Z1, Z1
+	VADDPS           Z8, Z2, Z2
+	VADDPS           Z10, Z3, Z3
+	TESTQ            R11, R11
+	JNZ              segment
+	MOVL             $0x7fffffff, AX
+	VPBROADCASTD     AX, Z4
+	MOVL             $0x2b800000, AX
+	VPBROADCASTD     AX, Z5
+	MOVQ             y+48(FP), AX
+	VPANDD           Z4, Z0, Z6
+	VPCMPUD          $0x05, Z5, Z6, K1
+	VMOVAPS.Z        Z0, K1, Z0
+	VMOVUPS          Z0, (AX)
+	VPANDD           Z4, Z1, Z0
+	VPCMPUD          $0x05, Z5, Z0, K1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVUPS          Z1, 64(AX)
+	VPANDD           Z4, Z2, Z0
+	VPCMPUD          $0x05, Z5, Z0, K1
+	VMOVAPS.Z        Z2, K1, Z2
+	VMOVUPS          Z2, 128(AX)
+	VPANDD           Z4, Z3, Z0
+	VPCMPUD          $0x05, Z5, Z0, K1
+	VMOVAPS.Z        Z3, K1, Z3
+	VMOVUPS          Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q4_1_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q4_1_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000200, R15
+
+segment:
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	SUBQ    R12, R11
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0       (SI)(R15*1)
+	PREFETCHT0       (AX)(R14*1)
+	PREFETCHT0       64(AX)(R14*1)
+	PREFETCHT0       128(AX)(R14*1)
+	PREFETCHT0       192(AX)(R14*1)
+	PREFETCHT0       (R8)(R15*1)
+	PREFETCHT0       (DX)(R14*1)
+	PREFETCHT0       64(DX)(R14*1)
+	PREFETCHT0       128(DX)(R14*1)
+	PREFETCHT0       192(DX)(R14*1)
+	PREFETCHT0       (R9)(R15*1)
+	PREFETCHT0       (BX)(R14*1)
+	PREFETCHT0       64(BX)(R14*1)
+	PREFETCHT0       128(BX)(R14*1)
+	PREFETCHT0       192(BX)(R14*1)
+	PREFETCHT0       (DI)(R15*1)
+	PREFETCHT0       (CX)(R14*1)
+	PREFETCHT0       64(CX)(R14*1)
+	PREFETCHT0       128(CX)(R14*1)
+	PREFETCHT0       192(CX)(R14*1)
+	VPXORD           Z5, Z5, Z5
+	VMOVDQA64        Z5, Z7
+	VMOVDQA64        Z5, Z9
+	VMOVDQA64        Z5, Z11
+	VMOVDQU64        (AX), Z13
+	VMOVDQU64        (DX), Z14
+	VMOVDQU64        (BX), Z15
+	VMOVDQU64        (CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     64(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     80(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        64(AX), Z13
+	VMOVDQU64        64(DX), Z14
+	VMOVDQU64        64(BX), Z15
+	VMOVDQU64        64(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     68(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     84(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        128(AX), Z13
+	VMOVDQU64        128(DX), Z14
+	VMOVDQU64        128(BX), Z15
+	VMOVDQU64        128(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     72(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     88(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        192(AX), Z13
+	VMOVDQU64        192(DX), Z14
+	VMOVDQU64        192(BX), Z15
+	VMOVDQU64        192(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     76(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     92(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VPSLLD           $0x07, Z5, Z5
+	VPSLLD           $0x07, Z7, Z7
+	VPSLLD           $0x07, Z9, Z9
+	VPSLLD           $0x07, Z11, Z11
+	VMOVDQU64        (AX), Z13
+	VMOVDQU64        (DX), Z14
+	VMOVDQU64        (BX), Z15
+	VMOVDQU64        (CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     (R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     16(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        64(AX), Z13
+	VMOVDQU64        64(DX), Z14
+	VMOVDQU64        64(BX), Z15
+	VMOVDQU64        64(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     4(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     20(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        128(AX), Z13
+	VMOVDQU64        128(DX), Z14
+	VMOVDQU64        128(BX), Z15
+	VMOVDQU64        128(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     8(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     24(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VMOVDQU64        192(AX), Z13
+	VMOVDQU64        192(DX), Z14
+	VMOVDQU64        192(BX), Z15
+	VMOVDQU64        192(CX), Z16
+	VPANDD           Z13, Z12, Z17
+	VPANDD           Z14, Z12, Z18
+	VPANDD           Z15, Z12, Z19
+	VPANDD           Z16, Z12, Z20
+	VPBROADCASTD     12(R10), Z21
+	VPDPBUSD         Z21, Z17, Z5
+	VPDPBUSD         Z21, Z18, Z7
+	VPDPBUSD         Z21, Z19, Z9
+	VPDPBUSD         Z21, Z20, Z11
+	VPSRLD           $0x04, Z13, Z13
+	VPANDD           Z13, Z12, Z13
+	VPSRLD           $0x04, Z14, Z14
+	VPANDD           Z14, Z12, Z14
+	VPSRLD           $0x04, Z15, Z15
+	VPANDD           Z15, Z12, Z15
+	VPSRLD           $0x04, Z16, Z16
+	VPANDD           Z16, Z12, Z16
+	VPBROADCASTD     28(R10), Z17
+	VPDPBUSD         Z17, Z13, Z5
+	VPDPBUSD         Z17, Z14, Z7
+	VPDPBUSD         Z17, Z15, Z9
+	VPDPBUSD         Z17, Z16, Z11
+	VCVTPH2PS        (SI), Z13
+	VCVTPH2PS        32(SI), Z14
+	VMULPS.BCST      32(R10), Z13, Z13
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z13, Z5, Z4
+	VFMADD231PS.BCST 36(R10), Z14, Z4
+	VCVTPH2PS        (R8), Z13
+	VCVTPH2PS        32(R8), Z14
+	VMULPS.BCST      32(R10), Z13, Z13
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z13, Z7, Z6
+	VFMADD231PS.BCST 36(R10), Z14, Z6
+	VCVTPH2PS        (R9), Z7
+	VCVTPH2PS        32(R9), Z13
+	VMULPS.BCST      32(R10), Z7, Z7
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z7, Z9, Z8
+	VFMADD231PS.BCST 36(R10), Z13, Z8
+	VCVTPH2PS        (DI), Z7
+	VCVTPH2PS        32(DI), Z9
+	VMULPS.BCST      32(R10), Z7, Z7
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z7, Z11, Z10
+	VFMADD231PS.BCST 36(R10), Z9, Z10
+	ADDQ             $0x00000100, AX
+	ADDQ             $0x40, SI
+	ADDQ             $0x00000100, DX
+	ADDQ             $0x40, R8
+	ADDQ             $0x00000100, BX
+	ADDQ             $0x40, R9
+	ADDQ             $0x00000100, CX
+	ADDQ             $0x40, DI
+	ADDQ             $0x80, R10
 	DECQ             R12
 	JNZ              block
 	VADDPS           Z4, Z0, Z0
@@ -6036,6 +6729,277 @@ within:
 	ADDQ         $0x00000140, CX
 	ADDQ         $0x20, BX
 	ADDQ         $0x40, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q5_0_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_0_g2t1_a16_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000100, R11
+
+segment:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z4, Z4, Z4
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   192(AX)(R10*1)
+	PREFETCHT0   256(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	PREFETCHT0   192(CX)(R10*1)
+	PREFETCHT0   256(CX)(R10*1)
+	VPBROADCASTD 104(SI), Z3
+	VPSLLD       $0x01, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    256(AX), Z8
+	VMOVDQU64    256(CX), Z9
+	VMOVDQU64    (AX), Z10
+	VMOVDQU64    (CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x04, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x04, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 64(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPTERNLOGD   $0xf8, Z7, Z9, Z11
+	VPBROADCASTD 80(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    64(AX), Z10
+	VMOVDQU64    64(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x03, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x03, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 68(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x01, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 84(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x02, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x02, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 72(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x02, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 88(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    192(AX), Z10
+	VMOVDQU64    192(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x01, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x01, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 76(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x03, Z8, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x03, Z9, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z11
+	VPBROADCASTD 92(SI), Z8
+	VPDPBUSD     Z8, Z10, Z3
+	VPDPBUSD     Z8, Z11, Z5
+	VPSLLD       $0x07, Z3, Z3
+	VPSLLD       $0x07, Z5, Z5
+	VPBROADCASTD 40(SI), Z8
+	VPSLLD       $0x01, Z8, Z8
+	VPADDD       Z8, Z3, Z3
+	VPADDD       Z8, Z5, Z5
+	VMOVDQU64    256(AX), Z8
+	VMOVDQU64    256(CX), Z9
+	VMOVDQU64    (AX), Z10
+	VMOVDQU64    (CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x04, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x04, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPTERNLOGD   $0xf8, Z7, Z9, Z11
+	VPBROADCASTD 16(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    64(AX), Z10
+	VMOVDQU64    64(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x03, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x03, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x01, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 20(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x02, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x02, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z8, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x02, Z9, Z12
+	VPTERNLOGD   $0xf8, Z7, Z12, Z11
+	VPBROADCASTD 24(SI), Z12
+	VPDPBUSD     Z12, Z10, Z3
+	VPDPBUSD     Z12, Z11, Z5
+	VMOVDQU64    192(AX), Z10
+	VMOVDQU64    192(CX), Z11
+	VPANDD       Z10, Z6, Z12
+	VPSLLD       $0x01, Z8, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       Z11, Z6, Z13
+	VPSLLD       $0x01, Z9, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 12(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, Z10, Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x03, Z8, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z10
+	VPSRLD       $0x04, Z11, Z11
+	VPANDD       Z11, Z6, Z11
+	VPSRLD       $0x03, Z9, Z8
+	VPTERNLOGD   $0xf8, Z7, Z8, Z11
+	VPBROADCASTD 28(SI), Z8
+	VPDPBUSD     Z8, Z10, Z3
+	VPDPBUSD     Z8, Z11, Z5
+	VCVTPH2PS    (DX), Z8
+	VMULPS.BCST  32(SI), Z8, Z8
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z8, Z3, Z2
+	VCVTPH2PS    (BX), Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x00000140, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x00000140, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x80, SI
 	DECQ         R8
 	JNZ          block
 	VADDPS       Z2, Z0, Z0
@@ -9387,6 +10351,276 @@ within:
 	VZEROUPPER
 	RET
 
+// func mul_q5_1_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_1_g2t1_a16_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000200, R11
+
+segment:
+	MOVQ    $0x00000008, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	SUBQ    R8, DI
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z4, Z4, Z4
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0       (DX)(R11*1)
+	PREFETCHT0       (AX)(R10*1)
+	PREFETCHT0       64(AX)(R10*1)
+	PREFETCHT0       128(AX)(R10*1)
+	PREFETCHT0       192(AX)(R10*1)
+	PREFETCHT0       256(AX)(R10*1)
+	PREFETCHT0       (BX)(R11*1)
+	PREFETCHT0       (CX)(R10*1)
+	PREFETCHT0       64(CX)(R10*1)
+	PREFETCHT0       128(CX)(R10*1)
+	PREFETCHT0       192(CX)(R10*1)
+	PREFETCHT0       256(CX)(R10*1)
+	VPXORD           Z3, Z3, Z3
+	VMOVDQA64        Z3, Z5
+	VMOVDQU64        256(AX), Z8
+	VMOVDQU64        256(CX), Z9
+	VMOVDQU64        (AX), Z10
+	VMOVDQU64        (CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x04, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x04, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     64(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPTERNLOGD       $0xf8, Z7, Z9, Z11
+	VPBROADCASTD     80(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        64(AX), Z10
+	VMOVDQU64        64(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x03, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x03, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     68(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x01, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x01, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     84(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        128(AX), Z10
+	VMOVDQU64        128(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x02, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x02, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     72(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x02, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x02, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     88(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        192(AX), Z10
+	VMOVDQU64        192(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x01, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x01, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     76(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x03, Z8, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x03, Z9, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z11
+	VPBROADCASTD     92(SI), Z8
+	VPDPBUSD         Z8, Z10, Z3
+	VPDPBUSD         Z8, Z11, Z5
+	VPSLLD           $0x07, Z3, Z3
+	VPSLLD           $0x07, Z5, Z5
+	VMOVDQU64        256(AX), Z8
+	VMOVDQU64        256(CX), Z9
+	VMOVDQU64        (AX), Z10
+	VMOVDQU64        (CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x04, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x04, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     (SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPTERNLOGD       $0xf8, Z7, Z9, Z11
+	VPBROADCASTD     16(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        64(AX), Z10
+	VMOVDQU64        64(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x03, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x03, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     4(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x01, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x01, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     20(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        128(AX), Z10
+	VMOVDQU64        128(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x02, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x02, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     8(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x02, Z8, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x02, Z9, Z12
+	VPTERNLOGD       $0xf8, Z7, Z12, Z11
+	VPBROADCASTD     24(SI), Z12
+	VPDPBUSD         Z12, Z10, Z3
+	VPDPBUSD         Z12, Z11, Z5
+	VMOVDQU64        192(AX), Z10
+	VMOVDQU64        192(CX), Z11
+	VPANDD           Z10, Z6, Z12
+	VPSLLD           $0x01, Z8, Z13
+	VPTERNLOGD       $0xf8, Z7, Z13, Z12
+	VPANDD           Z11, Z6, Z13
+	VPSLLD           $0x01, Z9, Z14
+	VPTERNLOGD       $0xf8, Z7, Z14, Z13
+	VPBROADCASTD     12(SI), Z14
+	VPDPBUSD         Z14, Z12, Z3
+	VPDPBUSD         Z14, Z13, Z5
+	VPSRLD           $0x04, Z10, Z10
+	VPANDD           Z10, Z6, Z10
+	VPSRLD           $0x03, Z8, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z10
+	VPSRLD           $0x04, Z11, Z11
+	VPANDD           Z11, Z6, Z11
+	VPSRLD           $0x03, Z9, Z8
+	VPTERNLOGD       $0xf8, Z7, Z8, Z11
+	VPBROADCASTD     28(SI), Z8
+	VPDPBUSD         Z8, Z10, Z3
+	VPDPBUSD         Z8, Z11, Z5
+	VCVTPH2PS        (DX), Z8
+	VCVTPH2PS        32(DX), Z9
+	VMULPS.BCST      32(SI), Z8, Z8
+	VCVTDQ2PS        Z3, Z3
+	VFMADD231PS      Z8, Z3, Z2
+	VFMADD231PS.BCST 36(SI), Z9, Z2
+	VCVTPH2PS        (BX), Z8
+	VCVTPH2PS        32(BX), Z9
+	VMULPS.BCST      32(SI), Z8, Z8
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z8, Z5, Z4
+	VFMADD231PS.BCST 36(SI), Z9, Z4
+	ADDQ             $0x00000140, AX
+	ADDQ             $0x40, DX
+	ADDQ             $0x00000140, CX
+	ADDQ             $0x40, BX
+	ADDQ             $0x80, SI
+	DECQ             R8
+	JNZ              block
+	VADDPS           Z2, Z0, Z0
+	VADDPS           Z4, Z1, Z1
+	TESTQ            DI, DI
+	JNZ              segment
+	MOVL             $0x7fffffff, AX
+	VPBROADCASTD     AX, Z2
+	MOVL             $0x2b800000, AX
+	VPBROADCASTD     AX, Z3
+	MOVQ             y+48(FP), AX
+	VPANDD           Z2, Z0, Z4
+	VPCMPUD          $0x05, Z3, Z4, K1
+	VMOVAPS.Z        Z0, K1, Z0
+	VMOVUPS          Z0, (AX)
+	VPANDD           Z2, Z1, Z0
+	VPCMPUD          $0x05, Z3, Z0, K1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVUPS          Z1, 64(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q5_1_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_q5_1_g2t2_a8_avx512vnni(SB), NOSPLIT, $0-72
@@ -12700,6 +13934,301 @@ within:
 	ADDQ         $0x00000200, CX
 	ADDQ         $0x20, DI
 	ADDQ         $0x40, R10
+	DECQ         R12
+	JNZ          block
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	TESTQ        R11, R11
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z4
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z5
+	MOVQ         y+48(FP), AX
+	VPANDD       Z4, Z0, Z6
+	VPCMPUD      $0x05, Z5, Z6, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z4, Z1, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPANDD       Z4, Z2, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z2, K1, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPANDD       Z4, Z3, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z3, K1, Z3
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q8_0_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q8_0_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ   q+0(FP), AX
+	MOVQ   qStride+16(FP), CX
+	LEAQ   (AX)(CX*1), DX
+	LEAQ   (DX)(CX*1), BX
+	LEAQ   (BX)(CX*1), CX
+	MOVQ   s+8(FP), SI
+	MOVQ   sStride+24(FP), DI
+	LEAQ   (SI)(DI*1), R8
+	LEAQ   (R8)(DI*1), R9
+	LEAQ   (R9)(DI*1), DI
+	MOVQ   x+32(FP), R10
+	MOVQ   blocks+64(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   R11, R13
+	MOVQ   $0x00001000, R14
+	MOVQ   $0x00000100, R15
+
+segment:
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	SUBQ    R12, R11
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   256(AX)(R14*1)
+	PREFETCHT0   320(AX)(R14*1)
+	PREFETCHT0   384(AX)(R14*1)
+	PREFETCHT0   448(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   256(DX)(R14*1)
+	PREFETCHT0   320(DX)(R14*1)
+	PREFETCHT0   384(DX)(R14*1)
+	PREFETCHT0   448(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   256(BX)(R14*1)
+	PREFETCHT0   320(BX)(R14*1)
+	PREFETCHT0   384(BX)(R14*1)
+	PREFETCHT0   448(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	PREFETCHT0   256(CX)(R14*1)
+	PREFETCHT0   320(CX)(R14*1)
+	PREFETCHT0   384(CX)(R14*1)
+	PREFETCHT0   448(CX)(R14*1)
+	VPBROADCASTD 108(R10), Z5
+	VMOVDQA64    Z5, Z7
+	VMOVDQA64    Z5, Z9
+	VMOVDQA64    Z5, Z11
+	VMOVDQU64    (AX), Z12
+	VMOVDQU64    (DX), Z13
+	VMOVDQU64    (BX), Z14
+	VMOVDQU64    (CX), Z15
+	VPBROADCASTD 64(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    64(AX), Z12
+	VMOVDQU64    64(DX), Z13
+	VMOVDQU64    64(BX), Z14
+	VMOVDQU64    64(CX), Z15
+	VPBROADCASTD 68(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    128(AX), Z12
+	VMOVDQU64    128(DX), Z13
+	VMOVDQU64    128(BX), Z14
+	VMOVDQU64    128(CX), Z15
+	VPBROADCASTD 72(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    192(AX), Z12
+	VMOVDQU64    192(DX), Z13
+	VMOVDQU64    192(BX), Z14
+	VMOVDQU64    192(CX), Z15
+	VPBROADCASTD 76(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    256(AX), Z12
+	VMOVDQU64    256(DX), Z13
+	VMOVDQU64    256(BX), Z14
+	VMOVDQU64    256(CX), Z15
+	VPBROADCASTD 80(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    320(AX), Z12
+	VMOVDQU64    320(DX), Z13
+	VMOVDQU64    320(BX), Z14
+	VMOVDQU64    320(CX), Z15
+	VPBROADCASTD 84(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    384(AX), Z12
+	VMOVDQU64    384(DX), Z13
+	VMOVDQU64    384(BX), Z14
+	VMOVDQU64    384(CX), Z15
+	VPBROADCASTD 88(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    448(AX), Z12
+	VMOVDQU64    448(DX), Z13
+	VMOVDQU64    448(BX), Z14
+	VMOVDQU64    448(CX), Z15
+	VPBROADCASTD 92(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VPSLLD       $0x07, Z5, Z5
+	VPSLLD       $0x07, Z7, Z7
+	VPSLLD       $0x07, Z9, Z9
+	VPSLLD       $0x07, Z11, Z11
+	VPBROADCASTD 44(R10), Z12
+	VPADDD       Z12, Z5, Z5
+	VPADDD       Z12, Z7, Z7
+	VPADDD       Z12, Z9, Z9
+	VPADDD       Z12, Z11, Z11
+	VMOVDQU64    (AX), Z12
+	VMOVDQU64    (DX), Z13
+	VMOVDQU64    (BX), Z14
+	VMOVDQU64    (CX), Z15
+	VPBROADCASTD (R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    64(AX), Z12
+	VMOVDQU64    64(DX), Z13
+	VMOVDQU64    64(BX), Z14
+	VMOVDQU64    64(CX), Z15
+	VPBROADCASTD 4(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    128(AX), Z12
+	VMOVDQU64    128(DX), Z13
+	VMOVDQU64    128(BX), Z14
+	VMOVDQU64    128(CX), Z15
+	VPBROADCASTD 8(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    192(AX), Z12
+	VMOVDQU64    192(DX), Z13
+	VMOVDQU64    192(BX), Z14
+	VMOVDQU64    192(CX), Z15
+	VPBROADCASTD 12(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    256(AX), Z12
+	VMOVDQU64    256(DX), Z13
+	VMOVDQU64    256(BX), Z14
+	VMOVDQU64    256(CX), Z15
+	VPBROADCASTD 16(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    320(AX), Z12
+	VMOVDQU64    320(DX), Z13
+	VMOVDQU64    320(BX), Z14
+	VMOVDQU64    320(CX), Z15
+	VPBROADCASTD 20(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    384(AX), Z12
+	VMOVDQU64    384(DX), Z13
+	VMOVDQU64    384(BX), Z14
+	VMOVDQU64    384(CX), Z15
+	VPBROADCASTD 24(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU64    448(AX), Z12
+	VMOVDQU64    448(DX), Z13
+	VMOVDQU64    448(BX), Z14
+	VMOVDQU64    448(CX), Z15
+	VPBROADCASTD 28(R10), Z16
+	VPDPBUSD     Z16, Z12, Z5
+	VPDPBUSD     Z16, Z13, Z7
+	VPDPBUSD     Z16, Z14, Z9
+	VPDPBUSD     Z16, Z15, Z11
+	VCVTPH2PS    (SI), Z12
+	VMULPS.BCST  32(R10), Z12, Z12
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z12, Z5, Z4
+	VCVTPH2PS    (R8), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z5, Z7, Z6
+	VCVTPH2PS    (R9), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z5, Z9, Z8
+	VCVTPH2PS    (DI), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z5, Z11, Z10
+	ADDQ         $0x00000200, AX
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000200, DX
+	ADDQ         $0x20, R8
+	ADDQ         $0x00000200, BX
+	ADDQ         $0x20, R9
+	ADDQ         $0x00000200, CX
+	ADDQ         $0x20, DI
+	ADDQ         $0x80, R10
 	DECQ         R12
 	JNZ          block
 	VADDPS       Z4, Z0, Z0
@@ -17890,6 +19419,298 @@ within:
 	VZEROUPPER
 	RET
 
+// func mul_q3_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q3_k_g2t1_a16_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x03030303, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x04040404, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000600, R10
+	MOVQ         $0x00000120, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	ADDQ      $0x20, DX
+	VCVTPH2PS (BX), Z9
+	ADDQ      $0x20, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	VPBROADCASTD 112(SI), Z3
+	VPSRAD       $0x03, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 64(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x01, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x01, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 68(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 72(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x01, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, (CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 76(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPSLLD       $0x07, Z3, Z3
+	VPSLLD       $0x07, Z5, Z5
+	VPBROADCASTD 48(SI), Z10
+	VPSRAD       $0x03, Z10, Z10
+	VPADDD       Z10, Z3, Z3
+	VPADDD       Z10, Z5, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x01, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x01, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x01, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, (CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x01, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 12(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    (DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    (BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	VPBROADCASTD 116(SI), Z3
+	VPSRAD       $0x03, Z3, Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       64(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSRLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 80(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x03, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x03, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 84(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 88(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x05, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, 64(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x05, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 92(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPSLLD       $0x07, Z3, Z3
+	VPSLLD       $0x07, Z5, Z5
+	VPBROADCASTD 52(SI), Z10
+	VPSRAD       $0x03, Z10, Z10
+	VPADDD       Z10, Z3, Z3
+	VPADDD       Z10, Z5, Z5
+	VMOVDQU64    128(AX), Z10
+	VMOVDQU64    128(CX), Z11
+	VPANDD       64(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSRLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 16(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x02, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x03, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x02, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x03, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 20(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSRLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 24(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x06, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x05, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x06, 64(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x05, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 28(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    16(DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    16(BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x000000c0, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x000000c0, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x80, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q3_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_q3_k_g2t2_a8_avx512vnni(SB), NOSPLIT, $0-72
@@ -21771,6 +23592,382 @@ within:
 	VZEROUPPER
 	RET
 
+// func mul_q4_k_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q4_k_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000140, R15
+
+segment:
+	MOVQ      $0x00000008, R12
+	CMPQ      R11, R12
+	CMOVQLT   R11, R12
+	SUBQ      R12, R11
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z10, Z10, Z10
+	VCVTPH2PS (SI), Z13
+	VCVTPH2PS 32(SI), Z14
+	ADDQ      $0x40, SI
+	VCVTPH2PS (R8), Z15
+	VCVTPH2PS 32(R8), Z16
+	ADDQ      $0x40, R8
+	VCVTPH2PS (R9), Z17
+	VCVTPH2PS 32(R9), Z18
+	ADDQ      $0x40, R9
+	VCVTPH2PS (DI), Z19
+	VCVTPH2PS 32(DI), Z20
+	ADDQ      $0x40, DI
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0        (SI)(R15*1)
+	PREFETCHT0        (AX)(R14*1)
+	PREFETCHT0        64(AX)(R14*1)
+	PREFETCHT0        128(AX)(R14*1)
+	PREFETCHT0        192(AX)(R14*1)
+	PREFETCHT0        (R8)(R15*1)
+	PREFETCHT0        (DX)(R14*1)
+	PREFETCHT0        64(DX)(R14*1)
+	PREFETCHT0        128(DX)(R14*1)
+	PREFETCHT0        192(DX)(R14*1)
+	PREFETCHT0        (R9)(R15*1)
+	PREFETCHT0        (BX)(R14*1)
+	PREFETCHT0        64(BX)(R14*1)
+	PREFETCHT0        128(BX)(R14*1)
+	PREFETCHT0        192(BX)(R14*1)
+	PREFETCHT0        (DI)(R15*1)
+	PREFETCHT0        (CX)(R14*1)
+	PREFETCHT0        64(CX)(R14*1)
+	PREFETCHT0        128(CX)(R14*1)
+	PREFETCHT0        192(CX)(R14*1)
+	VPXORD            Z5, Z5, Z5
+	VMOVDQA64         Z5, Z7
+	VMOVDQA64         Z5, Z9
+	VMOVDQA64         Z5, Z11
+	VMOVDQU64         (AX), Z21
+	VMOVDQU64         (DX), Z22
+	VMOVDQU64         (BX), Z23
+	VMOVDQU64         (CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      64(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      80(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         64(AX), Z21
+	VMOVDQU64         64(DX), Z22
+	VMOVDQU64         64(BX), Z23
+	VMOVDQU64         64(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      68(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      84(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         128(AX), Z21
+	VMOVDQU64         128(DX), Z22
+	VMOVDQU64         128(BX), Z23
+	VMOVDQU64         128(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      72(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      88(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         192(AX), Z21
+	VMOVDQU64         192(DX), Z22
+	VMOVDQU64         192(BX), Z23
+	VMOVDQU64         192(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      76(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      92(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VPSLLD            $0x07, Z5, Z5
+	VPSLLD            $0x07, Z7, Z7
+	VPSLLD            $0x07, Z9, Z9
+	VPSLLD            $0x07, Z11, Z11
+	VMOVDQU64         (AX), Z21
+	VMOVDQU64         (DX), Z22
+	VMOVDQU64         (BX), Z23
+	VMOVDQU64         (CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      (R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      16(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         64(AX), Z21
+	VMOVDQU64         64(DX), Z22
+	VMOVDQU64         64(BX), Z23
+	VMOVDQU64         64(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      4(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      20(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         128(AX), Z21
+	VMOVDQU64         128(DX), Z22
+	VMOVDQU64         128(BX), Z23
+	VMOVDQU64         128(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      8(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      24(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VMOVDQU64         192(AX), Z21
+	VMOVDQU64         192(DX), Z22
+	VMOVDQU64         192(BX), Z23
+	VMOVDQU64         192(CX), Z24
+	VPANDD            Z21, Z12, Z25
+	VPANDD            Z22, Z12, Z26
+	VPANDD            Z23, Z12, Z27
+	VPANDD            Z24, Z12, Z28
+	VPBROADCASTD      12(R10), Z29
+	VPDPBUSD          Z29, Z25, Z5
+	VPDPBUSD          Z29, Z26, Z7
+	VPDPBUSD          Z29, Z27, Z9
+	VPDPBUSD          Z29, Z28, Z11
+	VPSRLD            $0x04, Z21, Z21
+	VPANDD            Z21, Z12, Z21
+	VPSRLD            $0x04, Z22, Z22
+	VPANDD            Z22, Z12, Z22
+	VPSRLD            $0x04, Z23, Z23
+	VPANDD            Z23, Z12, Z23
+	VPSRLD            $0x04, Z24, Z24
+	VPANDD            Z24, Z12, Z24
+	VPBROADCASTD      28(R10), Z25
+	VPDPBUSD          Z25, Z21, Z5
+	VPDPBUSD          Z25, Z22, Z7
+	VPDPBUSD          Z25, Z23, Z9
+	VPDPBUSD          Z25, Z24, Z11
+	VPMOVZXBD         (SI), Z21
+	VCVTDQ2PS         Z21, Z21
+	VMULPS            Z13, Z21, Z21
+	VPMOVZXBD         16(SI), Z22
+	VCVTDQ2PS         Z22, Z22
+	VMULPS            Z14, Z22, Z22
+	VMULPS.BCST       32(R10), Z21, Z21
+	VCVTDQ2PS         Z5, Z5
+	VFMADD231PS       Z21, Z5, Z4
+	VFNMADD231PS.BCST 36(R10), Z22, Z4
+	VPMOVZXBD         (R8), Z21
+	VCVTDQ2PS         Z21, Z21
+	VMULPS            Z15, Z21, Z21
+	VPMOVZXBD         16(R8), Z22
+	VCVTDQ2PS         Z22, Z22
+	VMULPS            Z16, Z22, Z22
+	VMULPS.BCST       32(R10), Z21, Z21
+	VCVTDQ2PS         Z7, Z7
+	VFMADD231PS       Z21, Z7, Z6
+	VFNMADD231PS.BCST 36(R10), Z22, Z6
+	VPMOVZXBD         (R9), Z7
+	VCVTDQ2PS         Z7, Z7
+	VMULPS            Z17, Z7, Z7
+	VPMOVZXBD         16(R9), Z21
+	VCVTDQ2PS         Z21, Z21
+	VMULPS            Z18, Z21, Z21
+	VMULPS.BCST       32(R10), Z7, Z7
+	VCVTDQ2PS         Z9, Z9
+	VFMADD231PS       Z7, Z9, Z8
+	VFNMADD231PS.BCST 36(R10), Z21, Z8
+	VPMOVZXBD         (DI), Z7
+	VCVTDQ2PS         Z7, Z7
+	VMULPS            Z19, Z7, Z7
+	VPMOVZXBD         16(DI), Z9
+	VCVTDQ2PS         Z9, Z9
+	VMULPS            Z20, Z9, Z9
+	VMULPS.BCST       32(R10), Z7, Z7
+	VCVTDQ2PS         Z11, Z11
+	VFMADD231PS       Z7, Z11, Z10
+	VFNMADD231PS.BCST 36(R10), Z9, Z10
+	ADDQ              $0x00000100, AX
+	ADDQ              $0x20, SI
+	ADDQ              $0x00000100, DX
+	ADDQ              $0x20, R8
+	ADDQ              $0x00000100, BX
+	ADDQ              $0x20, R9
+	ADDQ              $0x00000100, CX
+	ADDQ              $0x20, DI
+	ADDQ              $0x80, R10
+	DECQ              R12
+	JNZ               block
+	VADDPS            Z4, Z0, Z0
+	VADDPS            Z6, Z1, Z1
+	VADDPS            Z8, Z2, Z2
+	VADDPS            Z10, Z3, Z3
+	TESTQ             R11, R11
+	JNZ               segment
+	MOVL              $0x7fffffff, AX
+	VPBROADCASTD      AX, Z4
+	MOVL              $0x2b800000, AX
+	VPBROADCASTD      AX, Z5
+	MOVQ              y+48(FP), AX
+	VPANDD            Z4, Z0, Z6
+	VPCMPUD           $0x05, Z5, Z6, K1
+	VMOVAPS.Z         Z0, K1, Z0
+	VMOVUPS           Z0, (AX)
+	VPANDD            Z4, Z1, Z0
+	VPCMPUD           $0x05, Z5, Z0, K1
+	VMOVAPS.Z         Z1, K1, Z1
+	VMOVUPS           Z1, 64(AX)
+	VPANDD            Z4, Z2, Z0
+	VPCMPUD           $0x05, Z5, Z0, K1
+	VMOVAPS.Z         Z2, K1, Z2
+	VMOVUPS           Z2, 128(AX)
+	VPANDD            Z4, Z3, Z0
+	VPCMPUD           $0x05, Z5, Z0, K1
+	VMOVAPS.Z         Z3, K1, Z3
+	VMOVUPS           Z3, 192(AX)
+	VZEROUPPER
+	RET
+
 // func mul_q4_k_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_q4_k_g2t2_a8_avx512vnni(SB), NOSPLIT, $0-72
@@ -24800,6 +26997,290 @@ within:
 	ADDQ              $0x00000140, CX
 	ADDQ              $0x20, BX
 	ADDQ              $0x40, SI
+	DECQ              R8
+	JNZ               block
+	VADDPS            Z2, Z0, Z0
+	VADDPS            Z4, Z1, Z1
+	TESTQ             DI, DI
+	JNZ               segment
+	MOVL              $0x7fffffff, AX
+	VPBROADCASTD      AX, Z2
+	MOVL              $0x2b800000, AX
+	VPBROADCASTD      AX, Z3
+	MOVQ              y+48(FP), AX
+	VPANDD            Z2, Z0, Z4
+	VPCMPUD           $0x05, Z3, Z4, K1
+	VMOVAPS.Z         Z0, K1, Z0
+	VMOVUPS           Z0, (AX)
+	VPANDD            Z2, Z1, Z0
+	VPCMPUD           $0x05, Z3, Z0, K1
+	VMOVAPS.Z         Z1, K1, Z1
+	VMOVUPS           Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q5_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q5_k_g2t1_a16_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x10101010, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000a00, R10
+	MOVQ         $0x00000140, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	VCVTPH2PS 32(DX), Z9
+	ADDQ      $0x40, DX
+	VCVTPH2PS (BX), Z10
+	VCVTPH2PS 32(BX), Z11
+	ADDQ      $0x40, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0        (DX)(R11*1)
+	PREFETCHT0        (AX)(R10*1)
+	PREFETCHT0        64(AX)(R10*1)
+	PREFETCHT0        128(AX)(R10*1)
+	PREFETCHT0        192(AX)(R10*1)
+	PREFETCHT0        256(AX)(R10*1)
+	PREFETCHT0        (BX)(R11*1)
+	PREFETCHT0        (CX)(R10*1)
+	PREFETCHT0        64(CX)(R10*1)
+	PREFETCHT0        128(CX)(R10*1)
+	PREFETCHT0        192(CX)(R10*1)
+	PREFETCHT0        256(CX)(R10*1)
+	VPXORD            Z3, Z3, Z3
+	VMOVDQA64         Z3, Z5
+	VMOVDQU64         256(AX), Z12
+	VMOVDQU64         256(CX), Z13
+	VMOVDQU64         (AX), Z14
+	VMOVDQU64         (CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x04, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x04, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      64(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPTERNLOGD        $0xf8, Z7, Z13, Z15
+	VPBROADCASTD      80(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         64(AX), Z14
+	VMOVDQU64         64(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x03, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x03, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      68(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x01, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x01, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      84(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         128(AX), Z14
+	VMOVDQU64         128(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x02, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x02, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      72(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x02, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x02, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      88(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         192(AX), Z14
+	VMOVDQU64         192(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x01, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x01, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      76(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x03, Z12, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x03, Z13, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z15
+	VPBROADCASTD      92(SI), Z12
+	VPDPBUSD          Z12, Z14, Z3
+	VPDPBUSD          Z12, Z15, Z5
+	VPSLLD            $0x07, Z3, Z3
+	VPSLLD            $0x07, Z5, Z5
+	VMOVDQU64         256(AX), Z12
+	VMOVDQU64         256(CX), Z13
+	VMOVDQU64         (AX), Z14
+	VMOVDQU64         (CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x04, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x04, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      (SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPTERNLOGD        $0xf8, Z7, Z13, Z15
+	VPBROADCASTD      16(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         64(AX), Z14
+	VMOVDQU64         64(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x03, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x03, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      4(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x01, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x01, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      20(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         128(AX), Z14
+	VMOVDQU64         128(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x02, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x02, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      8(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x02, Z12, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x02, Z13, Z16
+	VPTERNLOGD        $0xf8, Z7, Z16, Z15
+	VPBROADCASTD      24(SI), Z16
+	VPDPBUSD          Z16, Z14, Z3
+	VPDPBUSD          Z16, Z15, Z5
+	VMOVDQU64         192(AX), Z14
+	VMOVDQU64         192(CX), Z15
+	VPANDD            Z14, Z6, Z16
+	VPSLLD            $0x01, Z12, Z17
+	VPTERNLOGD        $0xf8, Z7, Z17, Z16
+	VPANDD            Z15, Z6, Z17
+	VPSLLD            $0x01, Z13, Z18
+	VPTERNLOGD        $0xf8, Z7, Z18, Z17
+	VPBROADCASTD      12(SI), Z18
+	VPDPBUSD          Z18, Z16, Z3
+	VPDPBUSD          Z18, Z17, Z5
+	VPSRLD            $0x04, Z14, Z14
+	VPANDD            Z14, Z6, Z14
+	VPSRLD            $0x03, Z12, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z14
+	VPSRLD            $0x04, Z15, Z15
+	VPANDD            Z15, Z6, Z15
+	VPSRLD            $0x03, Z13, Z12
+	VPTERNLOGD        $0xf8, Z7, Z12, Z15
+	VPBROADCASTD      28(SI), Z12
+	VPDPBUSD          Z12, Z14, Z3
+	VPDPBUSD          Z12, Z15, Z5
+	VPMOVZXBD         (DX), Z12
+	VCVTDQ2PS         Z12, Z12
+	VMULPS            Z8, Z12, Z12
+	VPMOVZXBD         16(DX), Z13
+	VCVTDQ2PS         Z13, Z13
+	VMULPS            Z9, Z13, Z13
+	VMULPS.BCST       32(SI), Z12, Z12
+	VCVTDQ2PS         Z3, Z3
+	VFMADD231PS       Z12, Z3, Z2
+	VFNMADD231PS.BCST 36(SI), Z13, Z2
+	VPMOVZXBD         (BX), Z12
+	VCVTDQ2PS         Z12, Z12
+	VMULPS            Z10, Z12, Z12
+	VPMOVZXBD         16(BX), Z13
+	VCVTDQ2PS         Z13, Z13
+	VMULPS            Z11, Z13, Z13
+	VMULPS.BCST       32(SI), Z12, Z12
+	VCVTDQ2PS         Z5, Z5
+	VFMADD231PS       Z12, Z5, Z4
+	VFNMADD231PS.BCST 36(SI), Z13, Z4
+	ADDQ              $0x00000140, AX
+	ADDQ              $0x20, DX
+	ADDQ              $0x00000140, CX
+	ADDQ              $0x20, BX
+	ADDQ              $0x80, SI
 	DECQ              R8
 	JNZ               block
 	VADDPS            Z2, Z0, Z0
@@ -28249,6 +30730,288 @@ within:
 	ADDQ         $0x00000180, CX
 	ADDQ         $0x20, BX
 	ADDQ         $0x40, SI
+	DECQ         R8
+	JNZ          block
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z4, Z1, Z1
+	TESTQ        DI, DI
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z2
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z3
+	MOVQ         y+48(FP), AX
+	VPANDD       Z2, Z0, Z4
+	VPCMPUD      $0x05, Z3, Z4, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z2, Z1, Z0
+	VPCMPUD      $0x05, Z3, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mul_q6_k_g2t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_q6_k_g2t1_a16_avx512vnni(SB), NOSPLIT, $0-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), CX
+	MOVQ         s+8(FP), DX
+	MOVQ         sStride+24(FP), BX
+	LEAQ         (DX)(BX*1), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         blocks+64(FP), DI
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x0f0f0f0f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x30303030, R8
+	VPBROADCASTD R8, Z7
+	MOVQ         DI, R9
+	MOVQ         $0x00000c00, R10
+	MOVQ         $0x00000120, R11
+
+segment:
+	MOVQ      $0x00000008, R8
+	CMPQ      DI, R8
+	CMOVQLT   DI, R8
+	SUBQ      R8, DI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z4, Z4, Z4
+	VCVTPH2PS (DX), Z8
+	ADDQ      $0x20, DX
+	VCVTPH2PS (BX), Z9
+	ADDQ      $0x20, BX
+
+block:
+	DECQ R9
+	CMPQ R9, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), R12
+	ADDQ R12, R10
+	MOVQ sStride+24(FP), R12
+	ADDQ R12, R11
+
+within:
+	PREFETCHT0   (DX)(R11*1)
+	PREFETCHT0   (AX)(R10*1)
+	PREFETCHT0   64(AX)(R10*1)
+	PREFETCHT0   128(AX)(R10*1)
+	PREFETCHT0   192(AX)(R10*1)
+	PREFETCHT0   256(AX)(R10*1)
+	PREFETCHT0   320(AX)(R10*1)
+	PREFETCHT0   (BX)(R11*1)
+	PREFETCHT0   (CX)(R10*1)
+	PREFETCHT0   64(CX)(R10*1)
+	PREFETCHT0   128(CX)(R10*1)
+	PREFETCHT0   192(CX)(R10*1)
+	PREFETCHT0   256(CX)(R10*1)
+	PREFETCHT0   320(CX)(R10*1)
+	VPBROADCASTD 112(SI), Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    256(AX), Z10
+	VMOVDQU64    256(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 64(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       64(AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 68(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       128(AX), Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       128(CX), Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 72(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       192(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       192(CX), Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 76(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPSLLD       $0x07, Z3, Z3
+	VPSLLD       $0x07, Z5, Z5
+	VPBROADCASTD 48(SI), Z10
+	VPADDD       Z10, Z3, Z3
+	VPADDD       Z10, Z5, Z5
+	VMOVDQU64    256(AX), Z10
+	VMOVDQU64    256(CX), Z11
+	VPANDD       (AX), Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       (CX), Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD (SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       64(AX), Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPANDD       64(CX), Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       128(AX), Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       128(CX), Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 8(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPANDD       192(AX), Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPANDD       192(CX), Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 12(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    (DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    (BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	VPBROADCASTD 116(SI), Z3
+	VMOVDQA64    Z3, Z5
+	VMOVDQU64    320(AX), Z10
+	VMOVDQU64    320(CX), Z11
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 80(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 84(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 128(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 128(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 88(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 192(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 192(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 92(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPSLLD       $0x07, Z3, Z3
+	VPSLLD       $0x07, Z5, Z5
+	VPBROADCASTD 52(SI), Z10
+	VPADDD       Z10, Z3, Z3
+	VPADDD       Z10, Z5, Z5
+	VMOVDQU64    320(AX), Z10
+	VMOVDQU64    320(CX), Z11
+	VPSRLD       $0x04, (AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x04, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, (CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x04, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 16(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 64(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSLLD       $0x02, Z10, Z13
+	VPTERNLOGD   $0xf8, Z7, Z13, Z12
+	VPSRLD       $0x04, 64(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPSLLD       $0x02, Z11, Z14
+	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPBROADCASTD 20(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 128(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 128(CX), Z13
+	VPANDD       Z13, Z6, Z13
+	VPTERNLOGD   $0xf8, Z7, Z11, Z13
+	VPBROADCASTD 24(SI), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z5
+	VPSRLD       $0x04, 192(AX), Z12
+	VPANDD       Z12, Z6, Z12
+	VPSRLD       $0x02, Z10, Z10
+	VPTERNLOGD   $0xf8, Z7, Z10, Z12
+	VPSRLD       $0x04, 192(CX), Z10
+	VPANDD       Z10, Z6, Z10
+	VPSRLD       $0x02, Z11, Z11
+	VPTERNLOGD   $0xf8, Z7, Z11, Z10
+	VPBROADCASTD 28(SI), Z11
+	VPDPBUSD     Z11, Z12, Z3
+	VPDPBUSD     Z11, Z10, Z5
+	VPMOVSXBD    16(DX), Z10
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z8, Z10, Z10
+	VMULPS.BCST  32(SI), Z10, Z10
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z10, Z3, Z2
+	VPMOVSXBD    16(BX), Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z9, Z3, Z3
+	VMULPS.BCST  32(SI), Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z3, Z5, Z4
+	ADDQ         $0x00000180, AX
+	ADDQ         $0x20, DX
+	ADDQ         $0x00000180, CX
+	ADDQ         $0x20, BX
+	ADDQ         $0x80, SI
 	DECQ         R8
 	JNZ          block
 	VADDPS       Z2, Z0, Z0
@@ -31991,6 +34754,420 @@ within:
 	VZEROUPPER
 	RET
 
+// func mul_iq4_nl_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_iq4_nl_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         $0x766a5d4f3f2d1801, R12
+	VMOVQ        R12, X5
+	MOVQ         $0xf1d9c5b5a6998d81, R12
+	VPINSRQ      $0x01, R12, X5, X5
+	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000100, R15
+
+segment:
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	SUBQ    R12, R11
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	VPBROADCASTD 108(R10), Z5
+	VMOVDQA64    Z5, Z7
+	VMOVDQA64    Z5, Z9
+	VMOVDQA64    Z5, Z11
+	VMOVDQU64    (AX), Z14
+	VMOVDQU64    (DX), Z15
+	VMOVDQU64    (BX), Z16
+	VMOVDQU64    (CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 64(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 80(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    64(AX), Z14
+	VMOVDQU64    64(DX), Z15
+	VMOVDQU64    64(BX), Z16
+	VMOVDQU64    64(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 68(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 84(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    128(AX), Z14
+	VMOVDQU64    128(DX), Z15
+	VMOVDQU64    128(BX), Z16
+	VMOVDQU64    128(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 72(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 88(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    192(AX), Z14
+	VMOVDQU64    192(DX), Z15
+	VMOVDQU64    192(BX), Z16
+	VMOVDQU64    192(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 76(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 92(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VPSLLD       $0x07, Z5, Z5
+	VPSLLD       $0x07, Z7, Z7
+	VPSLLD       $0x07, Z9, Z9
+	VPSLLD       $0x07, Z11, Z11
+	VPBROADCASTD 44(R10), Z14
+	VPADDD       Z14, Z5, Z5
+	VPADDD       Z14, Z7, Z7
+	VPADDD       Z14, Z9, Z9
+	VPADDD       Z14, Z11, Z11
+	VMOVDQU64    (AX), Z14
+	VMOVDQU64    (DX), Z15
+	VMOVDQU64    (BX), Z16
+	VMOVDQU64    (CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD (R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 16(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    64(AX), Z14
+	VMOVDQU64    64(DX), Z15
+	VMOVDQU64    64(BX), Z16
+	VMOVDQU64    64(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 4(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 20(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    128(AX), Z14
+	VMOVDQU64    128(DX), Z15
+	VMOVDQU64    128(BX), Z16
+	VMOVDQU64    128(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 8(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 24(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    192(AX), Z14
+	VMOVDQU64    192(DX), Z15
+	VMOVDQU64    192(BX), Z16
+	VMOVDQU64    192(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 12(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 28(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VCVTPH2PS    (SI), Z14
+	VMULPS.BCST  32(R10), Z14, Z14
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z14, Z5, Z4
+	VCVTPH2PS    (R8), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z5, Z7, Z6
+	VCVTPH2PS    (R9), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z5, Z9, Z8
+	VCVTPH2PS    (DI), Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z5, Z11, Z10
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x20, R8
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x20, R9
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x20, DI
+	ADDQ         $0x80, R10
+	DECQ         R12
+	JNZ          block
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	TESTQ        R11, R11
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z4
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z5
+	MOVQ         y+48(FP), AX
+	VPANDD       Z4, Z0, Z6
+	VPCMPUD      $0x05, Z5, Z6, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z4, Z1, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPANDD       Z4, Z2, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z2, K1, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPANDD       Z4, Z3, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z3, K1, Z3
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
 // func mul_iq4_nl_g2t2_a8_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·mul_iq4_nl_g2t2_a8_avx512vnni(SB), NOSPLIT, $0-72
@@ -35169,6 +38346,436 @@ within:
 	ADDQ         $0x00000100, CX
 	ADDQ         $0x10, DI
 	ADDQ         $0x40, R10
+	DECQ         R12
+	JNZ          block
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	TESTQ        R11, R11
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z4
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z5
+	MOVQ         y+48(FP), AX
+	VPANDD       Z4, Z0, Z6
+	VPCMPUD      $0x05, Z5, Z6, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z4, Z1, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPANDD       Z4, Z2, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z2, K1, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPANDD       Z4, Z3, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z3, K1, Z3
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func mul_iq4_xs_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_iq4_xs_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         $0x766a5d4f3f2d1801, R12
+	VMOVQ        R12, X5
+	MOVQ         $0xf1d9c5b5a6998d81, R12
+	VPINSRQ      $0x01, R12, X5, X5
+	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x000000a0, R15
+
+segment:
+	MOVQ      $0x00000008, R12
+	CMPQ      R11, R12
+	CMOVQLT   R11, R12
+	SUBQ      R12, R11
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z10, Z10, Z10
+	VCVTPH2PS (SI), Z14
+	ADDQ      $0x20, SI
+	VCVTPH2PS (R8), Z15
+	ADDQ      $0x20, R8
+	VCVTPH2PS (R9), Z16
+	ADDQ      $0x20, R9
+	VCVTPH2PS (DI), Z17
+	ADDQ      $0x20, DI
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	VPBROADCASTD 108(R10), Z5
+	VMOVDQA64    Z5, Z7
+	VMOVDQA64    Z5, Z9
+	VMOVDQA64    Z5, Z11
+	VMOVDQU64    (AX), Z18
+	VMOVDQU64    (DX), Z19
+	VMOVDQU64    (BX), Z20
+	VMOVDQU64    (CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 64(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 80(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    64(AX), Z18
+	VMOVDQU64    64(DX), Z19
+	VMOVDQU64    64(BX), Z20
+	VMOVDQU64    64(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 68(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 84(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    128(AX), Z18
+	VMOVDQU64    128(DX), Z19
+	VMOVDQU64    128(BX), Z20
+	VMOVDQU64    128(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 72(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 88(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    192(AX), Z18
+	VMOVDQU64    192(DX), Z19
+	VMOVDQU64    192(BX), Z20
+	VMOVDQU64    192(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 76(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 92(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSLLD       $0x07, Z5, Z5
+	VPSLLD       $0x07, Z7, Z7
+	VPSLLD       $0x07, Z9, Z9
+	VPSLLD       $0x07, Z11, Z11
+	VPBROADCASTD 44(R10), Z18
+	VPADDD       Z18, Z5, Z5
+	VPADDD       Z18, Z7, Z7
+	VPADDD       Z18, Z9, Z9
+	VPADDD       Z18, Z11, Z11
+	VMOVDQU64    (AX), Z18
+	VMOVDQU64    (DX), Z19
+	VMOVDQU64    (BX), Z20
+	VMOVDQU64    (CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD (R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 16(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    64(AX), Z18
+	VMOVDQU64    64(DX), Z19
+	VMOVDQU64    64(BX), Z20
+	VMOVDQU64    64(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 4(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 20(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    128(AX), Z18
+	VMOVDQU64    128(DX), Z19
+	VMOVDQU64    128(BX), Z20
+	VMOVDQU64    128(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 8(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 24(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VMOVDQU64    192(AX), Z18
+	VMOVDQU64    192(DX), Z19
+	VMOVDQU64    192(BX), Z20
+	VMOVDQU64    192(CX), Z21
+	VPANDD       Z18, Z12, Z22
+	VPSHUFB      Z22, Z13, Z22
+	VPANDD       Z19, Z12, Z23
+	VPSHUFB      Z23, Z13, Z23
+	VPANDD       Z20, Z12, Z24
+	VPSHUFB      Z24, Z13, Z24
+	VPANDD       Z21, Z12, Z25
+	VPSHUFB      Z25, Z13, Z25
+	VPBROADCASTD 12(R10), Z26
+	VPDPBUSD     Z26, Z22, Z5
+	VPDPBUSD     Z26, Z23, Z7
+	VPDPBUSD     Z26, Z24, Z9
+	VPDPBUSD     Z26, Z25, Z11
+	VPSRLD       $0x04, Z18, Z18
+	VPANDD       Z18, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPSRLD       $0x04, Z19, Z19
+	VPANDD       Z19, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPSRLD       $0x04, Z20, Z20
+	VPANDD       Z20, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPSRLD       $0x04, Z21, Z21
+	VPANDD       Z21, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 28(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPMOVSXBD    (SI), Z18
+	VCVTDQ2PS    Z18, Z18
+	VMULPS       Z14, Z18, Z18
+	VMULPS.BCST  32(R10), Z18, Z18
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z18, Z5, Z4
+	VPMOVSXBD    (R8), Z5
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z15, Z5, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z5, Z7, Z6
+	VPMOVSXBD    (R9), Z5
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z16, Z5, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z5, Z9, Z8
+	VPMOVSXBD    (DI), Z5
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z17, Z5, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z5, Z11, Z10
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x10, DI
+	ADDQ         $0x80, R10
 	DECQ         R12
 	JNZ          block
 	VADDPS       Z4, Z0, Z0
@@ -38467,6 +42074,452 @@ within:
 	ADDQ         $0x00000100, CX
 	ADDQ         $0x10, DI
 	ADDQ         $0x40, R10
+	DECQ         R12
+	JNZ          block
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	TESTQ        R11, R11
+	JNZ          segment
+	MOVL         $0x7fffffff, AX
+	VPBROADCASTD AX, Z4
+	MOVL         $0x2b800000, AX
+	VPBROADCASTD AX, Z5
+	MOVQ         y+48(FP), AX
+	VPANDD       Z4, Z0, Z6
+	VPCMPUD      $0x05, Z5, Z6, K1
+	VMOVAPS.Z    Z0, K1, Z0
+	VMOVUPS      Z0, (AX)
+	VPANDD       Z4, Z1, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPANDD       Z4, Z2, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z2, K1, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPANDD       Z4, Z3, Z0
+	VPCMPUD      $0x05, Z5, Z0, K1
+	VMOVAPS.Z    Z3, K1, Z3
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func mul_mxfp4_g4t1_a16_avx512vnni(q *byte, s *byte, qStride int, sStride int, x *byte, xStride int, y *float32, yStride int, blocks int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·mul_mxfp4_g4t1_a16_avx512vnni(SB), NOSPLIT, $8-72
+	MOVQ         q+0(FP), AX
+	MOVQ         qStride+16(FP), CX
+	LEAQ         (AX)(CX*1), DX
+	LEAQ         (DX)(CX*1), BX
+	LEAQ         (BX)(CX*1), CX
+	MOVQ         s+8(FP), SI
+	MOVQ         sStride+24(FP), DI
+	LEAQ         (SI)(DI*1), R8
+	LEAQ         (R8)(DI*1), R9
+	LEAQ         (R9)(DI*1), DI
+	MOVQ         x+32(FP), R10
+	MOVQ         blocks+64(FP), R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z12
+	MOVQ         $0x8c88868483828180, R12
+	VMOVQ        R12, X5
+	MOVQ         $0x74787a7c7d7e7f80, R12
+	VPINSRQ      $0x01, R12, X5, X5
+	VSHUFI32X4   $0x00, Z5, Z5, Z13
+	MOVQ         R11, R13
+	MOVQ         $0x00000800, R14
+	MOVQ         $0x00000080, R15
+
+segment:
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	SUBQ    R12, R11
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z10, Z10, Z10
+
+block:
+	DECQ R13
+	CMPQ R13, $0x07
+	JNE  within
+	MOVQ qStride+16(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R14
+	MOVQ sStride+24(FP), BP
+	LEAQ (BP)(BP*2), BP
+	ADDQ BP, R15
+
+within:
+	PREFETCHT0   (SI)(R15*1)
+	PREFETCHT0   (AX)(R14*1)
+	PREFETCHT0   64(AX)(R14*1)
+	PREFETCHT0   128(AX)(R14*1)
+	PREFETCHT0   192(AX)(R14*1)
+	PREFETCHT0   (R8)(R15*1)
+	PREFETCHT0   (DX)(R14*1)
+	PREFETCHT0   64(DX)(R14*1)
+	PREFETCHT0   128(DX)(R14*1)
+	PREFETCHT0   192(DX)(R14*1)
+	PREFETCHT0   (R9)(R15*1)
+	PREFETCHT0   (BX)(R14*1)
+	PREFETCHT0   64(BX)(R14*1)
+	PREFETCHT0   128(BX)(R14*1)
+	PREFETCHT0   192(BX)(R14*1)
+	PREFETCHT0   (DI)(R15*1)
+	PREFETCHT0   (CX)(R14*1)
+	PREFETCHT0   64(CX)(R14*1)
+	PREFETCHT0   128(CX)(R14*1)
+	PREFETCHT0   192(CX)(R14*1)
+	VPBROADCASTD 108(R10), Z5
+	VMOVDQA64    Z5, Z7
+	VMOVDQA64    Z5, Z9
+	VMOVDQA64    Z5, Z11
+	VMOVDQU64    (AX), Z14
+	VMOVDQU64    (DX), Z15
+	VMOVDQU64    (BX), Z16
+	VMOVDQU64    (CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 64(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 80(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    64(AX), Z14
+	VMOVDQU64    64(DX), Z15
+	VMOVDQU64    64(BX), Z16
+	VMOVDQU64    64(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 68(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 84(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    128(AX), Z14
+	VMOVDQU64    128(DX), Z15
+	VMOVDQU64    128(BX), Z16
+	VMOVDQU64    128(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 72(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 88(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    192(AX), Z14
+	VMOVDQU64    192(DX), Z15
+	VMOVDQU64    192(BX), Z16
+	VMOVDQU64    192(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 76(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 92(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VPSLLD       $0x07, Z5, Z5
+	VPSLLD       $0x07, Z7, Z7
+	VPSLLD       $0x07, Z9, Z9
+	VPSLLD       $0x07, Z11, Z11
+	VPBROADCASTD 44(R10), Z14
+	VPADDD       Z14, Z5, Z5
+	VPADDD       Z14, Z7, Z7
+	VPADDD       Z14, Z9, Z9
+	VPADDD       Z14, Z11, Z11
+	VMOVDQU64    (AX), Z14
+	VMOVDQU64    (DX), Z15
+	VMOVDQU64    (BX), Z16
+	VMOVDQU64    (CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD (R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 16(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    64(AX), Z14
+	VMOVDQU64    64(DX), Z15
+	VMOVDQU64    64(BX), Z16
+	VMOVDQU64    64(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 4(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 20(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    128(AX), Z14
+	VMOVDQU64    128(DX), Z15
+	VMOVDQU64    128(BX), Z16
+	VMOVDQU64    128(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 8(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 24(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VMOVDQU64    192(AX), Z14
+	VMOVDQU64    192(DX), Z15
+	VMOVDQU64    192(BX), Z16
+	VMOVDQU64    192(CX), Z17
+	VPANDD       Z14, Z12, Z18
+	VPSHUFB      Z18, Z13, Z18
+	VPANDD       Z15, Z12, Z19
+	VPSHUFB      Z19, Z13, Z19
+	VPANDD       Z16, Z12, Z20
+	VPSHUFB      Z20, Z13, Z20
+	VPANDD       Z17, Z12, Z21
+	VPSHUFB      Z21, Z13, Z21
+	VPBROADCASTD 12(R10), Z22
+	VPDPBUSD     Z22, Z18, Z5
+	VPDPBUSD     Z22, Z19, Z7
+	VPDPBUSD     Z22, Z20, Z9
+	VPDPBUSD     Z22, Z21, Z11
+	VPSRLD       $0x04, Z14, Z14
+	VPANDD       Z14, Z12, Z14
+	VPSHUFB      Z14, Z13, Z14
+	VPSRLD       $0x04, Z15, Z15
+	VPANDD       Z15, Z12, Z15
+	VPSHUFB      Z15, Z13, Z15
+	VPSRLD       $0x04, Z16, Z16
+	VPANDD       Z16, Z12, Z16
+	VPSHUFB      Z16, Z13, Z16
+	VPSRLD       $0x04, Z17, Z17
+	VPANDD       Z17, Z12, Z17
+	VPSHUFB      Z17, Z13, Z17
+	VPBROADCASTD 28(R10), Z18
+	VPDPBUSD     Z18, Z14, Z5
+	VPDPBUSD     Z18, Z15, Z7
+	VPDPBUSD     Z18, Z16, Z9
+	VPDPBUSD     Z18, Z17, Z11
+	VPMOVZXBD    (SI), Z14
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z15
+	VPCMPUD      $0x05, Z15, Z14, K1
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z15
+	VPSUBD       Z15, Z14, Z14
+	VPSLLD       $0x17, Z14, Z14
+	VMOVDQA32.Z  Z14, K1, Z14
+	VMULPS.BCST  32(R10), Z14, Z14
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z14, Z5, Z4
+	VPMOVZXBD    (R8), Z5
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z14
+	VPCMPUD      $0x05, Z14, Z5, K1
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z14
+	VPSUBD       Z14, Z5, Z5
+	VPSLLD       $0x17, Z5, Z5
+	VMOVDQA32.Z  Z5, K1, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z5, Z7, Z6
+	VPMOVZXBD    (R9), Z5
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z7
+	VPCMPUD      $0x05, Z7, Z5, K1
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z7
+	VPSUBD       Z7, Z5, Z5
+	VPSLLD       $0x17, Z5, Z5
+	VMOVDQA32.Z  Z5, K1, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z5, Z9, Z8
+	VPMOVZXBD    (DI), Z5
+	MOVL         $0x00000068, BP
+	VPBROADCASTD BP, Z7
+	VPCMPUD      $0x05, Z7, Z5, K1
+	MOVL         $0x00000001, BP
+	VPBROADCASTD BP, Z7
+	VPSUBD       Z7, Z5, Z5
+	VPSLLD       $0x17, Z5, Z5
+	VMOVDQA32.Z  Z5, K1, Z5
+	VMULPS.BCST  32(R10), Z5, Z5
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z5, Z11, Z10
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x10, DI
+	ADDQ         $0x80, R10
 	DECQ         R12
 	JNZ          block
 	VADDPS       Z4, Z0, Z0

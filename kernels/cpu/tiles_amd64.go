@@ -66,6 +66,28 @@ func avx512Streams() map[quant.Type]tiles {
 	}
 }
 
+// avx512WideStreams are kernels of one token and 16-bit activations that read
+// several groups at once.
+func avx512WideStreams() map[quant.Type]tile {
+	stream := func(groups int, run matmulKernel) tile {
+		return tile{groups: groups, tokens: 1, bytes: streamBytes, run: run}
+	}
+	return map[quant.Type]tile{
+		quant.Q4_0:   stream(4, mul_q4_0_g4t1_a16_avx512vnni),
+		quant.Q4_1:   stream(4, mul_q4_1_g4t1_a16_avx512vnni),
+		quant.Q5_0:   stream(2, mul_q5_0_g2t1_a16_avx512vnni),
+		quant.Q5_1:   stream(2, mul_q5_1_g2t1_a16_avx512vnni),
+		quant.Q8_0:   stream(4, mul_q8_0_g4t1_a16_avx512vnni),
+		quant.Q3_K:   stream(2, mul_q3_k_g2t1_a16_avx512vnni),
+		quant.Q4_K:   stream(4, mul_q4_k_g4t1_a16_avx512vnni),
+		quant.Q5_K:   stream(2, mul_q5_k_g2t1_a16_avx512vnni),
+		quant.Q6_K:   stream(2, mul_q6_k_g2t1_a16_avx512vnni),
+		quant.IQ4_NL: stream(4, mul_iq4_nl_g4t1_a16_avx512vnni),
+		quant.IQ4_XS: stream(4, mul_iq4_xs_g4t1_a16_avx512vnni),
+		quant.MXFP4:  stream(4, mul_mxfp4_g4t1_a16_avx512vnni),
+	}
+}
+
 // avx512Tiles are the kernels for 8-bit activations, and for float weights.
 func avx512Tiles() map[quant.Type]tiles {
 	t := map[quant.Type]tiles{
@@ -113,7 +135,7 @@ func avx512Tiles() map[quant.Type]tiles {
 
 // avx512WideTiles are the kernels for 16-bit activations.
 func avx512WideTiles() map[quant.Type]tiles {
-	return map[quant.Type]tiles{
+	t := map[quant.Type]tiles{
 		quant.Q4_0:   doubling(mul_q4_0_g1t1_a16_avx512vnni, mul_q4_0_g1t2_a16_avx512vnni, mul_q4_0_g1t4_a16_avx512vnni, mul_q4_0_g1t8_a16_avx512vnni),
 		quant.Q4_1:   doubling(mul_q4_1_g1t1_a16_avx512vnni, mul_q4_1_g1t2_a16_avx512vnni, mul_q4_1_g1t4_a16_avx512vnni, mul_q4_1_g1t8_a16_avx512vnni),
 		quant.Q5_0:   doubling(mul_q5_0_g1t1_a16_avx512vnni, mul_q5_0_g1t2_a16_avx512vnni, mul_q5_0_g1t4_a16_avx512vnni, mul_q5_0_g1t8_a16_avx512vnni),
@@ -128,6 +150,10 @@ func avx512WideTiles() map[quant.Type]tiles {
 		quant.IQ4_XS: doubling(mul_iq4_xs_g1t1_a16_avx512vnni, mul_iq4_xs_g1t2_a16_avx512vnni, mul_iq4_xs_g1t4_a16_avx512vnni, mul_iq4_xs_g1t8_a16_avx512vnni),
 		quant.MXFP4:  doubling(mul_mxfp4_g1t1_a16_avx512vnni, mul_mxfp4_g1t2_a16_avx512vnni, mul_mxfp4_g1t4_a16_avx512vnni, mul_mxfp4_g1t8_a16_avx512vnni),
 	}
+	for kind, k := range avx512WideStreams() {
+		t[kind] = slices.Insert(t[kind], len(t[kind])-1, k)
+	}
+	return t
 }
 
 // avx2Tiles are the kernels for 8-bit activations, and for float weights.

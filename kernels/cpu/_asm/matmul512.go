@@ -37,6 +37,7 @@ func matmul512() {
 	for _, f := range forms {
 		if f.low > 2 || f.high > 0 { // Q2_K is bound by its instructions
 			newMul(f, streams(f), 1, 1).emit()
+			newMul(f, streams(f), 1, 2).emit()
 			for tokens := 2; tokens <= 4; tokens++ {
 				newMul(f, 2, tokens, 1).emit()
 			}
