@@ -93,9 +93,6 @@ func (b bench) same(what string, got, want []float32) {
 	}
 }
 
-// everySet gives the machine's sets, hidden or not.
-func everySet() []*kernelSet { return machineSets(func(string) bool { return false }) }
-
 // eachSet runs a test for each tier that has assembly.
 func eachSet(t *testing.T, run func(t *testing.T, set *kernelSet)) {
 	for _, set := range everySet() {

@@ -14,6 +14,9 @@ import (
 	"testing"
 )
 
+// everySet gives the machine's sets, hidden or not.
+func everySet() []*kernelSet { return machineSets(func(string) bool { return false }) }
+
 // kernelText is one function of an assembly file.
 type kernelText struct {
 	name  string

@@ -46,8 +46,10 @@ const streamBytes = 4 << 10
 func avx512Streams() map[quant.Type]tiles {
 	streams := func(groups int, one, two, three, four matmulKernel) tiles {
 		return tiles{
-			{groups: 2, tokens: 4, bytes: streamBytes, run: four}, {groups: 2, tokens: 3, bytes: streamBytes, run: three},
-			{groups: 2, tokens: 2, bytes: streamBytes, run: two}, {groups: groups, tokens: 1, bytes: streamBytes, run: one},
+			{groups: 2, tokens: 4, bytes: streamBytes, run: four},
+			{groups: 2, tokens: 3, bytes: streamBytes, run: three},
+			{groups: 2, tokens: 2, bytes: streamBytes, run: two},
+			{groups: groups, tokens: 1, bytes: streamBytes, run: one},
 		}
 	}
 	return map[quant.Type]tiles{
