@@ -8,9 +8,7 @@ import (
 )
 
 // kvArena is the KV memory: one piece for each layer, since devices bound the size of a
-// piece. A block holds for each head its keys, dimension-major (16 positions side by side,
-// so that neighbouring work-items read neighbouring positions), then its values,
-// position-major (neighbours are dimensions).
+// piece. kv.cl says how keys and values lie in a block.
 type kvArena struct {
 	d      *Device
 	layout kernels.KVLayout
@@ -51,7 +49,7 @@ func (d *Device) NewKV(l kernels.KVLayout, blocks int) (kernels.KV, error) {
 		return nil, fmt.Errorf("make KV memory of %d blocks of %d bytes: want at least one and %d bytes in all", blocks, l.BlockBytes(), int64(maxKVBytes))
 	}
 	a := &kvArena{d: d, layout: l, blocks: blocks}
-	bytes := l.BlockBytes() / int64(l.Layers) * int64(blocks)
+	bytes := layerBlockBytes(l) * int64(blocks)
 	for range l.Layers {
 		m, err := d.alloc(bytes)
 		if err != nil {
@@ -64,6 +62,13 @@ func (d *Device) NewKV(l kernels.KVLayout, blocks int) (kernels.KV, error) {
 	}
 	d.live[a] = struct{}{}
 	return a, nil
+}
+
+// layerBlockBytes is the size of a block in one layer: keys are padded to eight dimensions.
+func layerBlockBytes(l kernels.KVLayout) int64 {
+	padded := l
+	padded.Layers, padded.HeadDim = 1, (l.HeadDim+7)&^7+l.HeadDim
+	return padded.BlockBytes() / 2
 }
 
 func (d *Device) asKV(h kernels.KV) *kvArena {

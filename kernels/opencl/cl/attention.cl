@@ -10,14 +10,15 @@
 #define QUERY_DIMS 128
 #define NOTHING (-3.402823466e+38f)
 #define UNIT_INTS 4
-// How many loads an item has on their way before it uses the first.
-#define AHEAD 16
+// How many pieces an item has on their way before it uses the first.
+#define AHEAD 4
 
-// A key or value as it lies in memory, and what it is.
-uint kv_raw(__global const void *kv, ulong i, int single) {
-  return single ? ((__global const uint *)kv)[i] : ((__global const ushort *)kv)[i];
+// The element e of a piece.
+float piece_float(uint4 w, int e, int single) {
+  int i = single ? e : e / 2;
+  uint u = i == 0 ? w.x : i == 1 ? w.y : i == 2 ? w.z : w.w;
+  return single ? as_float(u) : half_float((ushort)(e & 1 ? u >> 16 : u & 0xffffu));
 }
-float kv_float(uint raw, int single) { return single ? as_float(raw) : half_float((ushort)raw); }
 
 // A value may be anything to a query that does not see its position: it is left out there.
 float add_value(float e, float v, float o, int pos, int lo, int hi) { return pos >= lo && pos < hi ? fma(e, v, o) : o; }
@@ -52,10 +53,12 @@ void attend(__global float *parts, __global const float *q, __global const void 
     lo[t] = a;
     hi[t] = max(a, b);
   }
-  // The chunk's KV blocks, as far as a query sees them: the tile's last row sees the last.
+  // The chunk's KV blocks, as far as a query sees them: the tile's first row sees the first,
+  // its last row the last. The others are block 0: what it holds is loaded and not used.
   if (t < CHUNK / BLOCK) {
-    int last = rows[ROW_INTS * (first + unit[1] - 1)];
-    blocks[t] = start + t * BLOCK <= last ? rows[table + start / BLOCK + t] : 0;
+    int least = window > 0 ? rows[ROW_INTS * first] - window + 1 : 0, last = rows[ROW_INTS * (first + unit[1] - 1)];
+    int p = start + t * BLOCK;
+    blocks[t] = p <= last && p + BLOCK > least ? rows[table + p / BLOCK] : 0;
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   int from = start + CHUNK, to = start;
@@ -67,7 +70,8 @@ void attend(__global float *parts, __global const float *q, __global const void 
 
   // Scores: an item is a position.
   int pos = start + t, inside = pos >= from && pos < to;
-  ulong key = inside ? kv_place(blocks[t / BLOCK], kv_heads, kv_head, dim) + (ulong)(t & (BLOCK - 1)) : 0;
+  __global const uint4 *pieces = (__global const uint4 *)kv;
+  ulong key = kv_place(blocks[t / BLOCK], kv_heads, kv_head, dim) / PIECE(single) + (ulong)(t & (BLOCK - 1));
   float4 acc[4];
   for (int k = 0; k < quads; k++) acc[k] = (float4)(0.0f);
   for (int d0 = 0; d0 < dim; d0 += QUERY_DIMS) {
@@ -82,20 +86,24 @@ void attend(__global float *parts, __global const float *q, __global const void 
     barrier(CLK_LOCAL_MEM_FENCE);
     if (inside) {
       // While some keys are used the next are on their way.
-      int d = 0;
-      uint next[AHEAD];
-      float x[AHEAD];
-      if (m >= AHEAD) UNROLL for (int j = 0; j < AHEAD; j++) next[j] = kv_raw(kv, key + (ulong)((d0 + j) * BLOCK), single);
-      for (; d + AHEAD <= m; d += AHEAD) {
-        UNROLL for (int j = 0; j < AHEAD; j++) x[j] = kv_float(next[j], single);
-        if (d + 2 * AHEAD <= m)
-          UNROLL for (int j = 0; j < AHEAD; j++) next[j] = kv_raw(kv, key + (ulong)((d0 + d + AHEAD + j) * BLOCK), single);
-        UNROLL for (int j = 0; j < AHEAD; j++)
-          for (int k = 0; k < quads; k++) acc[k] = fma(queries[(d + j) * quads + k], (float4)(x[j]), acc[k]);
+#define LOAD_KEYS(i) pieces[key + (ulong)((d0 / PIECE(single) + (i)) * BLOCK)]
+#define USE_KEYS(w, i, limit)                                                                                       \
+  UNROLL for (int e = 0; e < PIECE(single); e++) {                                                                  \
+    float x = piece_float(w, e, single);                                                                            \
+    if (e < (limit))                                                                                                \
+      for (int k = 0; k < quads; k++) acc[k] = fma(queries[((i) * PIECE(single) + e) * quads + k], (float4)(x), acc[k]); \
+  }
+      int i = 0, whole = m / PIECE(single);
+      uint4 next[AHEAD], now[AHEAD];
+      if (whole >= AHEAD) UNROLL for (int j = 0; j < AHEAD; j++) next[j] = LOAD_KEYS(j);
+      for (; i + AHEAD <= whole; i += AHEAD) {
+        UNROLL for (int j = 0; j < AHEAD; j++) now[j] = next[j];
+        if (i + 2 * AHEAD <= whole) UNROLL for (int j = 0; j < AHEAD; j++) next[j] = LOAD_KEYS(i + AHEAD + j);
+        UNROLL for (int j = 0; j < AHEAD; j++) USE_KEYS(now[j], i + j, PIECE(single))
       }
-      for (; d < m; d++) {
-        float y = kv_float(kv_raw(kv, key + (ulong)((d0 + d) * BLOCK), single), single);
-        for (int k = 0; k < quads; k++) acc[k] = fma(queries[d * quads + k], (float4)(y), acc[k]);
+      for (; i * PIECE(single) < m; i++) {
+        uint4 w = LOAD_KEYS(i);
+        USE_KEYS(w, i, m - i * PIECE(single))
       }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -152,35 +160,40 @@ void attend(__global float *parts, __global const float *q, __global const void 
   for (int i = t; i < sets * dim; i += CHUNK) {
     int d = i % dim, k = i / dim * (pair ? 2 : 1);
     float4 o = (float4)(0.0f), o2 = (float4)(0.0f);
-    // A block's values are used while the next block's are on their way. Positions that no
-    // query sees have weight +0 and count as 0: they add nothing.
-    uint next[BLOCK];
-    float v[BLOCK];
-    int block = (from - start) / BLOCK, last = (to - 1 - start) / BLOCK;
-#define LOAD_VALUES(b)                                                                                    \
-  {                                                                                                       \
-    ulong at = kv_place(blocks[b], kv_heads, kv_head, dim) + (ulong)(BLOCK * dim + d);                    \
-    UNROLL for (int j = 0; j < BLOCK; j++) next[j] = kv_raw(kv, at + (ulong)(j * dim), single);          \
+    // Some values are used while the next are on their way. Positions that no query sees
+    // have weight +0 and count as 0: they add nothing.
+#define LOAD_VALUES(step)                                                                                             \
+  UNROLL for (int j = 0; j < AHEAD; j++) {                                                                            \
+    int p = ((step) * AHEAD + j) * PIECE(single);                                                                     \
+    next[j] = pieces[kv_place(blocks[p / BLOCK], kv_heads, kv_head, dim) / PIECE(single) +                            \
+                     (ulong)(BLOCK * key_dims(dim) / PIECE(single) + p % BLOCK / PIECE(single) * dim + d)];           \
   }
-    if (block <= last) LOAD_VALUES(block)
-    for (; block <= last; block++) {
-      uint most_bits = 0;
-      UNROLL for (int j = 0; j < BLOCK; j++) {
-        uint p = (uint)(start + block * BLOCK + j - from), seen = p < (uint)(to - from) ? 0xffffffffu : 0u;
-        v[j] = as_float(as_uint(kv_float(next[j], single)) & seen);
-        most_bits = max(most_bits, as_uint(v[j]) & 0x7fffffffu);
-      }
-      if (block < last) LOAD_VALUES(block + 1)
-      int p = block * BLOCK;
-      if (most_bits < 0x7f800000u) {
-        UNROLL for (int j = 0; j < BLOCK; j++) {
-          o = fma(scores[k * CHUNK + p + j], (float4)(v[j]), o);
-          if (pair) o2 = fma(scores[(k + 1) * CHUNK + p + j], (float4)(v[j]), o2);
+    uint4 next[AHEAD], now[AHEAD];
+    int step = (from - start) / (AHEAD * PIECE(single)), last = (to - 1 - start) / (AHEAD * PIECE(single));
+    if (from < to) LOAD_VALUES(step)
+    for (; from < to && step <= last; step++) {
+      UNROLL for (int j = 0; j < AHEAD; j++) now[j] = next[j];
+      if (step < last) LOAD_VALUES(step + 1)
+      UNROLL for (int j = 0; j < AHEAD; j++) {
+        float v[8];
+        uint most_bits = 0;
+        int p = (step * AHEAD + j) * PIECE(single);
+        UNROLL for (int e = 0; e < PIECE(single); e++) {
+          uint seen = (uint)(start + p + e - from) < (uint)(to - from) ? 0xffffffffu : 0u;
+          v[e] = as_float(as_uint(piece_float(now[j], e, single)) & seen);
+          most_bits = max(most_bits, as_uint(v[e]) & 0x7fffffffu);
         }
-      } else { // some value is no number: only who sees it meets it
-        UNROLL for (int j = 0; j < BLOCK; j++) {
-          o = add_values(scores[k * CHUNK + p + j], v[j], o, start + p + j, lo + 4 * k, hi + 4 * k);
-          if (pair) o2 = add_values(scores[(k + 1) * CHUNK + p + j], v[j], o2, start + p + j, lo + 4 * k + 4, hi + 4 * k + 4);
+        if (most_bits < 0x7f800000u) {
+          UNROLL for (int e = 0; e < PIECE(single); e++) {
+            o = fma(scores[k * CHUNK + p + e], (float4)(v[e]), o);
+            if (pair) o2 = fma(scores[(k + 1) * CHUNK + p + e], (float4)(v[e]), o2);
+          }
+        } else { // some value is no number: only who sees it meets it
+          UNROLL for (int e = 0; e < PIECE(single); e++) {
+            int at = start + p + e;
+            o = add_values(scores[k * CHUNK + p + e], v[e], o, at, lo + 4 * k, hi + 4 * k);
+            if (pair) o2 = add_values(scores[(k + 1) * CHUNK + p + e], v[e], o2, at, lo + 4 * k + 4, hi + 4 * k + 4);
+          }
         }
       }
     }

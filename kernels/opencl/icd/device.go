@@ -27,6 +27,7 @@ type device struct {
 	held    int64 // bytes of live memory
 
 	staging staging
+	waiting int // launches since the driver was told to begin
 	// What C functions are given by address, and their arguments, kept here so that steady
 	// use allocates nothing.
 	handle        uintptr
@@ -60,6 +61,9 @@ func (k *kernel) Name() string { return k.name }
 const (
 	// directWrite is how much a device in host memory gets in one copy, without staging.
 	directWrite = 64 << 10
+	// flushAfter is how many launches a driver may keep to itself before it is told to
+	// begin: it need not otherwise until something waits.
+	flushAfter = 32
 
 	memReadWrite             = 1 << 0
 	bufferRegion             = 0x1220
@@ -262,7 +266,11 @@ func (d *device) Launch(fn driver.Kernel, groups, local [3]int, args ...driver.A
 	for i := range groups {
 		d.local[i], d.global[i] = uintptr(local[i]), uintptr(local[i]*groups[i])
 	}
-	return opError(k.name, d.do(d.l.enqueueNDRange, d.queue, k.id, 3, 0, uintptr(unsafe.Pointer(&d.global)), uintptr(unsafe.Pointer(&d.local)), 0, 0, 0))
+	c := d.do(d.l.enqueueNDRange, d.queue, k.id, 3, 0, uintptr(unsafe.Pointer(&d.global)), uintptr(unsafe.Pointer(&d.local)), 0, 0, 0)
+	if d.waiting++; c == success && d.waiting >= flushAfter {
+		c, d.waiting = d.do(d.l.flush, d.queue), 0
+	}
+	return opError(k.name, c)
 }
 
 func (d *device) setArg(k *kernel, i int, a *driver.Arg) error {
