@@ -139,10 +139,15 @@ func timed(b *testing.B, d *opencl.Device, op func(i int)) time.Duration {
 }
 
 // BenchmarkProducts measures matrices of a 8B model's feed-forward part.
-func BenchmarkProducts(b *testing.B) {
+func BenchmarkProducts(b *testing.B) { products(b, 14336, 4096) }
+
+// BenchmarkLongProducts measures those with few rows for their bytes.
+func BenchmarkLongProducts(b *testing.B) { products(b, 4096, 14336) }
+
+func products(b *testing.B, rows, cols int) {
+	const copies = 6
 	d := realCard(b, 0)
 	defer d.Close()
-	const rows, cols, copies = 14336, 4096, 6
 	for _, typ := range quant.Types() {
 		b.Run(typ.String(), func(b *testing.B) {
 			r := rand.New(rand.NewPCG(1, uint64(typ)))
