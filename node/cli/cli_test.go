@@ -329,6 +329,9 @@ func (f *fakeNode) Generate(ctx context.Context, r api.GenerateRequest, emit fun
 		fmt.Fprintf(&b, " seed=%v", *r.Seed)
 	}
 	fmt.Fprintf(&b, " max=%d ctx=%d abs=%v", r.MaxTokens, r.Context, filepath.IsAbs(r.Model))
+	if r.DraftModel != "" {
+		fmt.Fprintf(&b, " draft=%s", filepath.Base(r.DraftModel))
+	}
 	if r.Prompt != nil {
 		fmt.Fprintf(&b, " raw=%q", *r.Prompt)
 	}
