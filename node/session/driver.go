@@ -12,7 +12,7 @@ import (
 
 // Times of a driver.
 const (
-	closeWait = 2 * time.Second        // for the stages to give KV back
+	closeWait = 2 * time.Second        // until a reply whose end is not confirmed is taken to be over
 	retryWait = 250 * time.Millisecond // between openings while the stages are full
 )
 
@@ -83,7 +83,7 @@ type Driver struct {
 
 // Drive drives a reply to its end and blocks meanwhile. Cancelling ctx ends the
 // reply with FinishCancelled and no error. When it returns, the stages were
-// told to free the session's KV, and within closeWait they have confirmed it.
+// told to free the session's KV; the path waits for their confirmation.
 func Drive(ctx context.Context, p *Path, spec Spec) (Outcome, error) {
 	s, err := New(spec.Params)
 	if err != nil {
@@ -309,25 +309,19 @@ func (d *Driver) why(err error) error {
 	}
 }
 
-// close frees the session's KV at every stage and waits, for a bounded time,
-// until the last stage has confirmed it.
+// close tells every stage to free the session's KV.
 func (d *Driver) close() {
-	defer func() { d.path.unregister(d.id, d.hasRoom) }()
 	// What the stages know to be confirmed stays in their prefix caches.
 	if n := d.s.Acked(); n > 0 {
 		f := &weftv1.Frame{Body: &weftv1.Frame_Confirm{Confirm: &weftv1.Confirm{Session: d.id[:], Length: uint32(n)}}}
 		if d.path.decode.Send(f, nil) != nil {
+			d.path.unregister(d.id, d.hasRoom)
 			return
 		}
 	}
+	d.path.over(d.id, d.hasRoom) // first, for the answer may come at once
 	f := &weftv1.Frame{Body: &weftv1.Frame_Close{Close: &weftv1.Close{Session: d.id[:]}}}
 	if d.path.decode.Send(f, nil) != nil {
-		return
+		d.path.unregister(d.id, d.hasRoom)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	_ = d.wait(ctx, nil, func(ev any) (bool, error) {
-		_, ok := ev.(*weftv1.CloseReply)
-		return ok, nil
-	})
 }

@@ -64,6 +64,10 @@ type inbox struct {
 	mu     sync.Mutex // guards events
 	events []any
 	wake   chan struct{} // of capacity 1
+
+	// Guarded by Path.mu.
+	closed  time.Time // when its stages were told that the reply is over; zero: they were not
+	hadRoom bool
 }
 
 // NewPath makes a path that has no chains yet; its Handler goes to both.
@@ -95,7 +99,23 @@ func (p *Path) Ended() time.Time {
 func (p *Path) Replies() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.replies)
+	p.sweep()
+	n := 0
+	for _, in := range p.replies {
+		if in.closed.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// sweep removes replies whose end the last stage does not confirm; mu is held.
+func (p *Path) sweep() {
+	for id, in := range p.replies {
+		if !in.closed.IsZero() && time.Since(in.closed) > closeWait {
+			p.remove(id, in.hadRoom)
+		}
+	}
 }
 
 // Close ends the path: replies that run over it fail with ErrPathClosed.
@@ -114,8 +134,17 @@ func (p *Path) OpenReply(m *weftv1.OpenReply) { p.deliver(m.Session, m) }
 // Result hands a run's answer to its reply.
 func (p *Path) Result(m *weftv1.Result) { p.deliver(m.Session, m) }
 
-// CloseReply tells a reply that its KV is free again.
-func (p *Path) CloseReply(m *weftv1.CloseReply) { p.deliver(m.Session, m) }
+// CloseReply removes a reply whose KV is free again.
+func (p *Path) CloseReply(m *weftv1.CloseReply) {
+	if len(m.Session) != 16 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if in := p.replies[[16]byte(m.Session)]; in != nil && !in.closed.IsZero() {
+		p.remove([16]byte(m.Session), in.hadRoom)
+	}
+}
 
 // Lost ends every reply of the path.
 func (p *Path) Lost(m *weftv1.Lost) {
@@ -129,6 +158,11 @@ func (p *Path) fail(err error) {
 		return
 	}
 	p.err, p.ended = err, time.Now()
+	for id, in := range p.replies {
+		if !in.closed.IsZero() {
+			p.remove(id, in.hadRoom)
+		}
+	}
 	close(p.done)
 }
 
@@ -138,9 +172,10 @@ func (p *Path) deliver(session []byte, m any) {
 	}
 	p.mu.Lock()
 	in := p.replies[[16]byte(session)]
+	over := in == nil || !in.closed.IsZero()
 	p.mu.Unlock()
-	if in == nil {
-		return // closed meanwhile
+	if over {
+		return
 	}
 	if !in.put(m) {
 		p.fail(errFlood)
@@ -185,6 +220,7 @@ func (p *Path) register(id [16]byte) (*inbox, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	p.sweep()
 	in := &inbox{wake: make(chan struct{}, 1)}
 	p.replies[id] = in
 	p.decode.Busy(1)
@@ -192,10 +228,33 @@ func (p *Path) register(id [16]byte) (*inbox, error) {
 	return in, nil
 }
 
-// unregister removes a reply. One that had room leaves it to those that wait.
+// over notes that a reply is over: it is removed when the last stage confirms that
+// its KV is free. Nobody waits for that: an opening goes down the chain behind it.
+func (p *Path) over(id [16]byte, hadRoom bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch in := p.replies[id]; {
+	case in == nil:
+	case p.err != nil: // nothing comes any more
+		p.remove(id, hadRoom)
+	default:
+		in.closed, in.hadRoom = time.Now(), hadRoom
+	}
+}
+
+// unregister removes a reply.
 func (p *Path) unregister(id [16]byte, hadRoom bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.remove(id, hadRoom)
+}
+
+// remove takes a reply out. One that had room leaves it to those that wait; mu is
+// held.
+func (p *Path) remove(id [16]byte, hadRoom bool) {
+	if p.replies[id] == nil {
+		return
+	}
 	delete(p.replies, id)
 	p.decode.Busy(-1)
 	p.prefill.Busy(-1)
