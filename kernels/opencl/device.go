@@ -21,6 +21,7 @@ type Device struct {
 	live              map[holder]struct{} // handles not yet freed
 	quantised, floats int                 // live matrices of each kind
 	tensor            bool                // the program has kernels for products of small matrices
+	units             int                 // of the card
 	err               error               // the first failure of an operation; the device is lost then
 
 	scratch driver.Memory // what operations keep between their kernels
@@ -47,7 +48,7 @@ const tensorKernel = "mma_q8_0_8"
 func New(dev driver.Device) (*Device, error) {
 	d := &Device{dev: dev, name: nameOf(dev.Info()), kernels: map[string]driver.Kernel{}, live: map[holder]struct{}{}}
 	_, absent := dev.Kernel(tensorKernel)
-	d.tensor = absent == nil
+	d.tensor, d.units = absent == nil, dev.Info().Units
 	err := d.faults.make(d)
 	if err == nil {
 		d.scratch, err = dev.Alloc(scratchBytes)

@@ -20,11 +20,17 @@ const (
 	// they come from the card's cache then, and there are more work-items than in tiles.
 	fewLimit = 16
 
-	// Of the kernels that multiply small matrices: they take up to 2^3 segments and
-	// tensorFew tokens, or tileRows by tensorTokens.
+	// Of the kernels that multiply small matrices: those for few tokens take up to 2^3
+	// segments and tensorFew tokens, the others tileRows by tensorTokens. For fewer tokens
+	// than tensorLeast the others are faster, for more than tensorWide the tiles, if there
+	// are enough of them for three quarters of the card's units, or if so few rows that it
+	// hardly matters: the conformance suite has small matrices alone and must meet them.
 	tensorSegs   = 3
-	tensorFew    = 32
+	tensorFew    = 16
 	tensorTokens = 64
+	tensorLeast  = 5
+	tensorWide   = 32
+	tensorRows   = 64
 )
 
 // MatMul stores w times each row of x.
@@ -38,7 +44,7 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	if n == 0 {
 		return
 	}
-	g, shape, log := productGrid(m.rows, m.cols, n, d.tensor && !m.kind.Float())
+	g, shape, log := productGrid(m.rows, m.cols, n, d.tensorUnits(m))
 	quants, halves, bytes := m.views()
 	if m.kind.Float() {
 		if !a.hasCopy {
@@ -61,23 +67,33 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 }
 
 // productGrid chooses a product's kernel and its groups; log says how many segments a group
-// of few tokens takes side by side.
-func productGrid(rows, cols, n int, tensor bool) (g grid, shape, log int) {
+// of few tokens takes side by side. units is 0 for cards and types that have no products of
+// small matrices.
+func productGrid(rows, cols, n, units int) (g grid, shape, log int) {
 	side := bits.Len(uint(segments(cols) - 1)) // log of the segments, rounded up
+	tiles := ceil(rows, tileRows) * ceil(n, tensorTokens)
 	switch {
 	case n == 1:
 		log = min(groupSegs, side)
 		return groupsOf(productItems, ceil(rows, productItems>>log), 1, 1), kernelOne, log
-	case tensor && n <= tensorFew:
-		log = min(tensorSegs, side)
-		return groupsOf(productItems, ceil(rows, 16<<tensorSegs>>log), 1, 1), kernelTensorFew, log
-	case tensor:
+	case units > 0 && n > tensorWide && (rows <= tensorRows || 4*tiles >= 3*units):
 		return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tensorTokens), 1), kernelTensor, 0
+	case units > 0 && n >= tensorLeast:
+		log = min(tensorSegs, side)
+		return groupsOf(productItems, ceil(rows, 16<<tensorSegs>>log), ceil(n, tensorFew), 1), kernelTensorFew, log
 	case n <= fewLimit:
 		log = min(groupSegs, side)
 		return groupsOf(productItems, ceil(rows, productItems>>log), ceil(n, fewTokens), 1), kernelFew, log
 	}
 	return groupsOf(productItems, ceil(rows, tileRows), ceil(n, tileTokens), 1), kernelTile, 0
+}
+
+// tensorUnits is the number of units that have products of small matrices for m.
+func (d *Device) tensorUnits(m *matrix) int {
+	if !d.tensor || m.kind.Float() {
+		return 0
+	}
+	return max(1, d.units)
 }
 
 func ceil(n, by int) int { return (n + by - 1) / by }

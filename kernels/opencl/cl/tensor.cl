@@ -81,27 +81,23 @@ INLINE void mma_terms(int type, int bits, const uint *a, const float *s, const f
   }
 }
 
-// Few tokens, up to 32: a warp is 16 rows and a segment. Its group has 2^log segments of as
-// many rows as that leaves and takes the segments in turns, as narrow_product does.
-#define MMA_FEW 32
-#define MMA_AHEAD 2 // blocks that are read ahead
+// Few tokens: a warp is 16 rows, a segment and up to 16 tokens. Its group has 2^log segments
+// of as many rows as that leaves and takes the segments in turns, as narrow_product does.
+#define MMA_FEW 16
+#define MMA_AHEAD 4 // blocks of weights that are read ahead
 
-// Adds block b's terms.
-INLINE void few_terms(int type, int bits, __global const uint2 *records, int first, int m, int blocks, int b, int lane,
-                      const uint *a, const float *s, const float *min_, float (*acc)[4]) {
+// What a work-item reads of the records of block b, of MMA_FEW tokens: words of both planes,
+// d, and s of the block or of its halves. Tokens that are not there read the first ones.
+INLINE void few_load(int type, int bits, __global const uint2 *records, int first, int m, int blocks, int b, int lane,
+                     uint2 (*x)[5]) {
   UNROLL for (int t = 0; t < MMA_FEW / 8; t++) {
-    if (t > 0 && 8 * t >= m) continue;
-    uint2 x[2];
-    float2 f[2];
-    uint at = RECORD_AT(bits, first + 8 * t, blocks, b) / 2, number = at + 32 * RECORD_PLANES(bits) + (lane & 3);
-    x[0] = records[at + lane];
-    x[1] = bits == 16 ? records[at + 32 + lane] : (uint2)(0u);
-    f[0] = f[1] = (float2)(0.0f);
-    if (has_minimum(type)) {
-      f[0] = as_float2(records[number + (has_halves(type) ? 8 : 4)]);
-      if (has_halves(type)) f[1] = as_float2(records[number + 12]);
-    }
-    mma_terms(type, bits, a, s, min_, x, as_float2(records[number]), f, acc[t]);
+    int token = 8 * t < m ? first + 8 * t : first;
+    uint at = RECORD_AT(bits, token, blocks, b) / 2, number = at + 32 * RECORD_PLANES(bits) + (lane & 3);
+    x[t][0] = records[at + lane];
+    if (bits == 16) x[t][1] = records[at + 32 + lane];
+    x[t][2] = records[number];
+    if (has_minimum(type)) x[t][3] = records[number + (has_halves(type) ? 8 : 4)];
+    if (has_minimum(type) && has_halves(type)) x[t][4] = records[number + 12];
   }
 }
 
@@ -121,19 +117,28 @@ INLINE void few_product(int type, int bits, PRODUCT_PARAMS, __local float *part,
       float d[2], dmin[2];
       segment_factors(type, halves, at, gid, &d[0], &dmin[0]);
       segment_factors(type, halves, at, gid + 8, &d[1], &dmin[1]);
+      __global const uint2 *pairs = (__global const uint2 *)records;
       uint a[4], raw[MMA_AHEAD][2][5];
+      uint2 x[MMA_FEW / 8][5], next[MMA_FEW / 8][5];
       float s[4], min_[4];
-      UNROLL for (int i = 0; i < MMA_AHEAD; i++) {
-        int ahead = min(i, count - 1);
-        mma_load(type, WEIGHT_ARGS, word + ahead * block_words(type), at, ahead, gid, tig, raw[i]);
-      }
+      UNROLL for (int i = 0; i < MMA_AHEAD; i++)
+        if (i < count) mma_load(type, WEIGHT_ARGS, word + i * block_words(type), at, i, gid, tig, raw[i]);
+      few_load(type, bits, pairs, first, m, blocks, from, lane, next);
       for (; b < count; b += MMA_AHEAD) {
         UNROLL for (int i = 0; i < MMA_AHEAD; i++) {
           if (b + i >= count) continue;
-          int ahead = min(b + i + MMA_AHEAD, count - 1); // is on its way while this one is used
+          int ahead = b + i + MMA_AHEAD; // is on its way while this one is used
           mma_open(type, raw[i], tig, d, dmin, a, s, min_);
-          mma_load(type, WEIGHT_ARGS, word + ahead * block_words(type), at, ahead, gid, tig, raw[i]);
-          few_terms(type, bits, (__global const uint2 *)records, first, m, blocks, from + b + i, lane, a, s, min_, acc);
+          if (ahead < count) mma_load(type, WEIGHT_ARGS, word + ahead * block_words(type), at, ahead, gid, tig, raw[i]);
+          UNROLL for (int t = 0; t < MMA_FEW / 8; t++) UNROLL for (int k = 0; k < 5; k++) x[t][k] = next[t][k];
+          few_load(type, bits, pairs, first, m, blocks, from + min(b + i + 1, count - 1), lane, next);
+          UNROLL for (int t = 0; t < MMA_FEW / 8; t++) {
+            float2 f[2];
+            if (t > 0 && 8 * t >= m) continue;
+            f[0] = as_float2(x[t][3]);
+            f[1] = as_float2(x[t][4]);
+            mma_terms(type, bits, a, s, min_, x[t], as_float2(x[t][2]), f, acc[t]);
+          }
         }
       }
     }
