@@ -103,7 +103,7 @@ func TestLaunchesKeepTheirOrderInGraphs(t *testing.T) {
 			}
 			before := f.call("fake_graphs")
 			var failed error
-			if n := testing.AllocsPerRun(50, func() { failed = errors.Join(failed, s.step(0, 150)) }); n != 0 || failed != nil {
+			if n := testing.AllocsPerRun(50, func() { failed = errors.Join(failed, s.step(0, 150)) }); n != 0 && !raced || failed != nil {
 				t.Errorf("a step that comes again allocates %v times, error %v", n, failed)
 			}
 			if n := f.call("fake_graphs"); n != before {
