@@ -224,7 +224,13 @@ func (d *daemon) signal(t *testing.T, s syscall.Signal) {
 // run runs the program to its end.
 func run(t *testing.T, home string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	return runFor(t, 60*time.Second, home, args...)
+}
+
+// runFor is run for what may take long.
+func runFor(t *testing.T, limit time.Duration, home string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, weft, args...)
 	cmd.Env = environ(home)
