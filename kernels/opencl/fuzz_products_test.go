@@ -24,7 +24,8 @@ func FuzzProducts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, typ uint8, rows, cols uint16, width uint8, wide bool) {
 		shared.Do(func() { shared.d = newDevice(t) })
-		p := newProducts(t, rand.New(rand.NewPCG(seed, 3)), typ, rows, cols, width, wide)
+		kind := quant.Types()[int(typ)%len(quant.Types())]
+		p := newProducts(t, rand.New(rand.NewPCG(seed, 3)), kind, 1+int(rows)%150, 1+int(cols)%1300, 1+int(width)%80, wide)
 		want, wantFaults := p.play(t, kernelstest.Naive())
 		got, gotFaults := p.play(t, shared.d)
 		if !slices.Equal(gotFaults, wantFaults) {
@@ -37,6 +38,32 @@ func FuzzProducts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestProductsOfManyRowsKeepTheContract: one token, and more rows than the card of the test
+// takes at once, of segments that a group takes in turns.
+func TestProductsOfManyRowsKeepTheContract(t *testing.T) {
+	d := newDevice(t)
+	defer d.Close()
+	rows := 40 * 16 * max(1, d.Info().Units)
+	for _, typ := range []quant.Type{quant.Q5_0, quant.Q8_0, quant.Q4_K, quant.Q2_K} {
+		for _, wide := range []bool{false, true} {
+			p := newProducts(t, rand.New(rand.NewPCG(uint64(typ), 9)), typ, rows, 19*256, 1, wide)
+			for i, x := range p.x {
+				p.x[i] = min(x, 9) // all are finite
+			}
+			want, _ := p.play(t, kernelstest.Naive())
+			got, faults := p.play(t, d)
+			if len(faults) > 0 {
+				t.Fatalf("%v: faults %+v", p, faults)
+			}
+			for i, w := range want {
+				if math.Float32bits(w) != math.Float32bits(got[i]) {
+					t.Fatalf("%v: element %d is %g, want %g", p, i, got[i], w)
+				}
+			}
+		}
+	}
 }
 
 // products is a matrix, and rows that it is multiplied with.
@@ -53,19 +80,17 @@ func (p *products) String() string {
 }
 
 // newProducts makes weights of random quants, whose scales are finite, and inputs of which a
-// few are not.
-func newProducts(tb testing.TB, r *rand.Rand, typ uint8, rows, cols uint16, width uint8, wide bool) *products {
-	t := quant.Types()[int(typ)%len(quant.Types())]
+// few are not. Columns are rounded up to whole blocks.
+func newProducts(tb testing.TB, r *rand.Rand, t quant.Type, rows, cols, n int, wide bool) *products {
 	info, err := t.Info()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &products{n: 1 + int(width)%80, bits: kernels.Act8}
+	p := &products{n: n, bits: kernels.Act8}
 	if wide {
 		p.bits = kernels.Act16
 	}
-	columns := 1 + int(cols)%1300
-	p.w, err = quant.New(t, 1+int(rows)%150, (columns+info.BlockElems-1)/info.BlockElems*info.BlockElems)
+	p.w, err = quant.New(t, rows, (cols+info.BlockElems-1)/info.BlockElems*info.BlockElems)
 	if err != nil {
 		tb.Fatal(err)
 	}
