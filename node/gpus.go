@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
+	libraries "github.com/weft-mesh/weft/kernels/opencl/library"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/node/devices"
 	"github.com/weft-mesh/weft/node/machine"
@@ -79,6 +80,8 @@ func (n *Node) unseen(set *devices.Set) string {
 		return "not used: --device cpu"
 	case n.offer == 0:
 		return "not used: this node offers no memory"
+	case !libraries.Loads:
+		return "not used: this build of weft loads no drivers"
 	}
 	select {
 	case <-n.cards.opened:
