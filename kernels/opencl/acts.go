@@ -19,8 +19,11 @@ type acts struct {
 
 	records driver.Memory // nil where cols has no whole blocks
 	floats  driver.Memory // made when it is first needed
-	bad     driver.Memory // per row the stamp of the Prepare that could not quantise it
-	stamp   uint32
+	// bad has a mark for each row that could not be quantised. Two tables take turns: while
+	// one is marked the other is cleared for the next time, so that launches have the same
+	// arguments again and again.
+	bad  [2]driver.Memory
+	turn int
 
 	source              *buffer // of the last Prepare
 	n                   int     // its rows
@@ -32,7 +35,7 @@ func (a *acts) Shape() (rows, cols int) { return a.rows, a.cols }
 
 func (a *acts) memories() []driver.Memory {
 	var m []driver.Memory
-	for _, p := range []driver.Memory{a.records, a.floats, a.bad} {
+	for _, p := range []driver.Memory{a.records, a.floats, a.bad[0], a.bad[1]} {
 		if p != nil {
 			m = append(m, p)
 		}
@@ -73,11 +76,13 @@ func (a *acts) allocate() (err error) {
 	if a.cols%32 != 0 {
 		return a.allocateFloats()
 	}
-	if a.bad, err = a.d.alloc(4 * int64(a.rows)); err != nil {
-		return err
-	}
-	if err = a.d.dev.Write(a.bad, 0, make([]byte, 4*a.rows)); err != nil {
-		return err
+	for i := range a.bad {
+		if a.bad[i], err = a.d.alloc(4 * int64(a.rows)); err != nil {
+			return err
+		}
+		if err = a.d.dev.Write(a.bad[i], 0, make([]byte, 4*a.rows)); err != nil {
+			return err
+		}
 	}
 	a.records, err = a.d.alloc(int64(ceil(a.rows, recordTokens)) * int64(a.cols/32) * recordBytes(a.bits))
 	return err
@@ -121,18 +126,17 @@ const quantiseItems = 64
 
 // quantise fills the records from the source.
 func (d *Device) quantise(a *acts) {
-	a.stamp++
-	if a.stamp == 0 { // after 2^32 rounds old stamps would be met again
-		d.upload(a.bad, 0, make([]byte, 4*a.rows))
-		a.stamp = 1
+	a.hasRecords = true
+	if a.n == 0 { // nothing is cleared either
+		return
 	}
+	a.turn = 1 - a.turn
 	top := 127
 	if a.bits == kernels.Act16 {
 		top = 16319
 	}
 	d.run("quantise", groupsOf(quantiseItems, segments(a.cols), a.n, 1), driver.Mem(a.source.mem), driver.Mem(a.records),
-		driver.Mem(a.bad), driver.Uint(a.stamp), driver.Int(a.cols), driver.Int(top))
-	a.hasRecords = true
+		driver.Mem(a.bad[a.turn]), driver.Mem(a.bad[1-a.turn]), driver.Int(a.rows), driver.Int(a.cols), driver.Int(top))
 }
 
 // copyFloats copies the source.

@@ -69,8 +69,8 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 		d.quantise(a)
 	}
 	faults, first, word := d.faultArgs(b, faultQuantise)
-	d.run(m.kernels[shape][int(a.bits)/8-1], g, quants, halves, bytes, driver.Mem(a.records), driver.Mem(to.mem), driver.Mem(a.bad),
-		driver.Uint(a.stamp), driver.Int(m.rows), driver.Int(m.cols/32), driver.Uint(uint32(m.sStride)), driver.Int(n), driver.Int(log),
+	d.run(m.kernels[shape][int(a.bits)/8-1], g, quants, halves, bytes, driver.Mem(a.records), driver.Mem(to.mem), driver.Mem(a.bad[a.turn]),
+		driver.Int(m.rows), driver.Int(m.cols/32), driver.Uint(uint32(m.sStride)), driver.Int(n), driver.Int(log),
 		faults, first, word)
 }
 

@@ -17,12 +17,14 @@
 #define ACTS_ITEMS 64
 
 // A work-group quantises 256 columns of a row, a work-item 4 of them. A row with a value that
-// is not finite gets the stamp of this Prepare.
+// is not finite is marked in bad; the marks of the time before, of `all` rows, are cleared.
 __kernel __attribute__((reqd_work_group_size(ACTS_ITEMS, 1, 1)))
-void quantise(__global const float *x, __global uint *records, __global uint *bad, uint stamp, int cols, int top) {
+void quantise(__global const float *x, __global uint *records, __global uint *bad, __global uint *before, int all, int cols, int top) {
   __local uint largest[ACTS_ITEMS];
   __local int sums[ACTS_ITEMS];
   int l = get_local_id(0), seg = get_group_id(0), row = get_group_id(1), blocks = cols / 32;
+  if (seg == 0)
+    for (int i = row + (int)get_num_groups(1) * l; i < all; i += (int)get_num_groups(1) * ACTS_ITEMS) before[i] = 0u;
   int b = seg * SEGMENT_BLOCKS + (l >> 3), j = l & 7, first = l & ~7;
   float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   uint m = 0;
@@ -41,7 +43,7 @@ void quantise(__global const float *x, __global uint *records, __global uint *ba
     d = c_div(as_float(m), n);
   } else {
     v[0] = v[1] = v[2] = v[3] = 0.0f;
-    if (m >= 0x7f800000u) bad[row] = stamp;
+    if (m >= 0x7f800000u) bad[row] = 1u;
   }
   int sum = 0;
   uint low = 0, high = 0;

@@ -53,15 +53,15 @@ INLINE float add_block(int type, int bits, const uint *w, const float *s, const 
 
 // group_scales: bytes of 16 rows' scales. log: see narrow_product.
 #define PRODUCT_PARAMS \
-  WEIGHT_PARAMS, __global const uint4 *records, __global float *dst, __global const uint *bad, uint stamp, int rows, \
+  WEIGHT_PARAMS, __global const uint4 *records, __global float *dst, __global const uint *bad, int rows, \
       int blocks, uint group_scales, int n, int log, FAULT_PARAMS
-#define PRODUCT_ARGS WEIGHT_ARGS, records, dst, bad, stamp, rows, blocks, group_scales, n, log, faults, fault0, fault_word
+#define PRODUCT_ARGS WEIGHT_ARGS, records, dst, bad, rows, blocks, group_scales, n, log, faults, fault0, fault_word
 
 // Notes the faults of the rows that Prepare could not quantise.
-void report_bad(__global const uint *bad, uint stamp, int first, int n, FAULT_PARAMS) {
+void report_bad(__global const uint *bad, int first, int n, FAULT_PARAMS) {
   if (get_group_id(0) != 0) return;
   for (int t = first + (int)get_local_id(0); t < first + n; t += PRODUCT_ITEMS)
-    if (bad[t] == stamp) FAULT(t);
+    if (bad[t] != 0u) FAULT(t);
 }
 
 // Few tokens: a work-item is a row and a segment, for up to `tokens` tokens. Its group has
@@ -75,7 +75,7 @@ INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __loc
   int first = (int)get_group_id(1) * tokens, m = min(n - first, tokens);
   int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
   uint r = l & 15;
-  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  report_bad(bad, first, m, faults, fault0, fault_word);
   for (int base = 0; base < segments; base += turn) {
     int seg = base + mine;
     float acc[8];
@@ -135,7 +135,7 @@ INLINE void single_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *q,
   int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS, ahead = type == T_Q8_0 ? 2 : 4, kinds = SINGLE_NUMBERS(type);
   uint r = l & 15;
   float total = 0.0f;
-  report_bad(bad, stamp, 0, n, faults, fault0, fault_word);
+  report_bad(bad, 0, n, faults, fault0, fault_word);
   for (int base = 0; base < segments; base += turn * SINGLE_TURNS(bits)) {
     int count = min(blocks - base * SEGMENT_BLOCKS, turn * SINGLE_TURNS(bits) * SEGMENT_BLOCKS); // blocks of these turns
     int turns = (min(segments - base, turn * SINGLE_TURNS(bits)) + turn - 1) >> log, limit = g < groups ? count : 0;
@@ -217,7 +217,7 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
   uint r = lane & 15;
   uint g[2];
   float acc[2][8], total[2][8];
-  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  report_bad(bad, first, m, faults, fault0, fault_word);
   UNROLL for (int k = 0; k < 2; k++) {
     g[k] = min((row0 + 64 * k) >> 4, groups - 1); // beyond the last row the results are not stored
     UNROLL for (int t = 0; t < 8; t++) total[k][t] = 0.0f;

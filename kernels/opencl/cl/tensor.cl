@@ -106,7 +106,7 @@ INLINE void few_product(int type, int bits, PRODUCT_PARAMS, __local float *part,
   int g0 = (int)get_group_id(0) * (8 >> log), g = g0 + (warp >> log), groups = (rows + 15) / 16;
   int first = (int)get_group_id(1) * MMA_FEW, m = min(n - first, MMA_FEW);
   int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
-  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  report_bad(bad, first, m, faults, fault0, fault_word);
   for (int base = 0; base < segments; base += turn) {
     int seg = base + (warp & (turn - 1));
     float acc[MMA_FEW / 8][4];
@@ -193,7 +193,7 @@ INLINE void mma_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *q, __
   int row0 = ((int)get_group_id(0) * 8 + (l >> 5)) * 16;
   uint g = min(row0 >> 4, groups - 1); // beyond the last row the results are not stored
   float acc[MMA_TILES][4], total[MMA_TILES][4];
-  report_bad(bad, stamp, first, m, faults, fault0, fault_word);
+  report_bad(bad, first, m, faults, fault0, fault_word);
   UNROLL for (int t = 0; t < MMA_TILES; t++) UNROLL for (int e = 0; e < 4; e++) total[t][e] = 0.0f;
   for (int from = 0; from < blocks; from += SEGMENT_BLOCKS) {
     int count = min(SEGMENT_BLOCKS, blocks - from);
