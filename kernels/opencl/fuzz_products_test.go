@@ -40,8 +40,8 @@ func FuzzProducts(f *testing.F) {
 	})
 }
 
-// TestProductsOfManyRowsKeepTheContract: one token, and more rows than the card of the test
-// takes at once, of segments that a group takes in turns.
+// TestProductsOfManyRowsKeepTheContract: one token, and many groups of rows, whose segments a
+// group takes in turns.
 func TestProductsOfManyRowsKeepTheContract(t *testing.T) {
 	d := newDevice(t)
 	defer d.Close()

@@ -20,11 +20,6 @@ const (
 	// they come from the card's cache then, and there are more work-items than in tiles.
 	fewLimit = 16
 
-	// A group of one token takes at least 2^singleSegs segments side by side, and a unit
-	// runs about singleGroups of them at once.
-	singleSegs   = 2
-	singleGroups = 4
-
 	// Of the kernels that multiply small matrices: those for few tokens take up to 2^3
 	// segments and tensorFew tokens, the others tileRows by tensorTokens. For fewer tokens
 	// than tensorLeast the others are faster, for more than tensorWide the tiles, if there
@@ -50,9 +45,6 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 		return
 	}
 	g, shape, log := productGrid(m.rows, m.cols, n, d.tensorUnits(m))
-	if shape == kernelOne && !m.kind.Float() {
-		g, log = singleGrid(m.rows, m.cols, d.units)
-	}
 	quants, halves, bytes := m.views()
 	if m.kind.Float() {
 		if !a.hasCopy {
@@ -98,17 +90,6 @@ func productGrid(rows, cols, n, units int) (g grid, shape, log int) {
 
 // segmentsLog is the logarithm of the number of segments, rounded up.
 func segmentsLog(cols int) int { return bits.Len(uint(segments(cols) - 1)) }
-
-// singleGrid chooses the groups of one token's product with quantised weights. Where there
-// are more of them than a card runs at once, groups of fewer segments side by side make up
-// for it: their work-items start and end less often.
-func singleGrid(rows, cols, units int) (g grid, log int) {
-	log = min(groupSegs, segmentsLog(cols))
-	for log > singleSegs && units > 0 && ceil(rows, productItems>>log) > singleGroups*units {
-		log--
-	}
-	return groupsOf(productItems, ceil(rows, productItems>>log), 1, 1), log
-}
 
 // tensorUnits is the number of units that have products of small matrices for m.
 func (d *Device) tensorUnits(m *matrix) int {

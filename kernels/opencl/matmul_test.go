@@ -29,18 +29,3 @@ func TestProductsChooseTheirKernels(t *testing.T) {
 		}
 	}
 }
-
-func TestOneTokensGroupsFitTheCard(t *testing.T) {
-	for _, c := range []struct{ rows, cols, units, log, groups int }{
-		{4096, 4096, 132, 4, 256},
-		{14336, 4096, 132, 3, 448},
-		{128256, 4096, 132, 2, 2004},
-		{128256, 4096, 0, 4, 8016},
-		{128256, 256, 132, 0, 501},
-		{14336, 768, 132, 2, 224},
-	} {
-		if g, log := singleGrid(c.rows, c.cols, c.units); log != c.log || g.groups != [3]int{c.groups, 1, 1} {
-			t.Errorf("%+v: log %d, %+v", c, log, g)
-		}
-	}
-}
