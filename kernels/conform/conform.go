@@ -52,6 +52,7 @@ func Cases() []Case {
 		{"Faults", true, faults},
 		{"Moves", true, moves},
 		{"RowsBeyondTheBatch", true, rest},
+		{"Repeats", true, repeats},
 		{"Misuse", false, misuse},
 	}
 }
