@@ -95,7 +95,10 @@ func (d *device) start(p *program) error {
 	if err := d.up.make(d); err != nil {
 		return err
 	}
-	return d.down.make(d, readBytes)
+	if err := d.down.make(d, readBytes); err != nil {
+		return err
+	}
+	return d.proveGraphs()
 }
 
 // compile has the driver make the card's code of a text. The driver keeps what it made in

@@ -1,10 +1,13 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
 	"unsafe"
+
+	"github.com/weft-mesh/weft/kernels/opencl/driver"
 )
 
 // Launches are not put on the stream one by one: they gather until something needs them, or
@@ -203,4 +206,55 @@ func (d *device) dropGraphs() {
 	}
 	clear(d.gathered.seen)
 	d.gathered.words, d.gathered.launches = nil, 0
+}
+
+// proveGraphs sees on this card and driver that a sequence that is handed over as a graph
+// does what its launches do: each adds one of two numbers to the other, so that one left
+// out, done twice or out of turn gives other numbers. Where they differ, launches go out one
+// by one. Without it no test that runs before a card is used would meet a graph.
+func (d *device) proveGraphs() error {
+	if _, ok := d.signatures["add"]; !ok || d.gathered.off {
+		d.gathered.off = true
+		return nil
+	}
+	k, err := d.Kernel("add")
+	if err != nil {
+		return err
+	}
+	m, err := d.Alloc(2 * driver.Align)
+	if err != nil {
+		return err
+	}
+	defer d.Free(m)
+	defer d.dropGraphs()
+	x, y := driver.Mem(m), driver.MemAt(m, driver.Align)
+	one, got := unsafe.Slice((*byte)(unsafe.Pointer(&[]float32{1}[0])), 4), make([]float32, 2)
+	if err := errors.Join(d.Write(m, 0, one), d.Write(m, driver.Align, one)); err != nil {
+		return err
+	}
+	a, b := float32(1), float32(1)
+	for round := range 3 { // as launches; as a graph that is made; as a graph
+		var failed error
+		for range graphLaunches {
+			a += b
+			b += a
+			failed = errors.Join(failed, d.Launch(k, [3]int{1, 1, 1}, [3]int{128, 1, 1}, x, y, driver.Int(1)),
+				d.Launch(k, [3]int{1, 1, 1}, [3]int{128, 1, 1}, y, x, driver.Int(1)))
+		}
+		if failed = errors.Join(failed, d.Sync()); failed != nil {
+			if round == 0 || d.lost != nil {
+				return failed
+			}
+			d.gathered.off = true
+			return nil
+		}
+	}
+	out := unsafe.Slice((*byte)(unsafe.Pointer(&got[0])), 8)
+	if err := errors.Join(d.Read(out[:4], m, 0), d.Read(out[4:], m, driver.Align)); err != nil {
+		return err
+	}
+	if got[0] != a || got[1] != b {
+		d.gathered.off = true
+	}
+	return nil
 }

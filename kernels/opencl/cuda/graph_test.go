@@ -88,17 +88,21 @@ func TestLaunchesKeepTheirOrderInGraphs(t *testing.T) {
 		name   string
 		flags  []string
 		graphs bool
-	}{{"graphs", nil, true}, {"no graphs", []string{"-DNO_GRAPHS"}, false}} {
+	}{{"graphs", nil, true}, {"no graphs", []string{"-DNO_GRAPHS"}, false}, {"graphs that leave a kernel out", []string{"-DBAD_GRAPHS"}, false}} {
 		t.Run(driverOf.name, func(t *testing.T) {
 			f := newFake(t, driverOf.flags...)
 			s := newStepper(t, f)
+			opened := f.call("fake_graph_launches")
+			if (opened > 0) != (driverOf.name != "no graphs") {
+				t.Errorf("%d graphs were tried when the card was opened", opened)
+			}
 			for _, c := range [][2]int{{0, 150}, {0, 150}, {0, 150}, {7, 150}, {0, 150}, {0, 3}, {0, 3}, {0, 151}, {0, 151}, {0, 150}, {7, 150}, {7, 150}, {0, 64}, {0, 64}, {0, 64}} {
 				if err := s.step(c[0], c[1]); err != nil {
 					t.Fatal(err)
 				}
 				s.check(t, c[0], c[1])
 			}
-			if got := f.call("fake_graph_launches") > 0; got != driverOf.graphs {
+			if got := f.call("fake_graph_launches") > opened; got != driverOf.graphs {
 				t.Errorf("graphs are used: %v", got)
 			}
 			before := f.call("fake_graphs")
