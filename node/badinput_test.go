@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weft-mesh/weft/node"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/shard/gguf"
 )
@@ -117,9 +116,7 @@ func TestModelsThatCannotRunAreRefusedByName(t *testing.T) {
 	if _, err := generate(t, solo, greedy(m.Name, sequence(1, 8), 2)); err != nil {
 		t.Error(err)
 	}
-	if s, k := node.Leaks(solo); s != 0 || k != 0 {
-		t.Errorf("%d sessions, %d blocks", s, k)
-	}
+	nothingLeft(t, solo)
 }
 
 func morsePre(b *gguf.Builder, tensor *gguf.Tensor) {
@@ -199,7 +196,5 @@ func TestRequestsThatMakeNoSenseAreRefused(t *testing.T) {
 	if err := solo.Node().Leave(t.Context()); kindOf(err) != api.KindInvalid {
 		t.Errorf("leaving no mesh: %v", err)
 	}
-	if s, k := node.Leaks(solo); s != 0 || k != 0 {
-		t.Errorf("%d sessions, %d blocks", s, k)
-	}
+	nothingLeft(t, solo)
 }
