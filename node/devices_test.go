@@ -216,7 +216,7 @@ func TestAReplyGoesOnWhenACardIsLost(t *testing.T) {
 			if got := node.Placed(r); got != "-1:0-3 0:4-5" {
 				t.Fatalf("layers lie on %q", got)
 			}
-			failing(b.Cards[0], 30, how)
+			failing(b.Cards[0], 9, how)
 			rep, err := generate(t, r, q)
 			if err != nil {
 				t.Fatal(err)
@@ -317,7 +317,7 @@ func TestAHeadPlansWithTheCardsOfAnotherNode(t *testing.T) {
 	if got := node.Placed(worker); got != "-1:0-3 0:4-5" {
 		t.Errorf("layers lie on %q", got)
 	}
-	failing(b.Cards[0], 20, func() error { return driver.ErrLost })
+	failing(b.Cards[0], 5, func() error { return driver.ErrLost })
 	if rep, err = generate(t, head, q); err != nil || rep.Failovers != 1 {
 		t.Fatalf("%v, %d failovers", err, rep.Failovers)
 	}
