@@ -12,6 +12,7 @@ package library
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrNone is the cause of Open's error where the build has no loader.
@@ -36,7 +37,13 @@ func Open(names ...string) (*Library, error) {
 		if errors.Is(err, ErrNone) {
 			return nil, err
 		}
-		refused = errors.Join(refused, fmt.Errorf("open library %s: %w", name, err))
+		if !strings.HasPrefix(err.Error(), name) { // most systems name it
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		if refused != nil {
+			err = fmt.Errorf("%w; %w", refused, err)
+		}
+		refused = err
 	}
 	return nil, refused
 }
