@@ -21,7 +21,7 @@ var hopSizes = []int{64, 4 << 10, 16 << 10}
 // hops measures what a hop costs above bare TCP: two processes, three echoes in
 // turn (TCP, a libp2p stream, a wire link), half of the median round trip.
 func (b *bench) hops(ctx context.Context) error {
-	p, err := b.startPair(ctx)
+	p, err := b.startPair(ctx, "hop")
 	if err != nil {
 		return err
 	}

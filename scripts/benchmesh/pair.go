@@ -70,20 +70,21 @@ func newMember(home string) (*member, error) {
 	return &member{mesh, host.Config{Key: key, Authority: mesh, Listen: "127.0.0.1:0"}}, nil
 }
 
-// startPair starts the far process and connects to it.
-func (b *bench) startPair(ctx context.Context) (*pair, error) {
+// startPair starts the far process and connects to it. Each of its two homes is of
+// the name, since a home is of one mesh only.
+func (b *bench) startPair(ctx context.Context, name string) (*pair, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	near, err := newMember(filepath.Join(b.dir, "near"))
+	near, err := newMember(filepath.Join(b.dir, name, "near"))
 	if err != nil {
 		return nil, err
 	}
 	if err := near.mesh.Found("bench"); err != nil {
 		return nil, err
 	}
-	p := &pair{cmd: exec.Command(self, "-echo", filepath.Join(b.dir, "far"))}
+	p := &pair{cmd: exec.Command(self, "-echo", filepath.Join(b.dir, name, "far"))}
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()
 	if err != nil {

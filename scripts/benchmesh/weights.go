@@ -40,7 +40,7 @@ func (b *bench) weights(ctx context.Context) error {
 	if err := writeWeights(file); err != nil {
 		return err
 	}
-	far, err := store.Open(filepath.Join(b.dir, "far"), store.Options{})
+	far, err := store.Open(filepath.Join(b.dir, "weights", "far"), store.Options{})
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (b *bench) weights(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := b.startPair(ctx)
+	p, err := b.startPair(ctx, "weights")
 	if err != nil {
 		return err
 	}
