@@ -1,6 +1,10 @@
 package kernels
 
-import "github.com/weft-mesh/weft/kernels/quant"
+import (
+	"fmt"
+
+	"github.com/weft-mesh/weft/kernels/quant"
+)
 
 // ContractVersion numbers the arithmetic contract of this package's
 // documentation. Nodes of different versions are never planned together.
@@ -66,6 +70,22 @@ type Batch struct {
 	Seqs   [][]int32 // per sequence its table of KV blocks: block i holds positions 16i to 16i+15
 	Layer  int       // set by the caller before each layer's operations; named in faults
 	Faults []Fault   // appended by the device: at most one per row, its first; read after Sync
+}
+
+// CheckKV says whether every row's position lies in a block of its sequence, in
+// KV memory of that layout and number of blocks, and whether it has the layer.
+func (b *Batch) CheckKV(l KVLayout, blocks, layer int) error {
+	if layer < 0 || layer >= l.Layers {
+		return fmt.Errorf("layer %d of KV memory of %d layers", layer, l.Layers)
+	}
+	for _, r := range b.Rows {
+		table := b.Seqs[r.Seq]
+		at := int(r.Pos) / BlockPositions
+		if r.Pos < 0 || at >= len(table) || table[at] < 0 || int(table[at]) >= blocks {
+			return fmt.Errorf("no KV block for position %d of sequence %d", r.Pos, r.Seq)
+		}
+	}
+	return nil
 }
 
 // Matrix is a device's weight matrix of Rows outputs by Cols inputs.

@@ -90,15 +90,8 @@ func (d *Device) asKV(h kernels.KV) *kvArena {
 
 // checkKV panics unless each row's position lies in a block of its sequence.
 func (a *kvArena) checkKV(b *kernels.Batch, layer int) {
-	if layer < 0 || layer >= a.layout.Layers {
-		panic(fmt.Sprintf("cpu: layer %d of KV memory of %d layers", layer, a.layout.Layers))
-	}
-	for _, r := range b.Rows {
-		table := b.Seqs[r.Seq]
-		at := int(r.Pos) / kernels.BlockPositions
-		if r.Pos < 0 || at >= len(table) || table[at] < 0 || int(table[at]) >= a.blocks {
-			panic(fmt.Sprintf("cpu: no KV block for position %d of sequence %d", r.Pos, r.Seq))
-		}
+	if err := b.CheckKV(a.layout, a.blocks, layer); err != nil {
+		panic("cpu: " + err.Error())
 	}
 }
 
