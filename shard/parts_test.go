@@ -133,14 +133,7 @@ func TestSteadyDecodeOverPartsAllocatesNothing(t *testing.T) {
 	s := p.stages[0]
 	id := opened(t, s, 1)
 	runs := []shard.Run{{Session: id, Tokens: []int32{40}, Sample: shard.SampleAll}}
-	decode := func() {
-		r, err := s.Step(runs)
-		if err != nil || r[0].Err != nil {
-			t.Fatal(err, r)
-		}
-		runs[0].Base++
-		runs[0].Tokens[0] = r[0].Tokens[0].ID
-	}
+	decode := decoding(t, s, runs)
 	for range 5 {
 		decode()
 	}
