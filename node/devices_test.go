@@ -170,7 +170,8 @@ func TestARepliesBytesAreTheSameOnCardsAndBesideThem(t *testing.T) {
 			if tc.places == "some" && strings.HasPrefix(got, "-1:0-") && strings.Contains(got, "0:") {
 				got = tc.places
 			}
-			if got != tc.places {
+			// Which of two equal cards measured faster is chance.
+			if other := strings.NewReplacer(" 0:", " 1:", " 1:", " 0:").Replace(" " + tc.places); got != tc.places && got != strings.TrimSpace(other) {
 				t.Errorf("layers lie on %q, want %q", got, tc.places)
 			}
 			nothingLeft(t, r)
