@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +49,7 @@ func (p *planner) adopt(ctx context.Context, a *active) (*weftv1.PlanSpec, error
 		}
 	}
 	// Records may be behind: another head may have begun a moment ago.
-	if r := p.rival(ctx, a, nil); r != nil && r.ahead {
+	if r := foremost(p.rivals(ctx, a, nil, rivalTime)); r != nil {
 		spec, err := p.await(ctx, a, r.holder)
 		if spec != nil && !p.whole(ctx, a, spec) {
 			spec = nil
@@ -97,87 +96,54 @@ func (p *planner) standing(ctx context.Context, m *opened) *weftv1.PlanSpec {
 	return nil
 }
 
-// rival is another head's plan of the same model.
-type rival struct {
-	id     *weftv1.PlanID
-	holder string
-	copy   bool
-	ahead  bool // it is being loaded or ready
-}
-
-// rival asks every live node, this one too, for the plan of the model that it takes part in,
-// and gives the one that comes first by generation and owner; nil when there is
-// none but own. A copy is no rival; it is given only where there is nothing else
-// and no plan of this head's own.
-func (p *planner) rival(ctx context.Context, a *active, own *weftv1.PlanID) *rival {
-	// Cancelled, not timed out: a node that is slow to answer is not lost.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer time.AfterFunc(rivalTime, cancel).Stop()
-	var mu sync.Mutex // guards first
-	var first *rival
-	var wg sync.WaitGroup
-	for _, peer := range append(p.peers(), p.self) {
-		wg.Go(func() {
-			r, err := p.asker.Ask(ctx, peer, lookupOf(a.model), nil)
-			id := r.GetExisting().GetId()
-			if err != nil || id == nil || r.State == weftv1.PlanReply_FAILED || proto.Equal(id, own) || p.check(a.model, r.Existing, peer) != nil {
-				return
-			}
-			beside := r.Existing.Copy
-			if beside && (own != nil || r.State != weftv1.PlanReply_READY) {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if first == nil || first.copy && !beside || first.copy == beside && before(id, first.id) {
-				first = &rival{id: id, holder: peer, copy: beside, ahead: r.State != weftv1.PlanReply_RESERVED}
-			}
-		})
-	}
-	wg.Wait()
-	return first
-}
-
-// before orders plans of one model: heads that propose at the same time agree on
-// the first.
-func before(a, b *weftv1.PlanID) bool {
-	return cmp.Or(cmp.Compare(a.GetGeneration(), b.GetGeneration()), cmp.Compare(a.GetOwner(), b.GetOwner())) < 0
-}
-
 func lookupOf(m *opened) *weftv1.PlanRequest {
 	return &weftv1.PlanRequest{Body: &weftv1.PlanRequest_Lookup{Lookup: &weftv1.Lookup{
 		Model: m.entry.Model[:], Profile: profileProto(m.entry.Profile),
 	}}}
 }
 
-// await asks a node for the plan it takes part in until that is ready; nil when
-// the node has none (any more).
+// await asks a node for the plan it takes part in until every stage of that is
+// ready; nil when the node has none (any more).
 func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.PlanSpec, error) {
+	r, err := p.underWay(ctx, a, holder, nil)
+	if err != nil || r.GetState() != weftv1.PlanReply_READY {
+		return nil, err
+	}
+	spec := r.Existing
+	if err := p.check(a.model, spec, holder); err != nil {
+		p.log.Warn("plan of another node is not used", "model", a.model.entry.Name, "holder", holder, "error", err)
+		return nil, nil
+	}
+	// A probe that found a stage unready would have the plan given back.
+	for _, st := range spec.Stages {
+		if _, err := p.underWay(ctx, a, st.Peer, spec.Id); err != nil {
+			return nil, err
+		}
+	}
+	a.set(spec)
+	return spec, nil
+}
+
+// underWay asks a node for its part of a plan, of that one where id is given, for
+// as long as it is being made and gets on, and gives the last answer: nil when the
+// node did not answer, stands still or has another plan.
+func (p *planner) underWay(ctx context.Context, a *active, peer string, id *weftv1.PlanID) (*weftv1.PlanReply, error) {
 	last, moved := &weftv1.PlanReply{}, time.Now()
 	for time.Since(moved) < stallTime {
 		actx, cancel := context.WithTimeout(ctx, askTimeout)
-		r, err := p.asker.Ask(actx, holder, lookupOf(a.model), nil)
+		r, err := p.asker.Ask(actx, peer, lookupOf(a.model), nil)
 		cancel()
-		if err != nil {
-			return nil, nil // gone: its record will be, too
+		if err != nil || id != nil && !proto.Equal(r.GetExisting().GetId(), id) {
+			return nil, ctx.Err() // gone: its record will be, too
 		}
-		spec := r.Existing
 		if r.State != last.State || r.BytesDone != last.BytesDone {
 			last, moved = r, time.Now()
 		}
 		switch r.State {
-		case weftv1.PlanReply_READY:
-			if err := p.check(a.model, spec, holder); err != nil {
-				p.log.Warn("plan of another node is not used", "model", a.model.entry.Name, "holder", holder, "error", err)
-				return nil, nil
-			}
-			a.set(spec)
-			return spec, nil
 		case weftv1.PlanReply_RESERVED, weftv1.PlanReply_FETCHING, weftv1.PlanReply_LOADING:
-			a.report(progressOf(r), api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(spec.GetId().GetOwner()), Node: holder, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
+			a.report(progressOf(r), api.Progress{Phase: "load", Text: "waiting for the plan of " + p.name(r.Existing.GetId().GetOwner()), Node: peer, Done: int64(r.BytesDone), Total: int64(r.BytesTotal), Unit: "bytes"})
 		default:
-			return nil, nil
+			return r, nil
 		}
 		select {
 		case <-time.After(2 * pollEvery):

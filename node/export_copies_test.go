@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/weft-mesh/weft/node/api"
+	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
 )
 
@@ -36,6 +38,39 @@ func Copies(r api.Running) int {
 		}
 	}
 	return count
+}
+
+// StandingPlans are the plans that a node takes part in and that are no copies,
+// by generation and owner.
+func StandingPlans(r api.Running) []string {
+	var out []string
+	for _, p := range r.(*Node).worker.Stats().Plans {
+		if !p.Plan.Copy {
+			out = append(out, planName(p.Plan))
+		}
+	}
+	return out
+}
+
+// StandingPlan is the plan that a head has of its only model, beside copies; "" if
+// it has none or has taken a copy for it.
+func StandingPlan(r api.Running) string {
+	p := r.(*Node).plans
+	for _, a := range p.list() {
+		if !p.isCopy(a) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.spec.GetCopy() {
+				return ""
+			}
+			return planName(a.spec)
+		}
+	}
+	return ""
+}
+
+func planName(s *weftv1.PlanSpec) string {
+	return fmt.Sprintf("%d of %s", s.GetId().GetGeneration(), s.GetId().GetOwner())
 }
 
 // RestCopies ends the copies of a head as if they had been idle for long.

@@ -225,20 +225,29 @@ func TestTwoHeadsThatAskAtOnceShareOneGeneration(t *testing.T) {
 		return
 	}
 	for i, r := range replies[1:] {
-		if diff := cmp.Diff(replies[0].Plan, r.Plan); diff != "" {
-			t.Errorf("heads 0 and %d use different plans:\n%s", i+1, diff)
-		}
 		if diff := cmp.Diff(bytesIn(replies[0]), bytesIn(r)); diff != "" {
 			t.Errorf("heads 0 and %d:\n%s", i+1, diff)
 		}
 	}
-	plans := 0
-	for _, r := range all {
-		_, n := node.Reserved(r)
-		plans += n
+	// The nodes that are left may have a copy by now: five replies are a lot for one plan.
+	first, stages := "", 0
+	for i, r := range all {
+		plans := node.StandingPlans(r)
+		stages += len(plans)
+		if plan := node.StandingPlan(r); plan != "" {
+			plans = append(plans, plan)
+		}
+		for _, plan := range plans {
+			if first == "" {
+				first = plan
+			}
+			if plan != first {
+				t.Errorf("node %d has to do with plan %s, one before it with plan %s", i, plan, first)
+			}
+		}
 	}
-	if plans != len(replies[0].Plan.Stages) {
-		t.Errorf("%d stages are held, the plan has %d", plans, len(replies[0].Plan.Stages))
+	if stages != len(replies[0].Plan.Stages) {
+		t.Errorf("%d stages are held, the plan has %d", stages, len(replies[0].Plan.Stages))
 	}
 	nothingLeft(t, all...)
 }

@@ -84,6 +84,9 @@ func (p *planner) propose(ctx context.Context, a *active, found *findings) (*wef
 		p.release(ctx, spec, "not all stages could be reserved")
 		return nil, err
 	}
+	if won := p.settle(ctx, a, spec); won != nil {
+		return p.yield(ctx, a, spec, won)
+	}
 	if err := p.load(ctx, a, spec, found); err != nil {
 		p.release(ctx, spec, "not all stages could be loaded")
 		var won *supersededError
@@ -92,9 +95,11 @@ func (p *planner) propose(ctx context.Context, a *active, found *findings) (*wef
 		}
 		return nil, err
 	}
-	// Heads that ask at once may have chosen other nodes, where plans do not meet.
-	if r := p.rival(ctx, a, spec.Id); r != nil && before(r.id, spec.Id) {
-		return p.yield(ctx, a, spec, &supersededError{by: &weftv1.PlanSpec{Id: r.id}, holder: r.holder})
+	// A node that was too slow to answer may have kept another head's plan secret.
+	for _, r := range p.rivals(ctx, a, spec, rivalTime) {
+		if r.ahead && !r.copy && before(r.spec.Id, spec.Id) {
+			return p.yield(ctx, a, spec, r.won())
+		}
 	}
 	return spec, nil
 }

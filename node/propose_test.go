@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/weft-mesh/weft/node/api"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 	"github.com/weft-mesh/weft/scheduler"
 	"github.com/weft-mesh/weft/shard/store"
@@ -121,34 +120,6 @@ func TestPlansThatOthersTellOfAreHeldAgainstTheMesh(t *testing.T) {
 		got, err := p.await(t.Context(), &active{model: m}, "a")
 		if err != nil || (got != nil) != c.ok {
 			t.Errorf("%s: %v %v", name, got, err)
-		}
-	}
-}
-
-func TestHeadsAgreeOnTheFirstPlan(t *testing.T) {
-	m := tinyModel(t)
-	other := plannerOf(nil).spec(m, scheduler.Plan{Stages: []scheduler.Stage{{Node: "b", First: 0, Last: m.config.Layers - 1, KVPositions: 4096}}})
-	for owner, yields := range map[string]bool{"aaa": true, "zzz": false} {
-		other.Id.Owner = owner
-		own := 0
-		p := plannerOf(func(peer string, req *weftv1.PlanRequest) (*weftv1.PlanReply, error) {
-			switch {
-			case req.GetLookup() != nil && peer == "b":
-				return &weftv1.PlanReply{State: weftv1.PlanReply_READY, Existing: other}, nil
-			case req.GetLookup() != nil:
-				return &weftv1.PlanReply{State: weftv1.PlanReply_NONE}, nil
-			case req.GetReserve() != nil:
-				own++
-				return &weftv1.PlanReply{State: weftv1.PlanReply_RESERVED}, nil
-			case req.GetRelease() != nil:
-				own--
-			}
-			return &weftv1.PlanReply{State: weftv1.PlanReply_READY}, nil
-		})
-		a := &active{model: m, note: api.Progress{}}
-		spec, err := p.propose(t.Context(), a, &findings{at: map[string]finding{}})
-		if err != nil || (spec.Id.Owner == owner) != yields || (own == 0) != yields {
-			t.Errorf("beside the plan of %s: %v %v, %d of its own are left", owner, spec, err, own)
 		}
 	}
 }
