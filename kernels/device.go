@@ -202,6 +202,12 @@ type Device interface {
 	// CheckFinite reports a "logits" fault for each row of x that holds a
 	// value that is not finite.
 	CheckFinite(b *Batch, x Buffer)
+	// Reduce waits, then answers what r asks about rows of x: what a sampler needs
+	// of logits. x stays as it is.
+	Reduce(x Buffer, r *Reduction) error
+	// HostMemory says that buffers lie in the host's memory: Read costs little
+	// more than Reduce then.
+	HostMemory() bool
 
 	// Sync waits until every operation has ended. An error means that the
 	// device is lost; values that the contract refuses are faults instead.

@@ -136,6 +136,18 @@
 // The chunks of a group fold from left to right, beginning with the group's first
 // visible chunk as it is; groups fold likewise. The result is F(RN(O[d] / S)).
 //
+// # Reductions
+//
+// The highest elements of a row come in descending order, equal ones by ascending
+// column. A weight is an integer, so that sums of weights are free of order:
+//
+//	W(x) = e^x * 2^40 rounded to an integer, x <= 0;  0 below -27
+//	x = float64(RN(l - best)) / float64(temperature)
+//	x = float64(l) - float64(best), where log-probabilities are asked for (temperature 0)
+//
+// in float64 as arith.Weight computes it, each of its operations rounded by itself;
+// its table and constants belong to the contract. An element above best weighs 0.
+//
 // # Faults
 //
 // A value that the contract refuses is a Fault of its row; other rows are not

@@ -19,6 +19,7 @@ type idleDevice struct {
 	lost        error // of the next Sync or Read
 	logits      error // of the next read of logits
 	vocab       int
+	card        bool // logits are reduced where they are
 }
 
 type idleHandle struct {
@@ -72,6 +73,23 @@ func (d *idleDevice) Read(dst []float32, src kernels.Buffer, _ int) error {
 	return d.lost
 }
 
+func (d *idleDevice) HostMemory() bool { return !d.card }
+
+func (d *idleDevice) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
+	r.Fit(x.Shape())
+	for i := range r.Top {
+		r.Top[i] = kernels.Element{Col: int32(i % r.Width)}
+	}
+	clear(r.Values)
+	for i := range r.Sums {
+		r.Sums[i] = 1 << 40
+	}
+	if d.logits != nil {
+		return d.logits
+	}
+	return d.lost
+}
+
 func (d *idleDevice) Embed(*kernels.Batch, kernels.Buffer, kernels.Matrix, []int32) {}
 
 func (d *idleDevice) Norm(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Vector, float32) {}
@@ -107,7 +125,14 @@ func idleStage(t *testing.T, d *idleDevice) (*shard.Stage, error) {
 }
 
 func TestSteadyDecodeAllocatesNothing(t *testing.T) {
-	s, err := idleStage(t, &idleDevice{room: 1000})
+	for _, card := range []bool{false, true} {
+		steadyDecode(t, card)
+	}
+}
+
+func steadyDecode(t *testing.T, card bool) {
+	t.Helper()
+	s, err := idleStage(t, &idleDevice{room: 1000, card: card})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +156,7 @@ func TestSteadyDecodeAllocatesNothing(t *testing.T) {
 		decode()
 	}
 	if n := testing.AllocsPerRun(500, decode); n != 0 {
-		t.Errorf("%v allocations a step; want none", n)
+		t.Errorf("%v allocations a step, logits on a card %v; want none", n, card)
 	}
 }
 
@@ -173,8 +198,9 @@ func TestSteadyDecodeOnTheCPUAllocatesNothing(t *testing.T) {
 func TestLostDeviceEndsTheStage(t *testing.T) {
 	lost := errors.New("device fell off the bus")
 	for name, lose := range map[string]func(*idleDevice){
-		"in the layers": func(d *idleDevice) { d.lost = lost },
-		"in the logits": func(d *idleDevice) { d.logits = lost },
+		"in the layers":      func(d *idleDevice) { d.lost = lost },
+		"in the logits":      func(d *idleDevice) { d.logits = lost },
+		"in a card's logits": func(d *idleDevice) { d.logits, d.card = lost, true },
 	} {
 		d := &idleDevice{room: 1000}
 		s, err := idleStage(t, d)

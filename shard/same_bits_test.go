@@ -26,6 +26,7 @@ type setting struct {
 	others  int    // sessions in the same batches
 	warm    bool   // the prompt's beginning is in the prefix cache
 	maxRows int
+	away    bool   // logits are reduced where they are, as on a card
 	cards   string // devices that are OpenCL ones instead of the processor: "", main, other, both
 }
 
@@ -45,13 +46,14 @@ func factors(layers int) [][]any {
 		{0, 1, 3},
 		{false, true},
 		{512, 64},
+		{false, true},
 	}
 }
 
 func settingOf(f [][]any, pick []int) setting {
 	v := func(i int) any { return f[i][pick[i]] }
 	return setting{
-		v(0).([]int), v(1).([]int), v(2).(int), v(3).(int), v(4).(string), v(5).(string), v(6).(int), v(7).(bool), v(8).(int), "",
+		v(0).([]int), v(1).([]int), v(2).(int), v(3).(int), v(4).(string), v(5).(string), v(6).(int), v(7).(bool), v(8).(int), v(9).(bool), "",
 	}
 }
 
@@ -112,6 +114,19 @@ func otherTier(tier string) string {
 	return tiers[(slices.Index(tiers, tier)+1)%len(tiers)]
 }
 
+// aloof is a processor whose logits are reduced where they are, as on a card.
+type aloof struct{ kernels.Device }
+
+func (aloof) HostMemory() bool { return false }
+
+func (s *setting) processor(threads int, tier string) (kernels.Device, error) {
+	d, err := cpu.New(cpu.Options{Threads: threads, Tier: tier})
+	if err != nil || !s.away {
+		return d, err
+	}
+	return aloof{d}, nil
+}
+
 // compute makes a reply in one setting.
 func compute(t *testing.T, w *weights, p model.Profile, s setting, prompt []int32, params sample.Params, n int, known []int32) outcome {
 	t.Helper()
@@ -121,13 +136,13 @@ func compute(t *testing.T, w *weights, p model.Profile, s setting, prompt []int3
 			if s.cards == "main" || s.cards == "both" {
 				return openCard()
 			}
-			return cpu.New(cpu.Options{Threads: s.threads, Tier: s.tier})
+			return s.processor(s.threads, s.tier)
 		},
 		other: func() (kernels.Device, error) {
 			if s.cards == "other" || s.cards == "both" {
 				return openCard()
 			}
-			return cpu.New(cpu.Options{Threads: 3 - s.threads, Tier: otherTier(s.tier)})
+			return s.processor(3-s.threads, otherTier(s.tier))
 		},
 	})
 	if s.warm { // another conversation with the same beginning

@@ -1,11 +1,8 @@
 package shard
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/shard/kv"
@@ -29,7 +26,9 @@ type step struct {
 	cursor     int       // first of heads that is not dealt with
 	from       int       // first of heads whose logits are at hand
 	to         int       // end of those
-	logits     []float32 // headRows by Vocab
+	owners     []int32   // of each of heads its run, an index into works
+	logits     []float32 // of the rows at hand, or of one where they lie on a card
+	draws      draws     // of the rows at hand, where they lie on a card
 	states     []float32 // headRows by Embd
 	wantStates bool
 	bytes      []byte // one state, for its hash
@@ -55,7 +54,11 @@ func (t *step) init(s *Stage, maxRows int) {
 	if !s.last {
 		return
 	}
-	t.logits = make([]float32, s.graph.HeadRows()*s.model.Vocab)
+	rows := 1
+	if s.graph.HostMemory() {
+		rows = s.graph.HeadRows()
+	}
+	t.logits = make([]float32, rows*s.model.Vocab)
 	t.states = make([]float32, s.graph.HeadRows()*s.model.Embd)
 	t.bytes = make([]byte, 4*s.model.Embd)
 	// Results point into these, so they must not move while a step fills them.
@@ -99,7 +102,7 @@ func (s *Stage) plan(runs []Run) {
 	b := &t.batch
 	b.Rows, b.Seqs, b.Faults = b.Rows[:0], b.Seqs[:0], b.Faults[:0]
 	t.ids, t.works, t.active, t.results = t.ids[:0], t.works[:0], t.active[:0], t.results[:0]
-	t.heads, t.cursor, t.from, t.to = t.heads[:0], 0, 0, 0
+	t.heads, t.owners, t.cursor, t.from, t.to = t.heads[:0], t.owners[:0], 0, 0, 0
 	t.full, t.wantStates = false, false
 	t.tokens, t.tops, t.hashes = t.tokens[:0], t.tops[:0], t.hashes[:0]
 	for i := range runs {
@@ -200,7 +203,7 @@ func (t *step) add(last bool, r *Run, e *session, index int) {
 		}
 	}
 	for i := n - w.heads; i < n; i++ {
-		t.heads = append(t.heads, int32(w.row+i))
+		t.heads, t.owners = append(t.heads, int32(w.row+i)), append(t.owners, int32(len(t.works)))
 	}
 	t.wantStates = t.wantStates || (r.States && w.heads > 0)
 	t.works = append(t.works, w)
@@ -307,7 +310,9 @@ func (s *Stage) draw(w *work, res *Result) error {
 			res.Accepted = 0
 			return nil
 		}
-		s.drawRow(w, i)
+		if err := s.drawRow(w, i); err != nil {
+			return err
+		}
 		t.cursor++
 		if i+1 < res.N && t.tokens[len(t.tokens)-1].ID != tokens[i+1] {
 			res.Accepted, res.EpochEnded = i+1, true
@@ -319,51 +324,4 @@ func (s *Stage) draw(w *work, res *Result) error {
 		res.StateHashes = t.hashes[firstHash:len(t.hashes):len(t.hashes)]
 	}
 	return nil
-}
-
-// project sees to it that the logits of the row at the cursor are at hand.
-func (s *Stage) project() error {
-	t := &s.step
-	if t.cursor < t.to {
-		return nil
-	}
-	t.from = t.cursor
-	t.to = min(len(t.heads), t.from+s.graph.HeadRows())
-	n := t.to - t.from
-	var states []float32
-	if t.wantStates {
-		states = t.states[:n*s.model.Embd]
-	}
-	if err := s.graph.Project(&t.batch, t.heads[t.from:t.to], states, t.logits[:n*s.model.Vocab]); err != nil {
-		return &PartError{len(s.parts) - 1, err}
-	}
-	return nil
-}
-
-// drawRow draws the token after position i of a run, from the logits at the cursor.
-func (s *Stage) drawRow(w *work, i int) {
-	t, e := &s.step, w.s
-	at, vocab := t.cursor-t.from, s.model.Vocab
-	next := w.run.Base + i + 1
-	room := len(t.tops)
-	token := s.sampler.Draw(&e.params, sample.Input{
-		Logits:   t.logits[at*vocab : (at+1)*vocab],
-		History:  e.tokens[:next],
-		Position: next,
-		Top:      t.tops[room:room],
-	})
-	t.tops = t.tops[:room+len(token.Top)]
-	t.tokens = append(t.tokens, token)
-	if w.run.States {
-		embd := s.model.Embd
-		t.hashes = append(t.hashes, t.hash(t.states[at*embd:(at+1)*embd]))
-	}
-}
-
-// hash is the SHA-256 of a state's little-endian bytes.
-func (t *step) hash(state []float32) [32]byte {
-	for i, x := range state {
-		binary.LittleEndian.PutUint32(t.bytes[4*i:], math.Float32bits(x))
-	}
-	return sha256.Sum256(t.bytes)
 }

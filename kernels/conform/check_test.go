@@ -15,6 +15,7 @@ func TestAQuickCheckMeetsEverySpoiledOperation(t *testing.T) {
 	for _, op := range []string{
 		"product", "width", "norm", "eps", "embed", "rotate", "mode", "silu", "add", "bias", "no floor", "gather",
 		"attention", "layer", "keys for values", "soft cap", "window", "no kv fault", "no logits fault",
+		"highest", "ties", "places", "weights",
 	} {
 		err := Check(t.Context(), wrong{Naive(), op}, Quick, nil)
 		var d *Difference

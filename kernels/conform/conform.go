@@ -49,6 +49,7 @@ func Cases() []Case {
 		{"AttentionLengths", true, attentionLengths},
 		{"AttentionBatches", true, attentionBatches},
 		{"AttentionHidden", false, attentionHidden},
+		{"Reductions", true, reductions},
 		{"Faults", true, faults},
 		{"Moves", true, moves},
 		{"RowsBeyondTheBatch", true, rest},

@@ -118,6 +118,7 @@ func TestASpoiledOperationIsCaught(t *testing.T) {
 		"no floor": "Moves", "gather": "Moves", "attention": "AttentionShapes", "layer": "AttentionShapes",
 		"keys for values": "AttentionShapes", "soft cap": "AttentionShapes", "window": "AttentionBatches",
 		"no kv fault": "Faults", "no logits fault": "Faults",
+		"highest": "Reductions", "ties": "Reductions", "places": "Reductions", "weights": "Reductions",
 	}
 	for op, name := range where {
 		seen := 0
@@ -148,4 +149,26 @@ func TestADeviceThatPanicsOrErrsIsReported(t *testing.T) {
 	if len(seen) != 2 {
 		t.Errorf("reports: %v", seen)
 	}
+}
+
+func (w wrong) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
+	err := w.Device.Reduce(x, r)
+	switch {
+	case w.op == "highest" && len(r.Top) > 2:
+		r.Top[0], r.Top[1] = r.Top[1], r.Top[0]
+	case w.op == "ties" && len(r.Top) > 0:
+		_, cols := x.Shape()
+		for i := range r.Top {
+			for k := cols - 1; k > int(r.Top[i].Col); k-- {
+				if row := x.(*buffer).row(i / r.Width); row[k] == r.Top[i].Value {
+					r.Top[i].Col = int32(k)
+				}
+			}
+		}
+	case w.op == "places" && len(r.Values) > 0:
+		r.Values[0]++
+	case w.op == "weights" && len(r.Sums) > 0:
+		r.Sums[len(r.Sums)-1]++
+	}
+	return err
 }

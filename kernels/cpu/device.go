@@ -42,6 +42,8 @@ type Device struct {
 	attnTask    attnTask
 	finiteTask  finiteTask
 
+	maxima []float32 // of a row of logits
+
 	scratch []scratch // by worker
 }
 

@@ -100,8 +100,7 @@ func (d *Device) collect() {
 		return
 	}
 	words := t.host[:t.used]
-	if err := d.dev.Read(bytesOf(words), t.mem, 0); err != nil {
-		d.fail("wait", err)
+	if d.download("wait", bytesOf(words), t.mem, 0); d.err != nil {
 		return
 	}
 	any := false

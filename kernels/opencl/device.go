@@ -29,6 +29,9 @@ type Device struct {
 	rows    batchRows // the batch whose rows and KV blocks are on the card
 	ids     table     // rows to gather or to embed
 	plan    attnPlan
+
+	reduction reduction
+	moved     Transfers
 }
 
 // holder is a handle that holds memory of the card.
@@ -172,7 +175,25 @@ func (d *Device) upload(m driver.Memory, offset int64, src []byte) {
 		return
 	}
 	d.fail("upload", d.dev.Write(m, offset, src))
+	d.moved.Up += int64(len(src))
 }
+
+// download waits and copies bytes from the card.
+func (d *Device) download(op string, dst []byte, m driver.Memory, offset int64) {
+	if d.err != nil || len(dst) == 0 {
+		return
+	}
+	d.fail(op, d.dev.Read(dst, m, offset))
+	d.moved.Down += int64(len(dst))
+}
+
+// Transfers are bytes between the host and the card, but for weights, tables and the zeros
+// of new memory.
+type Transfers struct{ Up, Down int64 }
+
+// Transfers gives what was moved since the device was made. It is for the goroutine that
+// uses the device.
+func (d *Device) Transfers() Transfers { return d.moved }
 
 // alloc makes memory, but not on a device that is lost.
 func (d *Device) alloc(bytes int64) (driver.Memory, error) {

@@ -98,6 +98,7 @@ type layer struct {
 	table   kernels.Rope
 	kv      kernels.KV
 	out     []float32
+	asked   kernels.Reduction
 }
 
 func newLayer(t *testing.T, d *opencl.Device) *layer {
@@ -125,6 +126,7 @@ func newLayer(t *testing.T, d *opencl.Device) *layer {
 	must(err)
 	l.kv, err = d.NewKV(kernels.KVLayout{Layers: 1, Heads: 1, HeadDim: 32}, 21)
 	must(err)
+	l.asked = kernels.Reduction{Rows: 2, Width: 5, At: []kernels.Place{{Row: 1, Col: 3}}, Weigh: []kernels.Weighing{{Row: 1, Temperature: 1}}}
 	return l
 }
 
@@ -143,6 +145,9 @@ func (l *layer) run() error {
 	d.SiLUMul(b, l.x, l.x, l.y)
 	d.CheckFinite(b, l.x)
 	d.Gather(l.y, l.x, lastRow)
+	if err := d.Reduce(l.x, &l.asked); err != nil {
+		return err
+	}
 	if err := d.Read(l.out, l.x, 0); err != nil {
 		return err
 	}

@@ -44,6 +44,35 @@ func TestAttentionInPassesKeepsTheContract(t *testing.T) {
 	}
 }
 
+// Reductions whose rows do not fit into scratch memory together have the same answers.
+func TestReductionsInPassesKeepTheContract(t *testing.T) {
+	card := icd.New()
+	if _, err := card.Devices(); errors.Is(err, driver.ErrAbsent) {
+		t.Skipf("not run: no OpenCL platform (on Debian: apt-get install pocl-opencl-icd): %v", err)
+	}
+	for _, bytes := range []int64{4, 20 << 10} { // grows; a few rows at a time
+		dev, err := card.Open(0, Source())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.growScratch(bytes); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range conform.Cases() {
+			if c.Name == "Reductions" {
+				c.Run([]kernels.Device{d}, conform.Short, func(x conform.Difference) { t.Errorf("%s: %v", x.Scenario, x.Err) })
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Plans of a batch cover each row's chunks once, whatever the memory.
 func TestPlansCoverWhatRowsSee(t *testing.T) {
 	for _, slots := range []int{1, 3, 40, 100000} {

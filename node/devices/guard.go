@@ -31,9 +31,10 @@ const (
 
 // wait is one call that waits for the device.
 type wait struct {
-	dst []float32 // nil: Sync
+	dst []float32 // of Read
 	src kernels.Buffer
 	row int
+	ask *kernels.Reduction // of Reduce; nil: Sync, or Read where there is a dst
 }
 
 // guard watches a device: what waits for it ends after a bound, whatever the
@@ -83,10 +84,13 @@ func bounds(processor bool) func(waits int, longest time.Duration) time.Duration
 // run does the waits, one after another.
 func (g *guard) run() {
 	for w := range g.calls {
-		if w.dst == nil {
-			g.done <- g.Device.Sync()
-		} else {
+		switch {
+		case w.ask != nil:
+			g.done <- g.Device.Reduce(w.src, w.ask)
+		case w.dst != nil:
 			g.done <- g.Device.Read(w.dst, w.src, w.row)
+		default:
+			g.done <- g.Device.Sync()
 		}
 	}
 }
@@ -106,7 +110,12 @@ func (g *guard) Read(dst []float32, src kernels.Buffer, row int) error {
 	if len(dst) == 0 {
 		return g.Sync()
 	}
-	return g.await(wait{dst, src, row})
+	return g.await(wait{dst: dst, src: src, row: row})
+}
+
+// Reduce implements kernels.Device.
+func (g *guard) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
+	return g.await(wait{src: x, ask: r})
 }
 
 func (g *guard) await(w wait) error {

@@ -126,9 +126,37 @@ func (g *Graph) feedForward(b *kernels.Batch, l *layer) {
 // Hidden waits, then copies the hidden states of the first len(dst)/Embd batch rows.
 func (g *Graph) Hidden(dst []float32) error { return g.dev.Read(dst, g.x, 0) }
 
+// HostMemory says that logits lie in the host's memory, so that all of them may be read.
+func (g *Graph) HostMemory() bool { return g.dev.HostMemory() }
+
 // Project waits for the final hidden states (after the norm) and the logits of some of the batch's rows, at most HeadRows.
 // states may be nil. Faults are appended to b, with the rows' numbers in b. Only the last range projects.
 func (g *Graph) Project(b *kernels.Batch, rows []int32, states, logits []float32) error {
+	g.project(b, rows)
+	if err := g.dev.Read(logits, g.logits, 0); err != nil {
+		return err
+	}
+	return g.projected(b, rows, states)
+}
+
+// Reduce is Project, but for what r asks about the logits: those stay where they are until the next projection. Rows of r
+// count in rows.
+func (g *Graph) Reduce(b *kernels.Batch, rows []int32, states []float32, r *kernels.Reduction) error {
+	g.project(b, rows)
+	if err := g.Ask(r); err != nil {
+		return err
+	}
+	return g.projected(b, rows, states)
+}
+
+// Ask asks more about the rows of the last projection, and waits.
+func (g *Graph) Ask(r *kernels.Reduction) error { return g.dev.Reduce(g.logits, r) }
+
+// Logits waits and copies the logits of one of the rows of the last projection.
+func (g *Graph) Logits(dst []float32, row int) error { return g.dev.Read(dst, g.logits, row) }
+
+// project computes the logits of some of the batch's rows.
+func (g *Graph) project(b *kernels.Batch, rows []int32) {
 	hb := &g.headBatch
 	hb.Rows, hb.Faults, hb.Seqs, hb.Layer = hb.Rows[:0], hb.Faults[:0], b.Seqs, -1
 	for _, r := range rows {
@@ -139,9 +167,10 @@ func (g *Graph) Project(b *kernels.Batch, rows []int32, states, logits []float32
 	g.dev.Prepare(hb, g.embdActs, g.hx)
 	g.dev.MatMul(hb, g.logits, g.head, g.embdActs)
 	g.dev.CheckFinite(hb, g.logits)
-	if err := g.dev.Read(logits, g.logits, 0); err != nil {
-		return err
-	}
+}
+
+// projected waits for the end of a projection.
+func (g *Graph) projected(b *kernels.Batch, rows []int32, states []float32) error {
 	if states != nil {
 		if err := g.dev.Read(states, g.hx, 0); err != nil {
 			return err
@@ -150,7 +179,7 @@ func (g *Graph) Project(b *kernels.Batch, rows []int32, states, logits []float32
 	if err := g.dev.Sync(); err != nil {
 		return err
 	}
-	for _, f := range hb.Faults {
+	for _, f := range g.headBatch.Faults {
 		f.Row = int(rows[f.Row])
 		b.Faults = append(b.Faults, f)
 	}

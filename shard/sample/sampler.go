@@ -19,7 +19,7 @@ type candidate struct {
 	id     int32
 }
 
-// Sampler holds the working memory of draws over one vocabulary: about 44 bytes a token of it. Nothing in it outlives a draw. It
+// Sampler holds the working memory of draws over one vocabulary: about 48 bytes a token of it. Nothing in it outlives a draw. It
 // is for one goroutine at a time.
 type Sampler struct {
 	vocab   int
@@ -33,6 +33,8 @@ type Sampler struct {
 	sums    []uint64 // of blocks of weights
 	weights [cpu.MaximaBlock]uint64
 	touched []Logprob // logits that were changed, as they were
+
+	reduced reduced
 }
 
 // New makes a sampler for a vocabulary.
@@ -81,12 +83,19 @@ func (s *Sampler) Draw(p *Params, in Input) Token {
 // adjust applies biases and penalties and notes what it changes.
 func (s *Sampler) adjust(p *Params, logits []float32, history []int32) {
 	s.touched = s.touched[:0]
+	s.change(p, history, func(id int32) *float32 {
+		s.touched = append(s.touched, Logprob{id, logits[id]})
+		return &logits[id]
+	})
+}
+
+// change applies biases and penalties to the logits of the tokens that they change, which at gives.
+func (s *Sampler) change(p *Params, history []int32, at func(id int32) *float32) {
 	for _, b := range p.Bias {
-		s.touch(b.ID, logits)
-		logits[b.ID] = clamp(float32(logits[b.ID] + b.Value))
+		l := at(b.ID)
+		*l = clamp(float32(*l + b.Value))
 	}
-	repeats := p.Repeat != 0 && p.Repeat != 1
-	if !repeats && p.Presence == 0 && p.Frequency == 0 {
+	if !p.penalises() {
 		return
 	}
 	window := recent(history, p.LastN)
@@ -99,19 +108,22 @@ func (s *Sampler) adjust(p *Params, logits []float32, history []int32) {
 			continue
 		}
 		s.counts[id] = 0
-		s.touch(id, logits)
-		l := logits[id]
+		to := at(id)
+		l := *to
 		switch {
-		case !repeats:
+		case !p.repeats():
 		case l > 0:
 			l = float32(l / p.Repeat)
 		default:
 			l = float32(l * p.Repeat)
 		}
 		l = float32(l - float32(float32(n)*p.Frequency))
-		logits[id] = clamp(float32(l - p.Presence))
+		*to = clamp(float32(l - p.Presence))
 	}
 }
+
+func (p *Params) repeats() bool   { return p.Repeat != 0 && p.Repeat != 1 }
+func (p *Params) penalises() bool { return p.repeats() || p.Presence != 0 || p.Frequency != 0 }
 
 // recent is the part of the history that penalties look at.
 func recent(history []int32, lastN int) []int32 {
@@ -125,10 +137,6 @@ func recent(history []int32, lastN int) []int32 {
 }
 
 func clamp(l float32) float32 { return max(-clampLogit, min(clampLogit, l)) }
-
-func (s *Sampler) touch(id int32, logits []float32) {
-	s.touched = append(s.touched, Logprob{id, logits[id]})
-}
 
 // restore undoes adjust, latest change first.
 func (s *Sampler) restore(logits []float32) {
@@ -211,7 +219,12 @@ func (s *Sampler) random(p *Params, in Input) int32 {
 	if p.MinP > 0 {
 		total = s.floor(fixed(p.MinP))
 	}
-	left, _ := bits.Mul64(random(p.Seed, p.Choice, uint64(in.Position)), total)
+	return s.walk(p, total, in.Position, best)
+}
+
+// walk draws one of the candidates, whose weights have the sum total.
+func (s *Sampler) walk(p *Params, total uint64, position int, best int32) int32 {
+	left, _ := bits.Mul64(random(p.Seed, p.Choice, uint64(position)), total)
 	for _, c := range s.cands {
 		if left < c.weight {
 			return c.id

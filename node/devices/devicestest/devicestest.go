@@ -253,6 +253,16 @@ func (d *device) Read(dst []float32, src kernels.Buffer, row int) error {
 	return d.Device.Read(dst, src, row)
 }
 
+// HostMemory is false, as of a card.
+func (d *device) HostMemory() bool { return false }
+
+func (d *device) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
+	if err := d.wait(); err != nil {
+		return err
+	}
+	return d.Device.Reduce(x, r)
+}
+
 // MemoryInfo implements devices.Device.
 func (d *device) MemoryInfo() (free, total uint64, err error) {
 	all := d.card.Memory
