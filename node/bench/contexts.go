@@ -102,6 +102,7 @@ type decoder struct {
 	batch   kernels.Batch
 	sampler *sample.Sampler
 	logits  []float32
+	highest kernels.Reduction // of logits that lie on a card
 }
 
 // fill makes KV memory for one sequence and fills it with moderate numbers.
@@ -155,14 +156,32 @@ func (d *decoder) decode(ctx context.Context, behind int) (time.Duration, error)
 		b.Rows, b.Faults = append(b.Rows[:0], kernels.Row{Pos: int32(behind + i)}), b.Faults[:0]
 		d.graph.Embed(b, ids)
 		d.graph.Layers(b, d.kv)
-		if err := d.graph.Project(b, heads, nil, d.logits); err != nil {
+		if err := d.draw(b, heads, ids, behind+i); err != nil {
 			return 0, err
 		}
-		if len(b.Faults) > 0 {
-			return 0, fmt.Errorf("%+v", b.Faults[0])
-		}
-		t := d.sampler.Draw(&sample.Params{}, sample.Input{Logits: d.logits, Position: behind + i})
-		ids[0] = t.ID
 	}
 	return time.Since(begin), nil
+}
+
+// draw puts the next token into ids, from what a stage would read of the logits.
+func (d *decoder) draw(b *kernels.Batch, heads, ids []int32, position int) error {
+	var err error
+	host := d.graph.HostMemory()
+	if host {
+		err = d.graph.Project(b, heads, nil, d.logits)
+	} else {
+		d.highest.Rows, d.highest.Width = 1, 1
+		err = d.graph.Reduce(b, heads, nil, &d.highest)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(b.Faults) > 0:
+		return fmt.Errorf("%+v", b.Faults[0])
+	case host:
+		ids[0] = d.sampler.Draw(&sample.Params{}, sample.Input{Logits: d.logits, Position: position}).ID
+	default:
+		ids[0] = d.highest.Top[0].Col
+	}
+	return nil
 }

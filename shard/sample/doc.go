@@ -4,5 +4,8 @@
 //
 // It never sees text, sessions or devices, and keeps nothing between draws: who rebuilds the history rebuilds the sampler.
 //
+// A row of logits that lies on a card need not be read: what a draw needs of it is asked for step by step (Ask, Weighings), and
+// DrawReduced draws the same token from the answers.
+//
 // Start reading at Params, then Sampler.Draw.
 package sample
