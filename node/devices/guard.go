@@ -42,10 +42,14 @@ type wait struct {
 //
 // Waits run on a goroutine of the guard's own, because a call into a driver cannot
 // be ended. When the driver never returns, that goroutine is left to it: nobody
-// can wait for it.
+// can wait for it. When it returns much later all the same, the device is only lost.
+//
+// A machine that slept has not waited: some clocks count sleep, and a bound that
+// comes long after its time begins anew.
 type guard struct {
 	Device
 	limit func(waits int, longest time.Duration) time.Duration
+	now   func() time.Time
 	calls chan wait
 	done  chan error
 	ended sync.WaitGroup
@@ -60,7 +64,7 @@ type guard struct {
 }
 
 func newGuard(d Device, limit func(int, time.Duration) time.Duration) *guard {
-	g := &guard{Device: d, limit: limit, calls: make(chan wait), done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
+	g := &guard{Device: d, limit: limit, now: time.Now, calls: make(chan wait), done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
 	g.timer.Stop()
 	g.ended.Go(g.run)
 	return g
@@ -84,15 +88,19 @@ func bounds(processor bool) func(waits int, longest time.Duration) time.Duration
 // run does the waits, one after another.
 func (g *guard) run() {
 	for w := range g.calls {
-		switch {
-		case w.ask != nil:
-			g.done <- g.Device.Reduce(w.src, w.ask)
-		case w.dst != nil:
-			g.done <- g.Device.Read(w.dst, w.src, w.row)
-		default:
-			g.done <- g.Device.Sync()
-		}
+		g.done <- g.wait(w)
+		g.hung.Store(false)
 	}
+}
+
+func (g *guard) wait(w wait) error {
+	switch {
+	case w.ask != nil:
+		return g.Device.Reduce(w.src, w.ask)
+	case w.dst != nil:
+		return g.Device.Read(w.dst, w.src, w.row)
+	}
+	return g.Device.Sync()
 }
 
 // Free implements kernels.Device.
@@ -122,24 +130,33 @@ func (g *guard) await(w wait) error {
 	if err := g.lost.Load(); err != nil {
 		return *err
 	}
-	begin := time.Now()
-	g.timer.Reset(g.limit(g.waits, g.longest))
+	begin, bound := g.now(), g.limit(g.waits, g.longest)
+	g.timer.Reset(bound)
 	g.calls <- w
-	select {
-	case err := <-g.done:
-		g.timer.Stop()
-		if g.waits++; g.waits > firstWaits {
-			g.longest = max(g.longest, time.Since(begin))
-		}
-		if err != nil {
+	for from := begin; ; from = g.now() {
+		select {
+		case err := <-g.done:
+			g.timer.Stop()
+			if g.waits++; g.waits > firstWaits && from.Equal(begin) {
+				g.longest = max(g.longest, g.now().Sub(begin))
+			}
+			if err != nil {
+				g.fail(err)
+			}
+			return err
+		case <-g.timer.C:
+			if g.now().Sub(from) > bound+bound/2 {
+				g.timer.Reset(bound) // the machine slept
+				continue
+			}
+			if g.hung.Store(true); len(g.done) > 0 {
+				g.hung.Store(false) // it came back just now
+				continue
+			}
+			err := fmt.Errorf("%s: %w for %s", g.Name(), ErrHung, g.now().Sub(begin).Round(time.Second))
 			g.fail(err)
+			return err
 		}
-		return err
-	case <-g.timer.C:
-		g.hung.Store(true)
-		err := fmt.Errorf("%s: %w for %s", g.Name(), ErrHung, time.Since(begin).Round(time.Second))
-		g.fail(err)
-		return err
 	}
 }
 
@@ -147,8 +164,8 @@ func (g *guard) await(w wait) error {
 // allocate nothing.
 func (g *guard) fail(err error) { g.lost.CompareAndSwap(nil, &err) }
 
-// Hung says that the driver has not come back: nothing may be asked of it, not
-// even to give memory back.
+// Hung says that the driver has not come back so far: nothing may be asked of it,
+// not even to give memory back.
 func (g *guard) Hung() bool { return g.hung.Load() }
 
 // Close gives the device back, but a hung one is left to its driver.
