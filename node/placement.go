@@ -127,7 +127,9 @@ func (l *loader) load(ctx context.Context, o *opened, r model.Range, s worker.St
 			progress(worker.Loading, needs.Weights/uint64(total)*uint64(done), needs.Weights)
 		}
 	}
-	// A device is used by one goroutine at a time.
+	// A device is used by one goroutine at a time. Steps of other stages get their turn
+	// between tensors: loading may take minutes.
+	opt.Progress = letIn(out.Device, opt.Progress)
 	out.Device.Lock()
 	defer out.Device.Unlock()
 	st, err := shard.New(ctx, opt)
@@ -156,6 +158,17 @@ func (l *loader) load(ctx context.Context, o *opened, r model.Range, s worker.St
 		}
 	}
 	return out, nil
+}
+
+// letIn is progress that gives a lock, which is held, to those who wait for it.
+func letIn(lock sync.Locker, progress func(done, total int64)) func(done, total int64) {
+	return func(done, total int64) {
+		if progress != nil {
+			progress(done, total)
+		}
+		lock.Unlock()
+		lock.Lock()
+	}
 }
 
 // parts are a stage's places as the stage wants them, and the lock of all devices.
