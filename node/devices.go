@@ -92,6 +92,7 @@ func (n *Node) revive() {
 			if n.cards.get().Revive(n.ctx) {
 				n.changed()
 			}
+			n.giveBackOld()
 		case <-n.ctx.Done():
 			return
 		}
@@ -120,26 +121,6 @@ func (n *Node) awaitDevices(ctx context.Context) {
 	case <-time.After(cardsTime):
 	case <-ctx.Done():
 	}
-}
-
-// relaid says whether more layers of this node's part of a plan would lie on cards
-// if it were loaded now.
-func (n *Node) relaid(a *active) bool {
-	a.mu.Lock()
-	spec := a.spec
-	a.mu.Unlock()
-	for i, st := range spec.GetStages() {
-		if st.Peer != n.plans.self {
-			continue
-		}
-		for _, p := range n.worker.Stats().Plans {
-			if p.Stage == i && p.Plan.Id.Generation == spec.Id.Generation && string(p.Plan.Id.Model) == string(spec.Id.Model) {
-				now := n.load.placed(a.model, stageRange(st), worker.StageSpec{KVPositions: int(st.KvPositions)}, nil)
-				return onCards(now) > onCards(p.Needs)
-			}
-		}
-	}
-	return false
 }
 
 // onCards counts the layers that lie on cards.

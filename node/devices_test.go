@@ -404,3 +404,86 @@ func TestLayersReturnToACardThatIsWellAgain(t *testing.T) {
 		return nil
 	})
 }
+
+// A node whose card came back says so to the head of its plan, and the head shows where
+// layers lie, not where they would.
+func TestLayersReturnToACardOfAnotherNode(t *testing.T) {
+	b := gpus(1 << 30)
+	worker := startCards(t, api.Config{Name: "worker", VRAM: roomFor(t, 2)}, 0, b)
+	m := addSix(t, worker)
+	head := start(t, api.Config{Name: "head", Memory: -1, Join: invite(t, worker, api.InviteRequest{})})
+	see(t, 2, worker, head)
+	seeModel(t, head, m)
+	q := greedy(m, sequence(4, 20), 8)
+	if _, err := generate(t, head, q); err != nil {
+		t.Fatal(err)
+	}
+	shown := func(want ...api.StagePart) {
+		t.Helper()
+		eventually(t, 20*time.Second, func() error {
+			p, err := head.Node().Plan(t.Context(), api.PlanRequest{Model: m}, func(api.Progress) {})
+			if err == nil && len(p.Stages) == 1 {
+				if diff := cmp.Diff(want, p.Stages[0].Parts); diff == "" {
+					return nil
+				}
+			}
+			return fmt.Errorf("%+v %v", p.Stages, err)
+		})
+	}
+	shown(api.StagePart{Device: "processor", First: 0, Last: 3}, api.StagePart{Device: "Card 0", First: 4, Last: 5})
+	if node.Relaid(head) {
+		t.Error("a plan that has its card could be laid better")
+	}
+	failing(b.Cards[0], 3, func() error { return driver.ErrLost })
+	if _, err := generate(t, head, q); err != nil || node.Placed(worker) != "" {
+		t.Fatalf("%v, layers on %q", err, node.Placed(worker))
+	}
+	shown()
+	b.Cards[0].OnWait(nil)
+	eventually(t, 30*time.Second, func() error {
+		if !node.Relaid(head) {
+			return errors.New("nothing tells the head that the card could be used again")
+		}
+		return nil
+	})
+	shown() // not what would be
+	node.GiveBackOld(worker)
+	if node.Plans(worker) != 1 {
+		t.Error("a plan that a head is connected to is given back")
+	}
+	if err := head.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, func() error {
+		node.GiveBackOld(worker)
+		if n := node.Plans(worker); n > 0 {
+			return fmt.Errorf("%d plans that nobody heads are kept beside the card", n)
+		}
+		return nil
+	})
+}
+
+// Two nodes of one machine that use the same card each see what the other has left of it.
+func TestTwoNodesShareACard(t *testing.T) {
+	startCards(t, api.Config{Name: "first", Solo: true}, 0, gpus(1<<30)) // measures it
+	q := greedy("m", sequence(4, 20), 24)
+	want := plain(t, q)
+	b := gpus(margin + roomFor(t, 4))
+	for _, name := range []string{"one", "other"} {
+		r := startCards(t, api.Config{Name: name, Solo: true}, 0, b)
+		addSix(t, r)
+		rep, err := generate(t, r, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, bytesIn(rep)); diff != "" {
+			t.Errorf("%s (-processor +shared card):\n%s", name, diff)
+		}
+		if got := node.Placed(r); strings.Contains(got, "0:") != (name == "one") {
+			t.Errorf("layers of %s lie on %q", name, got)
+		}
+	}
+	if used := b.Cards[0].Used(); used == 0 || used > b.Cards[0].Memory {
+		t.Errorf("%d of %d bytes are used", used, b.Cards[0].Memory)
+	}
+}

@@ -62,6 +62,12 @@ func Relaid(r api.Running) bool {
 	return slices.ContainsFunc(n.plans.list(), n.relaid)
 }
 
+// GiveBackOld has a node give back stages that would lie better if they were loaded now.
+func GiveBackOld(r api.Running) { r.(*Node).giveBackOld() }
+
+// Plans counts the plans that a node has a stage of.
+func Plans(r api.Running) int { return len(r.(*Node).worker.Stats().Plans) }
+
 // Placed are the devices of a node's stages, by number, with their layers, as in
 // "-1:0-1 0:2-5".
 func Placed(r api.Running) string {

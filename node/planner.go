@@ -92,8 +92,8 @@ type planner struct {
 	changed func()
 	// awaits waits until this node knows its own devices; nil: it does.
 	awaits func(ctx context.Context)
-	// relaid says whether this node's part of a plan could have more layers on
-	// devices than it has; nil: it could not.
+	// relaid says whether a plan could have more layers on devices than it has;
+	// nil: it could not.
 	relaid func(a *active) bool
 	// holds says whether a node has all of a model on its disk.
 	holds func(m *opened, peer string) bool

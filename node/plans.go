@@ -75,6 +75,11 @@ func (n *Node) planOf(a *active) api.Plan {
 		out.Stages = n.stagesOf(a)
 	}
 	out.Why = why
+	for i := range out.Stages {
+		if g := n.toldOf(a.spec, i); g != nil {
+			out.Stages[i].Parts = partsTold(g.Placed)
+		}
+	}
 	for _, p := range n.worker.Stats().Plans {
 		if p.Plan.Id.Generation != out.Generation || string(p.Plan.Id.Model) != string(a.model.entry.Model[:]) || p.Stage >= len(out.Stages) {
 			continue

@@ -251,6 +251,7 @@ func (n *Node) generations() []gossip.Generation {
 	var out []gossip.Generation
 	for _, p := range n.worker.Stats().Plans {
 		g := gossip.Generation{Generation: p.Plan.Id.Generation, State: stageState(p), Copy: p.Plan.Copy, Sessions: p.Sessions}
+		g.Placed, g.Relaid = n.placedOf(&p), n.laysBetter(&p)
 		for _, st := range p.Plan.Stages {
 			if id, err := peer.Decode(st.Peer); err == nil {
 				g.Stages = append(g.Stages, id)

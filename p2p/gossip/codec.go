@@ -100,9 +100,12 @@ func toProto(r *Record) *weftv1.Record {
 		p.Models = append(p.Models, h)
 	}
 	for _, g := range r.Plans {
-		q := &weftv1.Generation{Model: g.Model[:], Profile: g.Profile, Generation: g.Generation, State: g.State, Copy: g.Copy, Sessions: uint32(max(0, g.Sessions))}
+		q := &weftv1.Generation{Model: g.Model[:], Profile: g.Profile, Generation: g.Generation, State: g.State, Copy: g.Copy, Sessions: uint32(max(0, g.Sessions)), Relaid: g.Relaid}
 		for _, s := range g.Stages {
 			q.Stages = append(q.Stages, []byte(s))
+		}
+		for _, at := range g.Placed {
+			q.Placed = append(q.Placed, &weftv1.Placed{Device: at.Device, First: uint32(at.Layers.First), End: uint32(at.Layers.End)})
 		}
 		p.Generations = append(p.Generations, q)
 	}
@@ -248,7 +251,12 @@ func (d *decoder) plan(p *weftv1.Generation) Generation {
 	return Generation{
 		Model: d.hash(p.GetModel()), Profile: text(p.GetProfile()), Generation: p.GetGeneration(), State: text(p.GetState()),
 		Stages: list(d, "stages", maxStages, p.GetStages(), d.peer), Copy: p.GetCopy(), Sessions: d.count("sessions", p.GetSessions()),
+		Placed: list(d, "devices of a stage", maxLayerRanges, p.GetPlaced(), d.placed), Relaid: p.GetRelaid(),
 	}
+}
+
+func (d *decoder) placed(p *weftv1.Placed) Placed {
+	return Placed{Device: text(p.GetDevice()), Layers: d.layers(&weftv1.LayerRange{First: p.GetFirst(), End: p.GetEnd()})}
 }
 
 func (d *decoder) link(p *weftv1.Link) Link {

@@ -39,13 +39,16 @@ func full(t testing.TB) *Record {
 	a, b := somePeer(t), somePeer(t)
 	return &Record{
 		Peer: a, Role: "compute", Name: "box", Software: "1.2", Wire: 1, Contract: 2, OS: "linux", Arch: "amd64",
-		CPU:      CPU{Model: "Some CPU", Cores: 4, Threads: 8, Tier: "avx512vnni"},
-		Speeds:   []KernelSpeed{{Threads: 2, Kind: "Q4_0", DecodeBytesPerSecond: 3e10, PrefillOpsPerSecond: 6e11}},
-		Memory:   Memory{Total: 1 << 34, Free: 1 << 33, Offered: 1 << 32},
-		GPUs:     []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used"}},
-		Load:     Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, PositionsPerSecond: 70, Busy: 0.5, KVBytes: 4, WeightBytes: 5},
-		Models:   []HeldModel{{Manifest: [32]byte{7}, Name: "m", Profile: "v1,8,f16", LayerCount: 30, Complete: true, Layers: []LayerRange{{0, 30}}, Bytes: 99}},
-		Plans:    []Generation{{Model: [32]byte{7}, Profile: "f16/8/2048", Generation: 3, State: "ready", Stages: []peer.ID{a, b}, Copy: true, Sessions: 3}},
+		CPU:    CPU{Model: "Some CPU", Cores: 4, Threads: 8, Tier: "avx512vnni"},
+		Speeds: []KernelSpeed{{Threads: 2, Kind: "Q4_0", DecodeBytesPerSecond: 3e10, PrefillOpsPerSecond: 6e11}},
+		Memory: Memory{Total: 1 << 34, Free: 1 << 33, Offered: 1 << 32},
+		GPUs:   []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used"}},
+		Load:   Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, PositionsPerSecond: 70, Busy: 0.5, KVBytes: 4, WeightBytes: 5},
+		Models: []HeldModel{{Manifest: [32]byte{7}, Name: "m", Profile: "v1,8,f16", LayerCount: 30, Complete: true, Layers: []LayerRange{{0, 30}}, Bytes: 99}},
+		Plans: []Generation{{
+			Model: [32]byte{7}, Profile: "f16/8/2048", Generation: 3, State: "ready", Stages: []peer.ID{a, b}, Copy: true, Sessions: 3,
+			Placed: []Placed{{Layers: LayerRange{0, 3}}, {Device: "Card", Layers: LayerRange{3, 8}}}, Relaid: true,
+		}},
 		Links:    []Link{{Peer: b, RTT: 123 * time.Microsecond, BytesPerSecond: 1 << 27}},
 		Stamp:    time.UnixMilli(1_900_000_000_123),
 		DiskFree: 1 << 40, DiskTotal: 1 << 41,
@@ -117,6 +120,8 @@ func TestHostileRecordsAreRefused(t *testing.T) {
 		"slow link":      func(p *weftv1.Record) { p.Links[0].RttUs = math.MaxUint64 },
 		"link to nobody": func(p *weftv1.Record) { p.Links[0].Peer = []byte{1} },
 		"plan of nobody": func(p *weftv1.Record) { p.Generations[0].Stages[0] = nil },
+		"placed nowhere": func(p *weftv1.Record) { p.Generations[0].Placed[0].End = 0 },
+		"many places":    func(p *weftv1.Record) { p.Generations[0].Placed = make([]*weftv1.Placed, maxLayerRanges+1) },
 		"plan hash":      func(p *weftv1.Record) { p.Generations[0].Model = make([]byte, 33) },
 		"too large":      func(p *weftv1.Record) { p.Os = strings.Repeat("x", MaxRecord) },
 	} {

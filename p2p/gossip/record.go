@@ -105,6 +105,14 @@ type Generation struct {
 	Stages     []peer.ID // in order; none where a head speaks
 	Copy       bool      // it was made beside another plan of the model
 	Sessions   int       // replies that the machine's stage has, of all heads
+	Placed     []Placed  // where the stage's layers lie, in order; none where all are on the processor
+	Relaid     bool      // more of them would be on graphics processors if they were loaded now
+}
+
+// Placed is layers on one device; no name is the processor.
+type Placed struct {
+	Device string
+	Layers LayerRange
 }
 
 // Link is a measured connection from another node to this one.

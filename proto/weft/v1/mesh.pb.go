@@ -1366,7 +1366,11 @@ type Generation struct {
 	// Whether it is a copy, as of PlanSpec.
 	Copy bool `protobuf:"varint,6,opt,name=copy,proto3" json:"copy,omitempty"`
 	// Replies that have a session at the sender's stage.
-	Sessions      uint32 `protobuf:"varint,7,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Sessions uint32 `protobuf:"varint,7,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// Where the sender's layers lie, in order; none where all are on its processor.
+	Placed []*Placed `protobuf:"bytes,8,rep,name=placed,proto3" json:"placed,omitempty"`
+	// Whether more of them would lie on graphics processors if they were loaded now.
+	Relaid        bool `protobuf:"varint,9,opt,name=relaid,proto3" json:"relaid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1450,6 +1454,82 @@ func (x *Generation) GetSessions() uint32 {
 	return 0
 }
 
+func (x *Generation) GetPlaced() []*Placed {
+	if x != nil {
+		return x.Placed
+	}
+	return nil
+}
+
+func (x *Generation) GetRelaid() bool {
+	if x != nil {
+		return x.Relaid
+	}
+	return false
+}
+
+// Placed is layers of a stage on one device of its node.
+type Placed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: the processor.
+	Device        string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	First         uint32 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	End           uint32 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placed) Reset() {
+	*x = Placed{}
+	mi := &file_weft_v1_mesh_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placed) ProtoMessage() {}
+
+func (x *Placed) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_mesh_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placed.ProtoReflect.Descriptor instead.
+func (*Placed) Descriptor() ([]byte, []int) {
+	return file_weft_v1_mesh_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Placed) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Placed) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Placed) GetEnd() uint32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Peer  []byte                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
@@ -1462,7 +1542,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_weft_v1_mesh_proto_msgTypes[16]
+	mi := &file_weft_v1_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1554,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_mesh_proto_msgTypes[16]
+	mi := &file_weft_v1_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1567,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_weft_v1_mesh_proto_rawDescGZIP(), []int{16}
+	return file_weft_v1_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Link) GetPeer() []byte {
@@ -1636,7 +1716,7 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\n" +
 	"LayerRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\rR\x03end\"\xba\x01\n" +
+	"\x03end\x18\x02 \x01(\rR\x03end\"\xfb\x01\n" +
 	"\n" +
 	"Generation\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\fR\x05model\x12\x1e\n" +
@@ -1647,7 +1727,13 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x06stages\x18\x04 \x03(\fR\x06stages\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x12\n" +
 	"\x04copy\x18\x06 \x01(\bR\x04copy\x12\x1a\n" +
-	"\bsessions\x18\a \x01(\rR\bsessions\"Q\n" +
+	"\bsessions\x18\a \x01(\rR\bsessions\x12'\n" +
+	"\x06placed\x18\b \x03(\v2\x0f.weft.v1.PlacedR\x06placed\x12\x16\n" +
+	"\x06relaid\x18\t \x01(\bR\x06relaid\"H\n" +
+	"\x06Placed\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\rR\x05first\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\rR\x03end\"Q\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x15\n" +
 	"\x06rtt_us\x18\x02 \x01(\x04R\x05rttUs\x12\x1e\n" +
@@ -1677,7 +1763,7 @@ func file_weft_v1_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_weft_v1_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weft_v1_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_weft_v1_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_weft_v1_mesh_proto_goTypes = []any{
 	(JoinStatus)(0),     // 0: weft.v1.JoinStatus
 	(*Hello)(nil),       // 1: weft.v1.Hello
@@ -1696,7 +1782,8 @@ var file_weft_v1_mesh_proto_goTypes = []any{
 	(*HeldModel)(nil),   // 14: weft.v1.HeldModel
 	(*LayerRange)(nil),  // 15: weft.v1.LayerRange
 	(*Generation)(nil),  // 16: weft.v1.Generation
-	(*Link)(nil),        // 17: weft.v1.Link
+	(*Placed)(nil),      // 17: weft.v1.Placed
+	(*Link)(nil),        // 18: weft.v1.Link
 }
 var file_weft_v1_mesh_proto_depIdxs = []int32{
 	0,  // 0: weft.v1.JoinOffer.status:type_name -> weft.v1.JoinStatus
@@ -1708,13 +1795,14 @@ var file_weft_v1_mesh_proto_depIdxs = []int32{
 	13, // 6: weft.v1.Record.load:type_name -> weft.v1.Load
 	14, // 7: weft.v1.Record.models:type_name -> weft.v1.HeldModel
 	16, // 8: weft.v1.Record.generations:type_name -> weft.v1.Generation
-	17, // 9: weft.v1.Record.links:type_name -> weft.v1.Link
+	18, // 9: weft.v1.Record.links:type_name -> weft.v1.Link
 	15, // 10: weft.v1.HeldModel.layers:type_name -> weft.v1.LayerRange
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	17, // 11: weft.v1.Generation.placed:type_name -> weft.v1.Placed
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_mesh_proto_init() }
@@ -1728,7 +1816,7 @@ func file_weft_v1_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_mesh_proto_rawDesc), len(file_weft_v1_mesh_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
