@@ -39,8 +39,8 @@ func TestAPlanGivesWayToAClearlyBetterOneAtAPause(t *testing.T) {
 		"a little faster one joined": {speed: 1.1e8},
 		"the plan is young":          {speed: 1e9, set: func(_ *planner, a *active) { a.since = time.Now() }},
 		"the plan is another head's": {speed: 1e9, set: func(_ *planner, a *active) { a.spec.Id.Owner = "b" }},
-		"a card is there again":      {want: true, speed: 1e8, set: func(p *planner, _ *active) { p.relaid = func(*active) bool { return true } }},
-		"no card is there again":     {speed: 1e8, set: func(p *planner, _ *active) { p.relaid = func(*active) bool { return false } }},
+		"a card is there again":      {want: true, speed: 1e7, set: func(p *planner, _ *active) { p.relaid = func(*active) bool { return true } }},
+		"no card is there again":     {speed: 1e7, set: func(p *planner, _ *active) { p.relaid = func(*active) bool { return false } }},
 		"a reply has just ended":     {speed: 1e9, set: func(_ *planner, a *active) { a.lastUsed = time.Now() }},
 		"the weights would travel":   {speed: 1e9, set: func(p *planner, _ *active) { p.holds = func(_ *opened, id string) bool { return id != "fast" } }},
 		"plans gave way ever so often": {speed: 2e8, set: func(p *planner, a *active) {

@@ -213,3 +213,23 @@ func TestCommonSettingsNeedLittleOfARow(t *testing.T) {
 		}
 	}
 }
+
+// Logits that differ may weigh the same: then the lower id is kept first, though it is not among the highest logits.
+func TestEqualWeightsOfDifferentLogitsAreCutByID(t *testing.T) {
+	const vocab = 400
+	row, s, r := newAloof(t, conform.Naive(), vocab), New(vocab), rand.New(rand.NewPCG(3, 4))
+	logits := make([]float32, vocab)
+	for i := range logits {
+		logits[i] = float32(r.NormFloat64() * 1e-6)
+	}
+	logits[7] = 1000
+	for seed := range uint64(500) {
+		for _, p := range []float32{0.985, 0.99, 0.995} {
+			q := Params{Seed: seed, Temperature: 100, TopP: p}
+			in := Input{Logits: logits, Position: 1}
+			if want, got := s.Draw(&q, in), row.draw(s, &q, in); want.ID != got.ID {
+				t.Fatalf("top_p %g: token %d of the row, %d of what is known of it", p, want.ID, got.ID)
+			}
+		}
+	}
+}
