@@ -93,7 +93,7 @@ func TestOnlyIDsComeBackFromACard(t *testing.T) {
 		for range steps {
 			decode()
 		}
-		// A step waits twice, and reads a word for the row's fault each time.
+		// A step reads a word each for faults of the row's layers and of its logits, once.
 		const faults = 2 * 4
 		if got := (d.(*opencl.Device).Transfers().Down - before) / steps; got > c.most+faults {
 			t.Errorf("%s: %d bytes a token came back, want at most %d; a row is %d", c.name, got, c.most+faults, 4*w.cfg.Vocab)

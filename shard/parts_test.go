@@ -116,6 +116,12 @@ func TestAFaultOfAnEarlierPartIsTheOneThatIsTold(t *testing.T) {
 		if !errors.As(res[0].Err, &f) {
 			t.Fatalf("parts %v: %v", parts, res[0].Err)
 		}
+		for id, how := range []shard.Sampling{shard.SampleLast, shard.SampleNone} { // the next steps have none of it
+			run := shard.Run{Session: opened(t, last, byte(3+id)), Tokens: tokens, Hidden: good, Sample: how}
+			if res := step(t, last, run); res[0].Err != nil {
+				t.Errorf("parts %v: the step after it got %v", parts, res[0].Err)
+			}
+		}
 		return f
 	}
 	want := faultOf(nil)

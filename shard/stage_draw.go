@@ -43,12 +43,15 @@ func (s *Stage) project() error {
 		states = t.states[:n*s.model.Embd]
 	}
 	if s.graph.HostMemory() {
-		return s.ofLast(s.graph.Project(&t.batch, t.heads[t.from:t.to], states, t.logits[:n*s.model.Vocab]))
-	}
-	s.askHighest(n)
-	if err := s.graph.Reduce(&t.batch, t.heads[t.from:t.to], states, &t.draws.highest); err != nil {
+		err := s.graph.Project(s.ends(), t.heads[t.from:t.to], states, t.logits[:n*s.model.Vocab])
+		s.takeFaults()
 		return s.ofLast(err)
 	}
+	s.askHighest(n)
+	if err := s.graph.Reduce(s.ends(), t.heads[t.from:t.to], states, &t.draws.highest); err != nil {
+		return s.ofLast(err)
+	}
+	s.takeFaults()
 	return s.ofLast(s.askWeights())
 }
 

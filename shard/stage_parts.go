@@ -92,15 +92,19 @@ func closeParts(parts []part) error {
 	return errors.Join(errs...)
 }
 
-// layers takes the step's batch, whose input the first part has, through all parts.
+// layers takes the step's batch, whose input the first part has, through all parts. Where logits follow on the last one it is
+// not waited for: the projection waits.
 func (s *Stage) layers() error {
 	t := &s.step
 	n := len(t.ids) * s.model.Embd
 	for i := range s.parts {
+		s.parts[i].batch.Faults = s.parts[i].batch.Faults[:0]
+	}
+	for i := range s.parts {
 		p, b := &s.parts[i], &t.batch
 		if i > 0 {
 			b = &p.batch
-			b.Rows, b.Seqs, b.Faults = t.batch.Rows, t.batch.Seqs, b.Faults[:0]
+			b.Rows, b.Seqs = t.batch.Rows, t.batch.Seqs
 			p.graph.Input(0, t.hidden[:n])
 		}
 		p.graph.Layers(b, p.memory)
@@ -110,14 +114,30 @@ func (s *Stage) layers() error {
 				return &PartError{i, err}
 			}
 		}
+		if end && len(t.heads) > 0 {
+			break
+		}
 		if err := p.graph.Sync(); err != nil {
 			return &PartError{i, err}
 		}
-		if i > 0 {
-			t.batch.Faults = mergeFaults(t.batch.Faults, b.Faults)
-		}
+		s.takeFaults()
 	}
 	return nil
+}
+
+// ends is the batch that has the faults of the last part.
+func (s *Stage) ends() *kernels.Batch {
+	if last := len(s.parts) - 1; last > 0 {
+		return &s.parts[last].batch
+	}
+	return &s.step.batch
+}
+
+// takeFaults adds those of later parts to the step's.
+func (s *Stage) takeFaults() {
+	for i := 1; i < len(s.parts); i++ {
+		s.step.batch.Faults = mergeFaults(s.step.batch.Faults, s.parts[i].batch.Faults)
+	}
 }
 
 // mergeFaults adds the faults of a later part: a row that has failed holds anything there, and keeps its first.

@@ -209,7 +209,8 @@ func (t *step) add(last bool, r *Run, e *session, index int) {
 	t.works = append(t.works, w)
 }
 
-// compute takes the batch through the layers and, on all but the last stage, reads the hidden states.
+// compute takes the batch through the layers and reads the hidden states or, on the last stage, projects the first rows that
+// are sampled.
 func (s *Stage) compute() error {
 	t := &s.step
 	if len(t.ids) == 0 {
@@ -223,7 +224,10 @@ func (s *Stage) compute() error {
 			first.Input(t.works[i].row, t.works[i].run.Hidden)
 		}
 	}
-	return s.layers()
+	if err := s.layers(); err != nil || len(t.heads) == 0 {
+		return err
+	}
+	return s.project()
 }
 
 // settleAll turns what was computed into results, run after run.
