@@ -143,6 +143,12 @@ func (l *loader) load(ctx context.Context, o *opened, r model.Range, s worker.St
 			if at := needs.Places[part]; at.Device != worker.Processor {
 				set.Lose(at.Device, err)
 			}
+		}, look: func() {
+			for _, at := range needs.Places {
+				if at.Device != worker.Processor {
+					set.LookNow(at.Device)
+				}
+			}
 		}}
 		hold := func(sign int64) {
 			for _, at := range needs.Places {
@@ -222,10 +228,12 @@ func (t turns) Unlock() {
 	}
 }
 
-// watched is a stage that tells when a device of it fails.
+// watched is a stage that tells when a device of it fails, and looks at what others
+// leave of its devices' memory.
 type watched struct {
 	*shard.Stage
 	lose func(part int, err error)
+	look func()
 }
 
 // Step implements worker.Stage.
@@ -234,6 +242,9 @@ func (w *watched) Step(runs []shard.Run) ([]shard.Result, error) {
 	var part *shard.PartError
 	if errors.As(err, &part) {
 		w.lose(part.Part, part.Err)
+	}
+	if err == nil {
+		w.look()
 	}
 	return results, err
 }

@@ -79,13 +79,34 @@ func (c *Card) look() {
 		return
 	}
 	defer c.turn.Unlock()
+	c.keep(c.device.MemoryInfo())
+}
+
+// keep notes what the driver told.
+func (c *Card) keep(free, total uint64, err error) {
 	c.looked = time.Now()
-	free, total, err := c.device.MemoryInfo()
 	if err != nil {
 		total = c.Info.Memory
 		free = total - min(total, uint64(max(c.held, 0)))
 	}
 	c.free, c.total = clamp(free), clamp(total)
+}
+
+// LookNow asks for a card's memory as others do between uses of it, if that was not
+// done of late. It is for who holds the card's lock: a card that is busy all the time
+// would not be looked at otherwise.
+func (s *Set) LookNow(card int) {
+	s.mu.Lock()
+	c := s.cards[card]
+	due := c.state == used && time.Since(c.looked) >= lookEvery
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	free, total, err := c.device.MemoryInfo()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.keep(free, total, err)
 }
 
 func clamp(n uint64) int64 { return int64(min(n, 1<<62)) }

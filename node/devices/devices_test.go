@@ -251,6 +251,30 @@ func TestACardsRoomIsWhatIsFreeBesideAMargin(t *testing.T) {
 	}
 }
 
+// What others take of a card is seen while it is busy all the time.
+func TestACardsMemoryIsLookedAtWhileItComputes(t *testing.T) {
+	c := card("Card", "")
+	s, err := open(t, known(t), "auto", &devicestest.Backend{Cards: []*devicestest.Card{c}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, turn, _ := s.Device(0)
+	turn.Lock()
+	defer turn.Unlock()
+	before := s.Room(0)
+	c.Memory -= 1 << 30
+	s.Hold(0, 0) // as if it were long ago that it was looked at
+	if got := s.Room(0); got != before {
+		t.Errorf("room for %d bytes of a card that is in use, it was %d: who asked the driver?", got, before)
+	}
+	s.LookNow(0)
+	if got, want := s.Room(0), c.Memory-devices.Margin(c.Memory); got != want {
+		t.Errorf("room for %d bytes, want %d", got, want)
+	}
+	s.Lose(0, driver.ErrLost)
+	s.LookNow(0) // a driver of a lost card is not asked
+}
+
 func TestADeviceThatHangsIsLeftAlone(t *testing.T) {
 	c := card("Card", "")
 	home := known(t)
