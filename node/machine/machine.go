@@ -66,7 +66,11 @@ func Resident() int64 {
 // once. The runtime alone takes minutes over it, and what a node has resident is
 // what people see and plans leave free. It costs a collection: it is for the end
 // of something large that happens seldom, such as hashing or packing a model.
-func ReturnMemory() { debug.FreeOSMemory() }
+// Pages of the program itself that are no longer used go with it.
+func ReturnMemory() {
+	debug.FreeOSMemory()
+	returnProgram()
+}
 
 func clamp(n uint64) int64 {
 	if n > math.MaxInt64 {
