@@ -178,7 +178,7 @@ func newLibp2p(h *Host, addrs []ma.Multiaddr) (libhost.Host, error) {
 	opts := []libp2p.Option{
 		libp2p.Identity(h.cfg.Key),
 		libp2p.NoListenAddrs,
-		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Security(libp2ptls.ID, newTLS),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.EnableRelay(),
