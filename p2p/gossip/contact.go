@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -28,12 +29,14 @@ const (
 type contact struct {
 	id     peer.ID
 	addrs  []ma.Multiaddr
-	listed bool // memberlist has it alive
+	listed bool // it counts as a member
+	alive  bool // memberlist thinks so, which may be some seconds behind
 	// departed: it left or died since we last met it in person.
 	departed bool
 	known    bool // met at least once
 	since    time.Time
 	lastSeen time.Time
+	door     netip.AddrPort // where it was seen to listen
 
 	reaching bool
 	tries    int
@@ -125,7 +128,8 @@ func (g *Gossip) run(notices <-chan notice, met <-chan host.Event) {
 				g.again(false)
 			case host.Woke:
 				g.again(true)
-			case host.Disconnected: // memberlist finds out what it means
+			case host.Disconnected:
+				g.lost(e.Member.ID) // unless that is plain, memberlist finds out what it means
 			}
 		case now := <-tick.C:
 			g.retry(now)
@@ -148,6 +152,7 @@ func (g *Gossip) handle(n notice) {
 		g.events.Emit(Event{Join, m})
 		g.fetch(n.id)
 		g.measure(n.id)
+		g.findDoor(n.id)
 	case noticeUpdate:
 		g.host.SetAddrs(n.id, m.Addrs, peerstoreLife)
 		g.fetch(n.id)
@@ -175,10 +180,17 @@ func (g *Gossip) met(id peer.ID) {
 		c.addrs = g.host.KnownAddrs(id)
 	}
 	listed := c.listed
-	g.mu.Unlock()
-	if !listed {
-		g.reachSoon(id)
+	if !listed && c.alive {
+		// It was found gone and is back before memberlist has noticed.
+		c.listed, c.since = true, time.Now()
+		g.notices.Emit(notice{noticeJoin, id})
 	}
+	g.mu.Unlock()
+	if listed {
+		g.findDoor(id) // it may have come another way
+		return
+	}
+	g.reachSoon(id)
 }
 
 // farewell closes what is left of the connection to a node that is thought

@@ -88,20 +88,26 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 }
 
 func (d *delegate) NotifyJoin(n *memberlist.Node) {
-	d.change(n, noticeJoin, func(c *contact) {
-		c.listed, c.departed, c.since, c.tries = true, false, time.Now(), 0
+	d.change(n, noticeJoin, func(c *contact) bool {
+		c.alive, c.listed, c.departed, c.since, c.tries = true, true, false, time.Now(), 0
+		return true
 	})
 }
 
 func (d *delegate) NotifyUpdate(n *memberlist.Node) {
-	d.change(n, noticeUpdate, func(*contact) {})
+	d.change(n, noticeUpdate, func(c *contact) bool { return c.listed })
 }
 
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
-	d.change(n, noticeLeave, func(c *contact) { c.listed, c.departed = false, true })
+	d.change(n, noticeLeave, func(c *contact) bool {
+		c.alive = false
+		return c.unlist()
+	})
 }
 
-func (d *delegate) change(n *memberlist.Node, kind noticeKind, apply func(*contact)) {
+// change applies what memberlist has found out; the notice is given when apply
+// says that it is news.
+func (d *delegate) change(n *memberlist.Node, kind noticeKind, apply func(*contact) bool) {
 	id, err := peer.Decode(n.Name)
 	if err != nil || id == d.host.ID() {
 		return
@@ -115,8 +121,9 @@ func (d *delegate) change(n *memberlist.Node, kind noticeKind, apply func(*conta
 	if m, err := decodeMeta(n.Meta); err == nil {
 		c.note(m)
 	}
-	apply(c)
-	d.notices.Emit(notice{kind, id})
+	if apply(c) {
+		d.notices.Emit(notice{kind, id})
+	}
 }
 
 func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []byte) {

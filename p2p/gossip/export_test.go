@@ -1,4 +1,24 @@
 package gossip
 
+import (
+	"net/netip"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
 // Halt stops without telling the others, as a crash would.
 func (g *Gossip) Halt() error { return g.halt() }
+
+// DoorOf is where a member was seen to listen.
+func (g *Gossip) DoorOf(id peer.ID) netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.contacts[id]; c != nil {
+		return c.door
+	}
+	return netip.AddrPort{}
+}
+
+// Look asks a member's port as after the end of its last connection, and says
+// whether the member was found gone.
+func (g *Gossip) Look(id peer.ID) bool { return g.look(id, g.DoorOf(id)) }

@@ -84,6 +84,7 @@ type Gossip struct {
 	wg      sync.WaitGroup
 	slots   chan struct{} // one for each outgoing piece of work
 	hearsay chan struct{} // one for each attempt at a node that was never met
+	doors   chan struct{} // one for each search for a listening port
 	probing chan struct{} // one bandwidth probe of ours at a time
 	served  chan struct{} // one bandwidth probe of others at a time
 	dirty   chan struct{} // the own record has changed
@@ -162,7 +163,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{
 		cfg: cfg, host: cfg.Host, log: cfg.Logger,
-		slots: make(chan struct{}, maxAtOnce), hearsay: make(chan struct{}, maxHearsayAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxAtOnce), hearsay: make(chan struct{}, maxHearsayAtOnce), doors: make(chan struct{}, maxDoorsAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		notices: feed.New[notice](), events: feed.New[Event](), serving: newServeLimits(),
 		contacts: make(map[peer.ID]*contact),
 		meta:     meta{addrs: cfg.Host.DialAddrs()},

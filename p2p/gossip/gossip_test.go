@@ -46,6 +46,7 @@ type node struct {
 	host  *host.Host
 	mesh  *admission.Mesh
 	admit *admission.Service
+	dir   string
 	dead  bool
 }
 
@@ -59,7 +60,12 @@ func logger(name string) *slog.Logger {
 // bare starts a host and admission without a membership.
 func bare(t *testing.T, name, listen string) *node {
 	t.Helper()
-	dir := t.TempDir()
+	return at(t, t.TempDir(), name, listen)
+}
+
+// at is bare in a home that may have been another's before.
+func at(t *testing.T, dir, name, listen string) *node {
+	t.Helper()
 	key, err := host.LoadIdentity(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +82,7 @@ func bare(t *testing.T, name, listen string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{host: h, mesh: mesh, admit: admission.Serve(h, mesh, invites, logger(name))}
+	n := &node{host: h, mesh: mesh, admit: admission.Serve(h, mesh, invites, logger(name)), dir: dir}
 	t.Cleanup(n.kill)
 	return n
 }
