@@ -4,9 +4,11 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -24,6 +26,13 @@ const (
 	maxSubnetConns   = 64
 	subnetPrefixLen4 = 32
 	subnetPrefixLen6 = 56
+
+	// How often connections to and from one address may begin, loopback excepted:
+	// a fifth of one a second, as libp2p has it, is what a minute of attempts at a
+	// lost member uses up, and members behind one router share an address. This
+	// keeps handshakes below a few hundredths of a core.
+	addressRate  = 20
+	addressBurst = 512
 )
 
 // newLimits builds libp2p's resource manager. Scopes that are not named are
@@ -53,6 +62,14 @@ func newLimits() (network.ResourceManager, error) {
 	}
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.Build(rcmgr.InfiniteLimits)),
 		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithConnRateLimiters(&rate.Limiter{
+			NetworkPrefixLimits: []rate.PrefixLimit{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}},
+			SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: subnetPrefixLen4, Limit: rate.Limit{RPS: addressRate, Burst: addressBurst}}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: subnetPrefixLen6, Limit: rate.Limit{RPS: addressRate, Burst: addressBurst}}},
+				GracePeriod:      time.Minute,
+			},
+		}),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: subnetPrefixLen4, ConnCount: maxSubnetConns}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: subnetPrefixLen6, ConnCount: maxSubnetConns}, {PrefixLength: 0, ConnCount: math.MaxInt}},
