@@ -180,6 +180,7 @@ func New(cfg Config) (*Gossip, error) {
 		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), tr.Shutdown())
 	}
 	g.serve()
+	g.host.SetRelays(g.relays)
 	g.wg.Go(func() { defer unwatch(); g.run(notices, met) })
 	g.wg.Go(g.publishLoop)
 	for _, m := range g.host.Members() {

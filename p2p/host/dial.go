@@ -81,13 +81,14 @@ func (h *Host) awaitMember(ctx context.Context, id peer.ID, start time.Time) err
 	return h.gone(id, start)
 }
 
-// OpenStream opens a stream to a member, connecting first where needed, over
-// TCP where there is a choice. It returns after the other side has agreed to
+// OpenStream opens a stream to a member, connecting first where needed, through
+// others if need be (SetRelays), over TCP where there is a choice. It returns after the other side has agreed to
 // the protocol, so a stream that is returned works in both directions. The
 // caller closes or resets it.
 func (h *Host) OpenStream(ctx context.Context, to peer.ID, id protocol.ID) (network.Stream, error) {
-	if _, ok := h.Member(to); !ok {
-		if err := h.Connect(ctx, peer.AddrInfo{ID: to}); err != nil {
+	// A connection may have ended a moment ago, and be counted still.
+	if _, ok := h.Member(to); !ok || len(h.lib.Network().ConnsToPeer(to)) == 0 {
+		if err := h.ConnectVia(ctx, peer.AddrInfo{ID: to}, h.relaysTo(to)); err != nil {
 			return nil, fmt.Errorf("open %s: %w", id, err)
 		}
 	}

@@ -110,12 +110,14 @@ type Host struct {
 	events *feed.Feed[Event]
 
 	relaying *relaying // nil with NoRelay
+	outside  outside
 	known    known
 
 	mu       sync.Mutex // guards all below
 	closed   bool
 	peers    map[peer.ID]*peerState
 	failures map[peer.ID]failure // of recent hellos; bounded
+	relays   func(peer.ID) []peer.ID
 }
 
 // New starts a host. The context bounds the start only; Close ends the host.
@@ -162,6 +164,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		if h.relaying, err = h.startRelaying(h.lib); err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
+		h.Handle(seenProtocol, h.serveSeen)
 		h.wg.Go(h.relayLoop)
 	}
 	return h, nil

@@ -64,6 +64,9 @@ func (n *notifiee) Connected(_ network.Network, c network.Conn) {
 		h.peers[c.RemotePeer()] = st
 	}
 	st.conns++
+	if st.conns > 1 {
+		h.doubt(c)
+	}
 	// The side that dialed begins. A node without a certificate has nothing
 	// to say; it is about to join.
 	if c.Stat().Direction == network.DirOutbound && h.cfg.Authority.Credential() != nil {

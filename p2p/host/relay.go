@@ -23,8 +23,8 @@ import (
 // none is for strangers. A relay sees who talks to whom and how much, not what:
 // the ends encrypt as on any connection. Members that got together like this go
 // on trying to reach each other without help, at once by punching (QUIC from
-// and to the listening ports, both at the same time) and by a plain attempt
-// every upgradeEvery.
+// and to the listening ports, or what routers make of them, both at the same
+// time) and by a plain attempt every upgradeEvery.
 
 const (
 	// Each node holds a place at that many members, so that others can reach it
@@ -108,7 +108,11 @@ func (r *relaying) close() error {
 
 // outerAddrs are the addresses at which another machine may reach this one.
 func (h *Host) outerAddrs() []ma.Multiaddr {
-	return slices.DeleteFunc(h.DialAddrs(), manet.IsIPLoopback)
+	addrs := slices.DeleteFunc(h.DialAddrs(), manet.IsIPLoopback)
+	if seen := h.outside.get(time.Now()); seen != nil && !slices.ContainsFunc(addrs, seen.Equal) {
+		addrs = append(addrs, seen)
+	}
+	return addrs
 }
 
 // ConnectVia is Connect, and where a member is not reached directly within a
@@ -129,6 +133,24 @@ func (h *Host) ConnectVia(ctx context.Context, to peer.AddrInfo, relays []peer.I
 		asked++
 	}
 	return h.Connect(ctx, to)
+}
+
+// SetRelays names the members that may reach a peer, best first, for streams to
+// one that is not connected. Without it none is tried.
+func (h *Host) SetRelays(to func(peer.ID) []peer.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.relays = to
+}
+
+func (h *Host) relaysTo(id peer.ID) []peer.ID {
+	h.mu.Lock()
+	to := h.relays
+	h.mu.Unlock()
+	if to == nil {
+		return nil
+	}
+	return to(id)
 }
 
 // Relayed says whether the connection that a stream to the member takes leads
@@ -214,6 +236,7 @@ func (h *Host) upgrade(tried map[peer.ID]time.Time, slots chan struct{}, now tim
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(network.WithForceDirectDial(h.ctx, "relayed"), upgradeTimeout)
 			defer cancel()
+			h.lookOutside(ctx) // the other side may punch and ask
 			err := h.Dial(ctx, peer.AddrInfo{ID: m.ID})
 			if err != nil && h.broughtIn(m.ID) {
 				err = h.relaying.punch.DirectConnect(m.ID)

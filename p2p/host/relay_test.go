@@ -81,6 +81,27 @@ func TestMembersTalkThroughAThirdAndThenWithoutIt(t *testing.T) {
 	}
 }
 
+// TestAStreamFindsItsWayThroughAThird opens one to a member that is not connected.
+func TestAStreamFindsItsWayThroughAThird(t *testing.T) {
+	a, b, via := third(t)
+	through(t, a, b, via) // so b has a place
+	wait(t, "no connection to it", func() bool { _ = a.ClosePeer(b.ID()); return a.Connections() == 1 })
+	a.SetAddrs(b.ID(), nil, time.Minute)
+	a.SetRelays(func(id peer.ID) []peer.ID {
+		if id != b.ID() {
+			t.Errorf("asked for ways to %s", id)
+		}
+		return []peer.ID{via.ID()}
+	})
+	s, err := a.OpenStream(ctx5(t), b.ID(), "/test/echo/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := talk(s, "hello"); err != nil || got != "hello" {
+		t.Fatalf("echo %q, %v", got, err)
+	}
+}
+
 func TestWithoutARelayTheReasonIsTold(t *testing.T) {
 	a, b, via := third(t, func(c *host.Config) { c.NoRelay = true })
 	err := a.ConnectVia(ctx5(t), peer.AddrInfo{ID: b.ID()}, []peer.ID{via.ID()})

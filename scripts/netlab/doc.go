@@ -15,15 +15,17 @@
 // Each host has one TUN device, weft0, with one IPv4 address. Subnets are
 // links: multicast (mDNS) and broadcasts reach all hosts of the sender's
 // subnet and no other; everything else reaches every host, of whatever subnet,
-// unless the path to it is cut or a firewall stops it. A packet for an address
-// that no host has goes nowhere and is remembered (Strays).
+// unless the path to it is cut, a firewall stops it, or the host is behind a
+// router that translates addresses (Router). A packet for an address that no host
+// has goes nowhere and is remembered (Strays).
 //
 // The way of a packet is: the sender's access link (SetAccess), the path from
 // the sender to the receiver (Join, Set), the receiver's access link. Rates
 // serialise and queue, and what would wait longer than the queue holds is lost
 // at its tail. Jitter never reorders. Programs that compute take the switch's
 // time too: on a machine without idle cores add what a benchmark finds out for
-// itself about round trips (`weft` and ping both tell).
+// itself about round trips (`weft` and ping both tell). Where a fast link is
+// measured, Cable lays one of the kernel's that costs no time.
 //
 // Nothing of a lab outlives it, nor the process that made it: namespaces have
 // no names and end with their last program, programs are killed by the kernel

@@ -15,17 +15,18 @@ import (
 
 // Host is a network namespace with one device.
 type Host struct {
-	lab   *Lab
-	name  string
-	addr  netip.Addr // guarded by lab.mu
-	tun   *os.File
-	calls chan func() // run on the thread that lives in the namespace
-	quit  chan struct{}
-	ended chan struct{}
-	wg    sync.WaitGroup
-	up    pipe
-	down  pipe
-	wall  firewall
+	lab    *Lab
+	name   string
+	addr   netip.Addr // guarded by lab.mu
+	router *Router    // that it is behind, or nil; guarded by lab.mu
+	tun    *os.File
+	calls  chan func() // run on the thread that lives in the namespace
+	quit   chan struct{}
+	ended  chan struct{}
+	wg     sync.WaitGroup
+	up     pipe
+	down   pipe
+	wall   firewall
 
 	mu       sync.Mutex // guards all below
 	programs []*exec.Cmd
@@ -180,12 +181,8 @@ func (h *Host) read() {
 
 // route finds out where a packet goes.
 func (h *Host) route(f frame) {
-	dst, ok := destination(f.packet())
-	if !ok {
-		return
-	}
 	h.wall.leaves(f.packet())
-	for _, p := range h.lab.to(h, dst) {
+	for _, p := range h.lab.to(h, f) {
 		p.send(f)
 	}
 }

@@ -19,13 +19,14 @@ const maxStrays = 64
 type Lab struct {
 	clock *clock
 
-	mu     sync.RWMutex // guards all below
-	closed bool
-	hosts  []*Host
-	byAddr map[netip.Addr]*Host
-	paths  map[way]*pipe
-	all    Path // of paths that nobody has set
-	strays []netip.Addr
+	mu      sync.RWMutex // guards all below
+	closed  bool
+	hosts   []*Host
+	byAddr  map[netip.Addr]*Host
+	routers map[netip.Addr]*Router
+	paths   map[way]*pipe
+	all     Path // of paths that nobody has set
+	strays  []netip.Addr
 }
 
 // way is a direction between two hosts.
@@ -59,7 +60,7 @@ func New() (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lab{clock: c, byAddr: map[netip.Addr]*Host{}, paths: map[way]*pipe{}}, nil
+	return &Lab{clock: c, byAddr: map[netip.Addr]*Host{}, routers: map[netip.Addr]*Router{}, paths: map[way]*pipe{}}, nil
 }
 
 // Host adds a host on a subnet, 0 to 200. Its address is the next free one of
@@ -94,7 +95,7 @@ var errClosed = errors.New("netlab: the lab is closed")
 // free returns the next address of a subnet. Callers hold mu.
 func (l *Lab) free(subnet int) (netip.Addr, error) {
 	for n := 1; n < 255; n++ {
-		if a := netip.AddrFrom4([4]byte{10, 77, byte(subnet), byte(n)}); l.byAddr[a] == nil {
+		if a := netip.AddrFrom4([4]byte{10, 77, byte(subnet), byte(n)}); l.byAddr[a] == nil && l.routers[a] == nil {
 			return a, nil
 		}
 	}
@@ -210,10 +211,38 @@ func (l *Lab) Close() error {
 	return errors.Join(errs...)
 }
 
-// to returns the hosts that a packet is for, none when that is nobody.
-func (l *Lab) to(from *Host, dst netip.Addr) []*pipe {
+// addressee finds the host that a packet is for: none when it is for several or
+// for nobody, and ok is false when it goes no further. On its way through routers
+// it gets other addresses. Callers hold mu.
+func (l *Lab) addressee(from *Host, dst netip.Addr, f frame) (to *Host, ok bool) {
+	to, router := l.byAddr[dst], l.routers[dst]
+	inside := local(dst) || to != nil && to.router == from.router
+	switch {
+	case inside:
+		return to, true
+	case to != nil && to.router != nil: // its own address means nothing out here
+		return nil, false
+	case from.router != nil && !from.router.leaves(from, f):
+		return nil, false
+	case router != nil:
+		return router.enters(f)
+	}
+	return to, true
+}
+
+// to returns the ways of a packet to those that it is for, none when that is
+// nobody.
+func (l *Lab) to(from *Host, f frame) []*pipe {
+	dst, ok := destination(f.packet())
+	if !ok {
+		return nil
+	}
 	l.mu.RLock()
-	to := l.byAddr[dst]
+	to, ok := l.addressee(from, dst, f)
+	if !ok {
+		l.mu.RUnlock()
+		return nil
+	}
 	if to != nil {
 		p := l.paths[way{from, to}]
 		l.mu.RUnlock()
