@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,6 +30,35 @@ func TestLabWeightsLeaveTheLinkToReplies(t *testing.T) {
 func TestLabWeightsOfTheRealModelOverAGigabit(t *testing.T) {
 	long(t)
 	weightsBesideReplies(t, 1e9, real(t))
+}
+
+// TestLabWeightsFillAGigabitCable fetches the real model over a link that the
+// kernel limits, so that the processor's time is the nodes' own.
+func TestLabWeightsFillAGigabitCable(t *testing.T) {
+	long(t)
+	path := real(t)
+	lab := newLab(t)
+	a, c := labHost(t, lab, "a", 0, "--memory", "0"), labHost(t, lab, "c", 0, "--memory", "2GB")
+	const link = 1e9
+	if err := lab.Cable(a.host, c.host, link); err != nil {
+		if errors.Is(err, netlab.ErrNoCable) {
+			t.Skip("not run:", err)
+		}
+		t.Fatal(err)
+	}
+	labMesh(t, a, c)
+	mustRun(t, a.home, "add", path, "--name", "large", "--ctx", "512")
+	c.seesModel(t, "large")
+	total := fileSize(t, path)
+	for range 5 {
+		bare := bareTCP(t, a.host, c.host, total)
+		cpu := cpuOf(t, a, c)
+		rate := c.fetches(t, "large", total)
+		spent := cpuOf(t, a, c)
+		t.Logf("bare TCP %.1f MB/s (%.0f%% of the link), weights %.1f (%.0f%%); from asking until the first token the sender took %.2f s of CPU time, the receiver %.2f, for %.0f MB, at a load of %.1f",
+			bare/1e6, 100*bare*8/link, rate/1e6, 100*rate*8/link, spent[0]-cpu[0], spent[1]-cpu[1], float64(total)/1e6, load(t))
+		mustRun(t, c.home, "rm", "large")
+	}
 }
 
 func long(t *testing.T) {
