@@ -276,7 +276,7 @@ func (g *Gossip) reachSoon(id peer.ID) {
 	}
 	c.reaching = true
 	info := peer.AddrInfo{ID: id, Addrs: c.addrs}
-	slots := g.slots
+	slots := g.reaches
 	if !c.known {
 		slots = g.hearsay
 	}

@@ -83,6 +83,7 @@ type Gossip struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	slots   chan struct{} // one for each outgoing piece of work
+	reaches chan struct{} // one for each attempt at a missing peer: it may take seconds
 	hearsay chan struct{} // one for each attempt at a node that was never met
 	doors   chan struct{} // one for each search for a listening port
 	probing chan struct{} // one bandwidth probe of ours at a time
@@ -163,7 +164,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{
 		cfg: cfg, host: cfg.Host, log: cfg.Logger,
-		slots: make(chan struct{}, maxAtOnce), hearsay: make(chan struct{}, maxHearsayAtOnce), doors: make(chan struct{}, maxDoorsAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxAtOnce), reaches: make(chan struct{}, maxAtOnce), hearsay: make(chan struct{}, maxHearsayAtOnce), doors: make(chan struct{}, maxDoorsAtOnce), probing: make(chan struct{}, 1), served: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		notices: feed.New[notice](), events: feed.New[Event](), serving: newServeLimits(),
 		contacts: make(map[peer.ID]*contact),
 		meta:     meta{addrs: cfg.Host.DialAddrs()},

@@ -302,6 +302,22 @@ func TestNewRecordsReachEverybody(t *testing.T) {
 	}
 }
 
+// TestMissingPeersDoNotHoldUpTheNews has as many attempts at lost machines under
+// way as there may be.
+func TestMissingPeersDoNotHoldUpTheNews(t *testing.T) {
+	a := founder(t)
+	b := join(t, a, "b")
+	eventually(t, "both know each other", complete(a, b))
+	defer a.Stall()()
+	if err := b.SetRecord(gossip.Record{Name: "b", Load: gossip.Load{ActiveSessions: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the news is known", func() bool {
+		m, _ := a.Member(b.host.ID())
+		return m.Record != nil && m.Record.Load.ActiveSessions == 3
+	})
+}
+
 func TestWhoeverAsksGetsTheRecordOfThisMoment(t *testing.T) {
 	a := founder(t, func(c *gossip.Config) { c.Timing.Record = time.Hour })
 	eventually(t, "the first record is out", func() bool { return !a.Self().Stamp.IsZero() })

@@ -22,6 +22,9 @@ func (h *Host) Answers(id peer.ID) bool {
 	return true
 }
 
+// Forget forgets where a peer is.
+func (h *Host) Forget(id peer.ID) { h.lib.Peerstore().ClearAddrs(id) }
+
 // LookOutside asks members where they see this node.
 func (h *Host) LookOutside(ctx context.Context) ma.Multiaddr {
 	h.lookOutside(ctx)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	libhost "github.com/libp2p/go-libp2p/core/host"
@@ -173,7 +175,7 @@ func (h *Host) broughtIn(id peer.ID) bool {
 func (h *Host) relayLoop() {
 	tick := time.NewTicker(placesEvery)
 	defer tick.Stop()
-	places := map[peer.ID]time.Time{} // when to renew
+	held := places{at: map[peer.ID]place{}}
 	tried := map[peer.ID]time.Time{}
 	slots := make(chan struct{}, maxUpgradesNow)
 	for {
@@ -181,38 +183,82 @@ func (h *Host) relayLoop() {
 		case <-h.ctx.Done():
 			return
 		case now := <-tick.C:
-			h.keepPlaces(places, now)
+			h.keepPlaces(&held, now)
 			h.upgrade(tried, slots, now)
 		}
 	}
 }
 
-// keepPlaces asks members for places until there are enough.
-func (h *Host) keepPlaces(places map[peer.ID]time.Time, now time.Time) {
-	members := h.Members()
-	here := make(map[peer.ID]bool, len(members))
-	for _, m := range members {
-		here[m.ID] = !h.Relayed(m.ID)
-	}
-	for id := range places {
-		if !here[id] {
-			delete(places, id) // the relay forgets at once
+// place is one that a member gives, or is asked for.
+type place struct {
+	since time.Time // when the member connected: it forgets the place when that ends
+	due   time.Time // when to ask again
+}
+
+type places struct {
+	mu sync.Mutex // guards at
+	at map[peer.ID]place
+}
+
+// due returns the members to ask at now, of those that are here since the times
+// given, and counts them as asked: others are not asked in their stead.
+func (p *places) due(here map[peer.ID]time.Time, now time.Time) []peer.ID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, at := range p.at {
+		if since, ok := here[id]; !ok || !since.Equal(at.since) {
+			delete(p.at, id)
 		}
 	}
-	for _, m := range members {
-		due, held := places[m.ID]
-		if !here[m.ID] || held && now.Before(due) || !held && len(places) >= maxPlaces {
+	var out []peer.ID
+	for id, since := range here {
+		at, held := p.at[id]
+		if held && now.Before(at.due) || !held && len(p.at) >= maxPlaces {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(h.ctx, placeTimeout)
-		_, err := client.Reserve(ctx, h.lib, peer.AddrInfo{ID: m.ID})
-		cancel()
-		places[m.ID] = now.Add(placeLife)
-		if err != nil {
-			places[m.ID] = now.Add(upgradeEvery) // counts meanwhile, so that others are not asked for it
-			h.log.Debug("no place at a relay", "peer", m.ID.String(), "error", err)
+		p.at[id] = place{since, now.Add(placeLife)}
+		out = append(out, id)
+	}
+	return out
+}
+
+// refused notes that a member that was asked gives none for now.
+func (p *places) refused(id peer.ID, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at, ok := p.at[id]; ok {
+		at.due = now.Add(upgradeEvery)
+		p.at[id] = at
+	}
+}
+
+// keepPlaces asks members for places until there are enough. It does not wait for
+// their answers: one that hangs must not keep the others.
+func (h *Host) keepPlaces(held *places, now time.Time) {
+	for _, id := range held.due(h.direct(), now) {
+		h.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(h.ctx, placeTimeout)
+			defer cancel()
+			if _, err := client.Reserve(ctx, h.lib, peer.AddrInfo{ID: id}); err != nil {
+				held.refused(id, now)
+				h.log.Debug("no place at a relay", "peer", id.String(), "error", err)
+			}
+		})
+	}
+}
+
+// direct returns since when the members are connected that no relay leads to.
+func (h *Host) direct() map[peer.ID]time.Time {
+	here := map[peer.ID]time.Time{}
+	h.mu.Lock()
+	for id, st := range h.peers {
+		if st.member != nil {
+			here[id] = st.since
 		}
 	}
+	h.mu.Unlock()
+	maps.DeleteFunc(here, func(id peer.ID, _ time.Time) bool { return h.Relayed(id) })
+	return here
 }
 
 // upgrade tries to reach relayed members directly.

@@ -86,7 +86,7 @@ func TestAStreamFindsItsWayThroughAThird(t *testing.T) {
 	a, b, via := third(t)
 	through(t, a, b, via) // so b has a place
 	wait(t, "no connection to it", func() bool { _ = a.ClosePeer(b.ID()); return a.Connections() == 1 })
-	a.SetAddrs(b.ID(), nil, time.Minute)
+	a.Forget(b.ID())
 	a.SetRelays(func(id peer.ID) []peer.ID {
 		if id != b.ID() {
 			t.Errorf("asked for ways to %s", id)
@@ -99,6 +99,29 @@ func TestAStreamFindsItsWayThroughAThird(t *testing.T) {
 	}
 	if got, err := talk(s, "hello"); err != nil || got != "hello" {
 		t.Fatalf("echo %q, %v", got, err)
+	}
+}
+
+// TestAPlaceIsAskedForAgainAfterABreak breaks and mends the connection to a relay
+// faster than anybody looks.
+func TestAPlaceIsAskedForAgainAfterABreak(t *testing.T) {
+	a, b, via := third(t)
+	through(t, a, b, via)
+	// The one that dials would be brought back by the other's attempts.
+	_ = b.ClosePeer(a.ID())
+	if err := b.ClosePeer(via.ID()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the connection's end at the relay", func() bool { _, ok := via.Member(b.ID()); return !ok })
+	time.Sleep(100 * time.Millisecond) // libp2p's relay hears of it in its own time
+	if err := b.Connect(ctx5(t), via.info()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "no connection to it", func() bool { _ = a.ClosePeer(b.ID()); return a.Connections() == 1 })
+	a.Forget(b.ID())
+	through(t, a, b, via)
+	if !a.Relayed(b.ID()) {
+		t.Error("reached without the relay")
 	}
 }
 
