@@ -38,8 +38,12 @@ func TestLabManyNodes(t *testing.T) {
 		n, settle = 30, 2*time.Minute // each measures the bandwidth of each link once
 	}
 	c := &crowd{host: h}
+	limit, before := 10*time.Second, load(t)
+	if before > float64(2*runtime.NumCPU()) {
+		limit *= 4 // other programs have the cores, and 30 processes start
+	}
 	joined := c.start(t, n)
-	t.Logf("%d nodes: all know all %v after the second was started", n, joined.Round(time.Millisecond))
+	t.Logf("%d nodes: all know all %v after the second was started, at a load of %.1f", n, joined.Round(time.Millisecond), before)
 	time.Sleep(settle)
 	rest := c.measure(t, 10*time.Second)
 	t.Logf("at rest, a node: %s", rest)
@@ -51,8 +55,8 @@ func TestLabManyNodes(t *testing.T) {
 	if !long {
 		return // a busy machine says nothing about times
 	}
-	if joined > 10*time.Second || last > 3*time.Second {
-		t.Errorf("joined after %v, a death known after %v; want 10 s and 3 s", joined, last)
+	if joined > limit || last > 3*time.Second {
+		t.Errorf("joined after %v, a death known after %v; want %v and 3 s", joined, last, limit)
 	}
 	if rest.rss > 50<<20 || rest.cpu > 0.01 || rest.gossip > 2000 {
 		t.Errorf("at rest a node has %s; want 50 MB, 1%% of a core and 2 kB/s", rest)
