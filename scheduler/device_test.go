@@ -33,7 +33,7 @@ func weighs(m scheduler.Model, first, last int) (bytes, read int64) {
 	for _, b := range m.LayerBytes[first : last+1] {
 		bytes += b
 	}
-	read = bytes + int64(last-first+1)*m.KVBytes*256
+	read = bytes - idle(m, first, last) + int64(last-first+1)*m.KVBytes*256
 	end := last == len(m.LayerBytes)-1
 	if first == 0 || end && m.Tied {
 		bytes += m.EmbedBytes

@@ -13,6 +13,7 @@ import (
 func TestAPlansPriceIsWhatTheOracleSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, m := draw(t, 4)
+		drawMixed(t, &m)
 		p, err := scheduler.Make(s, m)
 		if err != nil {
 			return

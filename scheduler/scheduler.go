@@ -88,18 +88,24 @@ type Link struct {
 
 // Model is a model's shape.
 type Model struct {
-	Name        string
-	LayerBytes  []int64 // packed weights of each layer
-	LayerMacs   []int64 // multiply-adds of each layer for one token
-	EmbedBytes  int64   // of the embedding
-	HeadBytes   int64   // of the final norm and output matrix; with Tied without the embedding
-	Tied        bool    // the output matrix is the embedding, held once by a node that needs both
-	KVBytes     int64   // of one position in one layer
-	StepBytes   int64   // activation memory of a stage, whatever its layers
-	HiddenBytes int64   // of one position between stages
-	Context     int     // positions that one session may use
+	Name       string
+	LayerBytes []int64 // packed weights of each layer
+	LayerMacs  []int64 // multiply-adds of each layer for one token
+	// Of a model with experts a token reads a part of each layer's weights: LayerReads
+	// says how much, LayerMore how much a second token of the same step reads beside.
+	// Nil: a token reads all.
+	LayerReads, LayerMore []int64
+	EmbedBytes            int64 // of the embedding
+	HeadBytes             int64 // of the final norm and output matrix; with Tied without the embedding
+	Tied                  bool  // the output matrix is the embedding, held once by a node that needs both
+	KVBytes               int64 // of one position in one layer
+	StepBytes             int64 // activation memory of a stage, whatever its layers
+	HiddenBytes           int64 // of one position between stages
+	Context               int   // positions that one session may use
 
 	before []int64 // weights before each layer, set by Make
+	idle   []int64 // of those, what a token does not read
+	more   []int64 // what a second token reads beside, before each layer
 }
 
 // Snapshot is what a planner knows at one moment.
@@ -192,7 +198,7 @@ func (m *Model) read(first, last int) int64 {
 	if first == 0 && !(m.Tied && last == len(m.LayerBytes)-1) {
 		n -= m.EmbedBytes // one row of it is read
 	}
-	return n + int64(last-first+1)*m.KVBytes*int64(min(kvTokens, m.Context))
+	return n - (m.idle[last+1] - m.idle[first]) + int64(last-first+1)*m.KVBytes*int64(min(kvTokens, m.Context))
 }
 
 // need is the memory of layers first to last with KV for one session.
@@ -211,9 +217,13 @@ func (m *Model) macs(first, last int) int64 {
 }
 
 // row is what one more position costs a step of a stage's parts that reads the
-// weights already.
+// weights already, but for the experts that this position alone takes.
 func (m *Model) row(n *Node, parts []Part) time.Duration {
-	return min(m.prefill(n, parts, 1), m.step(n, parts))
+	t := m.prefill(n, parts, 1)
+	for _, p := range parts {
+		t += seconds(float64(m.more[p.Last+1]-m.more[p.First]) / n.share(n.device(p.Device).DecodeBps))
+	}
+	return min(t, m.step(n, parts))
 }
 
 // check refuses shapes and snapshots that make no sense, and sums the layers up.
@@ -245,6 +255,26 @@ func (m *Model) sum() error {
 			return fmt.Errorf("plan %s: layer %d has %d bytes", m.Name, i, b)
 		}
 		m.before = append(m.before, m.before[i]+b)
+	}
+	return m.sumReads()
+}
+
+// sumReads adds up what tokens read of the layers.
+func (m *Model) sumReads() error {
+	layers := len(m.LayerBytes)
+	m.idle, m.more = make([]int64, layers+1), make([]int64, layers+1)
+	if m.LayerReads == nil {
+		return nil
+	}
+	if len(m.LayerReads) != layers || len(m.LayerMore) != layers {
+		return fmt.Errorf("plan %s: %d and %d sizes of what tokens read of %d layers", m.Name, len(m.LayerReads), len(m.LayerMore), layers)
+	}
+	for i, b := range m.LayerBytes {
+		read, more := m.LayerReads[i], m.LayerMore[i]
+		if read <= 0 || more < 0 || read > b-more {
+			return fmt.Errorf("plan %s: of the %d bytes of layer %d a token reads %d, a second one %d more", m.Name, b, i, read, more)
+		}
+		m.idle[i+1], m.more[i+1] = m.idle[i]+b-read, m.more[i]+more
 	}
 	return nil
 }
