@@ -59,7 +59,7 @@ type Row struct {
 type Fault struct {
 	Row   int    // row of the batch
 	Layer int    // layer of the model, or -1 outside the layers
-	Op    string // operation that met the value: "norm", "quantise", "kv", "attention", "logits"
+	Op    string // operation that met the value: "norm", "quantise", "kv", "attention", "router", "logits"
 }
 
 // Batch is one step's rows, of any number of sequences. The caller owns the
@@ -163,7 +163,9 @@ type Device interface {
 	NewKV(l KVLayout, blocks int) (KV, error)
 	// NewRope makes a table from cos and sin, each positions*dims/2 long.
 	NewRope(cos, sin []float32, positions, dims int) (Rope, error)
-	// Free gives the memory of a buffer, acts, vector or rope back.
+	// NewExperts makes room for MixExperts of so many rows.
+	NewExperts(s ExpertShape, rows int, bits ActBits) (Experts, error)
+	// Free gives the memory of a buffer, acts, vector, rope or experts back.
 	Free(handle any)
 
 	// Write stores whole rows from row on, each element through the floor.
@@ -197,6 +199,12 @@ type Device interface {
 	SiLUMul(b *Batch, dst, gate, up Buffer)
 	// Add adds y to x.
 	Add(b *Batch, x, y Buffer)
+	// MixExperts stores what experts make of x, which Prepare must have filled:
+	// of each row those with its largest logits, one logit an expert. dst may be
+	// the buffer that x was prepared from.
+	MixExperts(b *Batch, dst Buffer, e Experts, logits Buffer, x Acts, w ExpertWeights)
+	// AddGated adds y times the sigmoid of gate, a buffer of one column, to x.
+	AddGated(b *Batch, x, y, gate Buffer)
 	// Gather copies rows of src to rows 0.. of dst. dst must not be src.
 	Gather(dst, src Buffer, rows []int32)
 	// CheckFinite reports a "logits" fault for each row of x that holds a

@@ -136,6 +136,27 @@
 // The chunks of a group fold from left to right, beginning with the group's first
 // visible chunk as it is; groups fold likewise. The result is F(RN(O[d] / S)).
 //
+// # Experts
+//
+// A row's logits l are one for each expert, the product of the router's weights
+// with the row like any other. One that is not finite is a fault "router". The
+// row takes the Used experts with the largest logits; of equal ones that with
+// the lower index comes first. With m the largest logit, p(e) = exp(RN(l(e) - m)):
+//
+//	Renormalise:  t = chain of RN(t + p(e)) over the experts taken, by ascending
+//	              index, from +0
+//	otherwise:    lane e mod 16 = RN(lane + p(e)) over all experts, by ascending
+//	              index, from +0;  t = tree(lanes)
+//	weight(e) = F(RN(RN(p(e) / t) * Scale))
+//
+// What expert e makes of the row x is y(e): products of x with its gate and up
+// matrices, SiLUMul of the two, and the product of that with its down matrix,
+// each as defined above, the quantiser's faults included. From z = +0, the experts
+// taken by ascending index, z[d] = F(FMA(y(e)[d], weight(e), z[d])). The result is z.
+// Which other rows take an expert does not matter to any of it.
+//
+// AddGated: F(FMA(y, F(RN(1 / RN(1 + exp(-g)))), x)), g the row's one gate.
+//
 // # Reductions
 //
 // The highest elements of a row come in descending order, equal ones by ascending
@@ -160,5 +181,6 @@
 //	             or by the first product that reads the row
 //	"kv"         a key or value is not finite after rounding
 //	"attention"  a score is not finite
+//	"router"     a router's logit is not finite
 //	"logits"     CheckFinite met a value that is not finite
 package kernels

@@ -90,17 +90,19 @@ var lossPoints = []lossPoint{
 // replies of every kind, while others run over the same plan, and goes on with
 // another split.
 func TestALossAtAnyMomentChangesNoByteOfAReply(t *testing.T) {
-	e := entry{"qwen3-Q4_K_M", "f16", 8}
+	entries := []entry{{"qwen3-Q4_K_M", "f16", 8}, {"qwen3moe-Q4_K_M", "f16", 8}}
 	all, head := sameMesh(t)
-	book := newBook(t, []entry{e})
-	book.enter(all[0], e)
-	seeModel(t, head, e.String())
+	book := newBook(t, entries)
+	for _, e := range entries {
+		book.enter(all[0], e)
+		seeModel(t, head, e.String())
+	}
 	drafts := []string{"none", "mixed"}
 	for i, p := range pairwise([]int{len(lossPoints), len(asks), len(drafts), len(cuts)}, 2) {
 		if testing.Short() && i%4 != 0 {
 			continue
 		}
-		point, a, draft := lossPoints[p[0]], asks[p[1]], drafts[p[2]]
+		e, point, a, draft := entries[i/2%2], lossPoints[p[0]], asks[p[1]], drafts[p[2]]
 		node.Cut(head, 5*256, cuts[p[3]])
 		name := fmt.Sprintf("%s, %s, %s drafts, first over %v", point.name, a.name, draft, cuts[p[3]])
 		want := book.reply(e, a, 3)

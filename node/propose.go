@@ -270,7 +270,13 @@ func shape(m *opened) scheduler.Model {
 	}
 	attn := 2 * int64(c.Embd) * int64(c.HeadDim) * int64(c.Heads+c.KVHeads)
 	for range c.Layers {
-		s.LayerMacs = append(s.LayerMacs, attn+3*int64(c.Embd)*int64(c.FFN))
+		s.LayerMacs = append(s.LayerMacs, attn+c.FeedForwardMacs())
+	}
+	if c.HasExperts() {
+		for l := range c.Layers {
+			one := m.sizes.Read(l, 1)
+			s.LayerReads, s.LayerMore = append(s.LayerReads, one), append(s.LayerMore, m.sizes.Read(l, 2)-one)
+		}
 	}
 	return s
 }

@@ -375,9 +375,10 @@ func TestRepliesAreTheSameBytesHoweverTheyAreComputed(t *testing.T) {
 		{"llama-Q4_0", "f16", 16},
 		{"qwen2-Q4_K_M", "f32", 8},
 		{"qwen3-Q4_K_M", "f16", 8},
+		{"qwen3moe-Q4_K_M", "f16", 8},
 	}
 	if long() {
-		entries = append(entries, entry{"qwen3-Q4_K_M", "f32", 16}, entry{"llama-Q2_K", "f32", 8})
+		entries = append(entries, entry{"qwen3-Q4_K_M", "f32", 16}, entry{"llama-Q2_K", "f32", 8}, entry{"mixtral-Q4_K_M", "f32", 16})
 	}
 	all, head := sameMesh(t)
 	book := newBook(t, entries)

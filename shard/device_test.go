@@ -63,6 +63,22 @@ func (d *idleDevice) NewActs(rows, cols int, _ kernels.ActBits) (kernels.Acts, e
 func (d *idleDevice) NewRope(_, _ []float32, positions, dims int) (kernels.Rope, error) {
 	return d.handle(positions, dims)
 }
+
+// idleExperts is a handle of experts.
+type idleExperts struct{ *idleHandle }
+
+// Shape gives no shape: nobody asks for one.
+func (idleExperts) Shape() kernels.ExpertShape { return kernels.ExpertShape{} }
+
+func (d *idleDevice) NewExperts(s kernels.ExpertShape, rows int, _ kernels.ActBits) (kernels.Experts, error) {
+	h, err := d.handle(rows, s.Embd)
+	return idleExperts{h}, err
+}
+
+func (d *idleDevice) MixExperts(*kernels.Batch, kernels.Buffer, kernels.Experts, kernels.Buffer, kernels.Acts, kernels.ExpertWeights) {
+}
+func (d *idleDevice) AddGated(*kernels.Batch, kernels.Buffer, kernels.Buffer, kernels.Buffer) {}
+
 func (d *idleDevice) Free(any)                             { d.freed++ }
 func (d *idleDevice) Write(kernels.Buffer, int, []float32) {}
 func (d *idleDevice) Read(dst []float32, src kernels.Buffer, _ int) error {
@@ -114,10 +130,10 @@ func (d *idleDevice) Sync() error                                               
 
 func (d *idleDevice) Close() error { return nil }
 
-// idleStage is a stage of the tiny model on an idle device.
-func idleStage(t *testing.T, d *idleDevice) (*shard.Stage, error) {
+// idleStage is a stage of a tiny model on an idle device.
+func idleStage(t *testing.T, d *idleDevice, file string) (*shard.Stage, error) {
 	t.Helper()
-	w := open(t, tiny)
+	w := open(t, file)
 	d.vocab = w.cfg.Vocab
 	return shard.New(context.Background(), shard.Options{
 		Model: w.cfg, Profile: f32Profile(w.cfg, 2048), Range: w.cfg.All(), Source: w, Device: d, Blocks: 1024,
@@ -132,7 +148,7 @@ func TestSteadyDecodeAllocatesNothing(t *testing.T) {
 
 func steadyDecode(t *testing.T, card bool) {
 	t.Helper()
-	s, err := idleStage(t, &idleDevice{room: 1000, card: card})
+	s, err := idleStage(t, &idleDevice{room: 1000, card: card}, tiny)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +194,13 @@ func decoding(t *testing.T, s *shard.Stage, runs []shard.Run) func() {
 }
 
 func TestSteadyDecodeOnTheCPUAllocatesNothing(t *testing.T) {
-	s := solo(t, pipeOptions{})
+	for _, file := range []string{tiny, tinyExperts} {
+		t.Run(file, func(t *testing.T) { decodeWithoutAllocations(t, file) })
+	}
+}
+
+func decodeWithoutAllocations(t *testing.T, file string) {
+	s := soloOf(t, open(t, file), pipeOptions{})
 	runs := []shard.Run{{Session: shard.SessionID{1}, Tokens: []int32{40}, Sample: shard.SampleAll}}
 	if _, err := s.Open(shard.SessionSpec{ID: runs[0].Session, Positions: 128}); err != nil {
 		t.Fatal(err)
@@ -203,7 +225,7 @@ func TestLostDeviceEndsTheStage(t *testing.T) {
 		"in a card's logits": func(d *idleDevice) { d.logits, d.card = lost, true },
 	} {
 		d := &idleDevice{room: 1000}
-		s, err := idleStage(t, d)
+		s, err := idleStage(t, d, tiny)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,9 +250,15 @@ func TestLostDeviceEndsTheStage(t *testing.T) {
 }
 
 func TestFullDeviceGetsEverythingBack(t *testing.T) {
+	for _, file := range []string{tiny, tinyExperts} {
+		t.Run(file, func(t *testing.T) { fillDevice(t, file) })
+	}
+}
+
+func fillDevice(t *testing.T, file string) {
 	for room := 0; ; room++ {
 		d := &idleDevice{room: room}
-		s, err := idleStage(t, d)
+		s, err := idleStage(t, d, file)
 		if err == nil {
 			if err := s.Close(); err != nil || d.freed != d.made || room < 30 {
 				t.Errorf("with room for %d handles: %v, %d of %d given back", room, err, d.freed, d.made)

@@ -32,6 +32,8 @@ func TestRepliesOfTinyModelsAreOfNoTierAndNoMachine(t *testing.T) {
 		{"llama-Q8_0", kernels.Act16, kernels.KVF32, 0},
 		{"qwen2-Q4_K_M", kernels.Act8, kernels.KVF16, 1},
 		{"qwen3-Q4_K_M", kernels.Act8, kernels.KVF16, 0},
+		{"mixtral-Q4_K_M", kernels.Act16, kernels.KVF16, 0},
+		{"qwen3moe-Q4_K_M", kernels.Act8, kernels.KVF32, 0.7},
 	}
 	for _, c := range cases {
 		w := open(t, "testdata/tiny/"+c.file+".gguf")

@@ -12,12 +12,20 @@ import (
 	"github.com/weft-mesh/weft/shard/sample"
 )
 
-const tiny = "testdata/tiny/llama-Q4_0.gguf"
+const (
+	tiny        = "testdata/tiny/llama-Q4_0.gguf"
+	tinyExperts = "testdata/tiny/mixtral-Q4_K_M.gguf"
+)
 
 // solo is one stage of the whole tiny model, with a context of 128 positions.
 func solo(t testing.TB, o pipeOptions) *shard.Stage {
 	t.Helper()
-	w := open(t, tiny)
+	return soloOf(t, open(t, tiny), o)
+}
+
+// soloOf is a stage of all layers of w.
+func soloOf(t testing.TB, w *weights, o pipeOptions) *shard.Stage {
+	t.Helper()
 	o.profile, o.device = f32Profile(w.cfg, 128), cpuDevice
 	return newPipe(t, w, o).stages[0]
 }

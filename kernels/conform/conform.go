@@ -42,6 +42,7 @@ func Cases() []Case {
 		{"ProductsOfEdgeData", true, productsOfEdgeData},
 		{"ProductsAreCutAnywhere", false, productsCutAnywhere},
 		{"Embedding", true, embedding},
+		{"Experts", true, mixtures},
 		{"Norm", true, norms},
 		{"Elementwise", true, elementwise},
 		{"Rotation", true, rotation},

@@ -2,6 +2,7 @@ package conform
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/weft-mesh/weft/kernels"
@@ -69,6 +70,30 @@ func (w wrong) Write(dst kernels.Buffer, row int, src []float32) {
 	}
 }
 
+func (w wrong) MixExperts(b *kernels.Batch, dst kernels.Buffer, e kernels.Experts, l kernels.Buffer, x kernels.Acts, weights kernels.ExpertWeights) {
+	room := *e.(*experts)
+	switch w.op {
+	case "renormalised":
+		room.shape.Renormalise = true
+	case "expert scale":
+		room.shape.Scale = 1
+	case "gate for up":
+		weights.Gate, weights.Up = weights.Up, weights.Gate
+	case "expert width":
+		room.bits = kernels.Act8
+	}
+	w.Device.MixExperts(b, dst, &room, l, x, weights)
+	if w.op == "no router fault" {
+		b.Faults = slices.DeleteFunc(b.Faults, func(f kernels.Fault) bool { return f.Op == "router" })
+	}
+	w.nudge("experts", dst)
+}
+
+func (w wrong) AddGated(b *kernels.Batch, x, y, gate kernels.Buffer) {
+	w.Device.AddGated(b, x, y, gate)
+	w.nudge("gated", x)
+}
+
 func (w wrong) Gather(dst, src kernels.Buffer, rows []int32) {
 	w.Device.Gather(dst, src, rows)
 	w.nudge("gather", dst)
@@ -119,6 +144,8 @@ func TestASpoiledOperationIsCaught(t *testing.T) {
 		"keys for values": "AttentionShapes", "soft cap": "AttentionShapes", "window": "AttentionBatches",
 		"no kv fault": "Faults", "no logits fault": "Faults",
 		"highest": "Reductions", "ties": "Reductions", "places": "Reductions", "weights": "Reductions",
+		"experts": "Experts", "renormalised": "Experts", "expert scale": "Experts", "gate for up": "Experts", "expert width": "Experts",
+		"no router fault": "Experts", "gated": "Experts",
 	}
 	for op, name := range where {
 		seen := 0

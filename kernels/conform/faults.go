@@ -138,6 +138,10 @@ func misuse(s *suite) {
 		a, v := must(d.NewActs(2, 64, kernels.Act8)), must(d.NewVector(make([]float32, 8)))
 		w := must(d.NewMatrix(packed(quant.Q4_0, 16, 32, make([]byte, 16*18))))
 		x := buffer(2, 64)
+		shape := kernels.ExpertShape{Count: 4, Used: 2, Embd: 64, FFN: 32, Scale: 1}
+		room := must(d.NewExperts(shape, 2, kernels.Act8))
+		wide, narrow := must(d.NewMatrix(packed(quant.F16, 128, 64, make([]byte, 2*128*64)))), must(d.NewMatrix(packed(quant.F16, 256, 32, make([]byte, 2*256*32))))
+		right, experts := kernels.ExpertWeights{Gate: wide, Up: wide, Down: narrow}, kernels.ExpertWeights{Gate: wide, Up: narrow, Down: wide}
 		calls := map[string]func(){
 			"add of other widths":       func() { d.Add(&b, x, buffer(2, 32)) },
 			"add with too few rows":     func() { d.Add(&b, x, buffer(1, 64)) },
@@ -148,6 +152,11 @@ func misuse(s *suite) {
 			"prepare of another width":  func() { d.Prepare(&b, a, buffer(2, 32)) },
 			"write past the end":        func() { d.Write(x, 1, make([]float32, 128)) },
 			"silu of other widths":      func() { d.SiLUMul(&b, x, x, buffer(2, 32)) },
+			"gates of two columns":      func() { d.AddGated(&b, x, buffer(2, 64), buffer(2, 2)) },
+			"gated rows of other width": func() { d.AddGated(&b, x, buffer(2, 32), buffer(2, 1)) },
+			"experts of another shape":  func() { d.Prepare(&b, a, x); d.MixExperts(&b, x, room, buffer(2, 4), a, experts) },
+			"logits of other experts":   func() { d.Prepare(&b, a, x); d.MixExperts(&b, x, room, buffer(2, 5), a, right) },
+			"experts of few rows":       func() { three := rows(3); d.MixExperts(&three, buffer(3, 64), room, buffer(3, 4), a, right) },
 			"rotation that does not divide": func() {
 				cos, sin := table(4, 8)
 				d.Rotate(&b, x, 48, must(d.NewRope(cos, sin, 4, 8)), kernels.RopePairs)
@@ -158,8 +167,10 @@ func misuse(s *suite) {
 				s.failed(name, d.Name(), errors.New("it does not panic"))
 			}
 		}
-		if err := w.Close(); err != nil {
-			s.failed("close matrix", d.Name(), err)
+		for _, m := range []kernels.Matrix{w, wide, narrow} {
+			if err := m.Close(); err != nil {
+				s.failed("close matrix", d.Name(), err)
+			}
 		}
 		s.refusals(d)
 	}
@@ -167,6 +178,21 @@ func misuse(s *suite) {
 
 // refusals: what comes from a file is an error, not a panic.
 func (s *suite) refusals(d kernels.Device) {
+	for name, change := range map[string]func(*kernels.ExpertShape){
+		"no experts":           func(x *kernels.ExpertShape) { x.Count = 0 },
+		"too many experts":     func(x *kernels.ExpertShape) { x.Count = kernels.MaxExperts + 1 },
+		"more used than there": func(x *kernels.ExpertShape) { x.Used = 5 },
+		"ragged experts":       func(x *kernels.ExpertShape) { x.FFN = 40 },
+		"a scale of nothing":   func(x *kernels.ExpertShape) { x.Scale = 0 },
+		"a scale that is none": func(x *kernels.ExpertShape) { x.Scale = nan },
+	} {
+		shape := kernels.ExpertShape{Count: 4, Used: 2, Embd: 64, FFN: 32, Scale: 1}
+		change(&shape)
+		var err error
+		if panics(func() { _, err = d.NewExperts(shape, 2, kernels.Act8) }) || err == nil {
+			s.failed("room for "+name, d.Name(), errors.New("it is no error"))
+		}
+	}
 	whole := packed(quant.Q4_K, 20, 256, make([]byte, 20*144))
 	for name, change := range map[string]func(*quant.Packed){
 		"short quants":  func(p *quant.Packed) { p.Quants = p.Quants[:len(p.Quants)-64] },

@@ -11,6 +11,7 @@ import (
 // a model does from token to token. What a device keeps of a step, to run the next one
 // faster, must not keep what it computed, nor the faults.
 func repeats(s *suite) {
+	repeatedMixtures(s)
 	const n, heads, dim, cols, steps = 3, 2, 32, 64, 8
 	r := random(14000)
 	p := packed(quant.Q8_0, cols, cols, weights(r, quant.Q8_0, cols, cols, false))
@@ -51,5 +52,41 @@ func repeats(s *suite) {
 		if err := kv.Close(); err != nil {
 			panic(failure{err})
 		}
+	})
+}
+
+// repeatedMixtures: experts of one step after another, in one room, of two layers in turn.
+func repeatedMixtures(s *suite) {
+	const n, steps = 3, 6
+	r := random(14100)
+	shape := kernels.ExpertShape{Count: 6, Used: 2, Embd: 64, FFN: 32, Renormalise: true, Scale: 1}
+	layers := []*mixture{
+		newMixture(r, shape, quant.Q8_0, quant.Q8_0, n, kernels.Act8, 0), newMixture(r, shape, quant.Q8_0, quant.Q5_0, n, kernels.Act8, 0),
+	}
+	x, l := make([][]float32, steps), make([][]float32, steps)
+	for i := range x {
+		x[i], l[i] = ordinary(r, n*shape.Embd), ordinary(r, n*shape.Count)
+	}
+	poison(l[3], n-1, shape.Count, 2, nan)
+	s.same(fmt.Sprintf("experts of %d steps", steps), rows(n), func(t *trace) {
+		room, first, end := layers[0].load(t)
+		_, second, endSecond := layers[1].load(t)
+		in, out, logits := t.buffer(n, shape.Embd, nil), t.buffer(n, shape.Embd, nil), t.buffer(n, shape.Count, nil)
+		acts := t.acts(n, shape.Embd, kernels.Act8)
+		for i := range x {
+			t.d.Write(in, 0, x[i])
+			t.d.Write(logits, 0, l[i])
+			for _, w := range []kernels.ExpertWeights{first, second} {
+				t.d.Prepare(t.b, acts, in)
+				t.d.MixExperts(t.b, out, room, logits, acts, w)
+				t.d.Add(t.b, in, out)
+			}
+			t.read(fmt.Sprintf("step %d", i), in, n)
+			if err := t.d.Sync(); err != nil {
+				panic(failure{err})
+			}
+		}
+		end()
+		endSecond()
 	})
 }

@@ -77,6 +77,15 @@ func (a *acts) token(i int) []byte { return a.recs[i*a.stride : (i+1)*a.stride] 
 
 // NewActs makes room for the inputs of products.
 func (d *Device) NewActs(rows, cols int, bits kernels.ActBits) (kernels.Acts, error) {
+	a, err := d.newActs(rows, cols, bits, (rows+panelTokens-1)/panelTokens)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// newActs makes acts with so many panels.
+func (d *Device) newActs(rows, cols int, bits kernels.ActBits, panels int) (*acts, error) {
 	if err := checkTable("acts", rows, cols); err != nil {
 		return nil, err
 	}
@@ -89,11 +98,10 @@ func (d *Device) NewActs(rows, cols int, bits kernels.ActBits) (kernels.Acts, er
 	}
 	a.stride = recordBytes * (a.lines*a.blocks() + 1)
 	a.copy = buffer{rows: rows, cols: cols, stride: pad16(cols)}
-	panels := 0
 	if d.set.matrix != nil {
 		a.panelStride = panelBytes(a.lines) * a.blocks()
-		panels = (rows + panelTokens - 1) / panelTokens * a.panelStride
 	}
+	panels *= a.panelStride
 	mem, err := reserve(rows*(a.stride+4*a.copy.stride) + panels)
 	if err != nil {
 		return nil, fmt.Errorf("make acts of %d rows by %d columns: %w", rows, cols, err)

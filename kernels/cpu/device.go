@@ -41,6 +41,8 @@ type Device struct {
 	storeTask   storeTask
 	attnTask    attnTask
 	finiteTask  finiteTask
+	expertTask  expertTask
+	gatedTask   gatedTask
 
 	maxima []float32 // of a row of logits
 
@@ -113,7 +115,7 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// Free gives back a buffer, acts, vector or rope.
+// Free gives back a buffer, acts, vector, rope or experts.
 func (d *Device) Free(handle any) {
 	if handle == nil {
 		return

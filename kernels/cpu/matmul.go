@@ -42,17 +42,22 @@ func (d *Device) MatMul(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, 
 	}
 	d.products.clear(d, to, a)
 	d.serveActs(b, m, a)
-	t := d.products.add()
+	d.products.add().set(d, m, a, to, n, d.pool.workers)
+	if d.pool.workers == 1 {
+		d.flush()
+	}
+}
+
+// set makes t the product of m with the first n rows of a, cut into units for so
+// many workers.
+func (t *matmulTask) set(d *Device, m *matrix, a *acts, to *buffer, n, workers int) {
 	*t = matmulTask{d: d, w: m, a: a, dst: to, n: n, table: d.tilesFor(m, a)}
 	t.unpack, t.product = t.matrixProduct()
 	most := max(1, unitBytes/(m.qStride+m.sStride))
 	if n == 1 { // reads each weight once, from wherever it is
 		most = max(most, kernelGroups)
 	}
-	t.split = splitGroups(m.groups, most, d.pool.workers)
-	if d.pool.workers == 1 {
-		d.flush()
-	}
+	t.split = splitGroups(m.groups, most, workers)
 }
 
 // serveActs makes sure that acts have the form that m reads, and reports their

@@ -21,6 +21,7 @@ type queued struct {
 	v       kernels.Vector
 	rope    kernels.Rope
 	kv      kernels.KV
+	room    kernels.Experts
 }
 
 func need[T any](v T, err error) func(testing.TB) T {
@@ -63,6 +64,7 @@ func newQueued(t *testing.T, threads int) *queued {
 	q.v = need(q.d.NewVector(data[:cols]))(t)
 	q.rope = need(q.d.NewRope(data[:16*n], data[:16*n], n, 32))(t)
 	q.kv = need(q.d.NewKV(kernels.KVLayout{Layers: 1, Heads: 2, HeadDim: 32}, 1))(t)
+	q.room = need(q.d.NewExperts(kernels.ExpertShape{Count: 1, Used: 1, Embd: cols, FFN: cols, Scale: 1}, n, kernels.Act8))(t)
 	q.d.Write(q.x, 0, data)
 	q.d.Prepare(q.b, q.acts, q.x)
 	return q
@@ -78,17 +80,21 @@ func (q *queued) read(x kernels.Buffer) []float32 {
 
 func TestProductsEndBeforeAnyOtherOperation(t *testing.T) {
 	for name, op := range map[string]func(q *queued){
-		"Write":       func(q *queued) { q.d.Write(q.z, 0, make([]float32, 64)) },
-		"Read":        func(q *queued) { q.read(q.z) },
-		"Embed":       func(q *queued) { q.d.Embed(q.b, q.z, q.w, []int32{1, 2, 3}) },
-		"Norm":        func(q *queued) { q.d.Norm(q.b, q.z, q.z, q.v, 1e-5) },
-		"Prepare":     func(q *queued) { q.d.Prepare(q.b, q.acts, q.z) },
-		"AddVector":   func(q *queued) { q.d.AddVector(q.b, q.z, q.v) },
-		"Rotate":      func(q *queued) { q.d.Rotate(q.b, q.z, 32, q.rope, kernels.RopeHalves) },
-		"StoreKV":     func(q *queued) { q.d.StoreKV(q.b, q.kv, 0, q.z, q.z) },
-		"Attention":   func(q *queued) { q.d.Attention(q.b, q.z, q.y, q.kv, 0, kernels.AttnParams{Heads: 2, Scale: 1}) },
-		"SiLUMul":     func(q *queued) { q.d.SiLUMul(q.b, q.z, q.z, q.z) },
-		"Add":         func(q *queued) { q.d.Add(q.b, q.z, q.z) },
+		"Write":     func(q *queued) { q.d.Write(q.z, 0, make([]float32, 64)) },
+		"Read":      func(q *queued) { q.read(q.z) },
+		"Embed":     func(q *queued) { q.d.Embed(q.b, q.z, q.w, []int32{1, 2, 3}) },
+		"Norm":      func(q *queued) { q.d.Norm(q.b, q.z, q.z, q.v, 1e-5) },
+		"Prepare":   func(q *queued) { q.d.Prepare(q.b, q.acts, q.z) },
+		"AddVector": func(q *queued) { q.d.AddVector(q.b, q.z, q.v) },
+		"Rotate":    func(q *queued) { q.d.Rotate(q.b, q.z, 32, q.rope, kernels.RopeHalves) },
+		"StoreKV":   func(q *queued) { q.d.StoreKV(q.b, q.kv, 0, q.z, q.z) },
+		"Attention": func(q *queued) { q.d.Attention(q.b, q.z, q.y, q.kv, 0, kernels.AttnParams{Heads: 2, Scale: 1}) },
+		"SiLUMul":   func(q *queued) { q.d.SiLUMul(q.b, q.z, q.z, q.z) },
+		"Add":       func(q *queued) { q.d.Add(q.b, q.z, q.z) },
+		"AddGated":  func(q *queued) { q.d.AddGated(q.b, q.z, q.x, need(q.d.NewBuffer(3, 1))(q.T)) },
+		"MixExperts": func(q *queued) {
+			q.d.MixExperts(q.b, q.z, q.room, need(q.d.NewBuffer(3, 1))(q.T), q.acts, kernels.ExpertWeights{Gate: q.w, Up: q.w, Down: q.w})
+		},
 		"Gather":      func(q *queued) { q.d.Gather(q.z, q.x, []int32{2, 1}) },
 		"CheckFinite": func(q *queued) { q.d.CheckFinite(q.b, q.z) },
 		"Free":        func(q *queued) { q.d.Free(q.acts) },

@@ -16,10 +16,11 @@ const (
 	faultQuantise
 	faultKV
 	faultAttention
+	faultRouter
 	faultLogits
 )
 
-var faultOps = [...]string{faultNorm: "norm", faultQuantise: "quantise", faultKV: "kv", faultAttention: "attention", faultLogits: "logits"}
+var faultOps = [...]string{faultNorm: "norm", faultQuantise: "quantise", faultKV: "kv", faultAttention: "attention", faultRouter: "router", faultLogits: "logits"}
 
 // faultTable is a word for each row of the batches since the last Sync, on the card: 0, or
 // the operation that met the row's first fault and its layer. Kernels write a word that is

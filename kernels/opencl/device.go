@@ -94,7 +94,7 @@ func (d *Device) Close() error {
 	return d.dev.Close()
 }
 
-// Free gives back a buffer, acts, vector or rope.
+// Free gives back a buffer, acts, vector, rope or experts.
 func (d *Device) Free(handle any) {
 	if handle == nil {
 		return

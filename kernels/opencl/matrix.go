@@ -89,12 +89,13 @@ const (
 	kernelTile             // many tokens
 	kernelTensor           // many tokens, on cards that multiply small integer matrices (cl/tensor.cl)
 	kernelTensorFew        // few tokens there
+	kernelExpert           // tiles of one matrix's many experts (cl/experts.cl)
 	kernelShapes
 )
 
 // productKernels names a type's kernels, by shape and by bytes of an activation less one.
 func productKernels(t quant.Type) (names [kernelShapes][2]string) {
-	for shape, prefix := range []string{"product1_", "product8_", "tile_", "mma_", "mma_few_"} {
+	for shape, prefix := range []string{"product1_", "product8_", "tile_", "mma_", "mma_few_", "expert_"} {
 		for i, suffix := range []string{"_8", "_16"} {
 			names[shape][i] = prefix + strings.ToLower(t.String())
 			if !t.Float() {

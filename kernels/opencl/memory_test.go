@@ -46,6 +46,10 @@ func everything(d *opencl.Device) error {
 		func() (any, error) { return d.NewBuffer(3, 9) },
 		func() (any, error) { return d.NewActs(3, 64, kernels.Act8) },
 		func() (any, error) { return d.NewActs(3, 64, kernels.Act16) },
+		func() (any, error) {
+			s := kernels.ExpertShape{Count: 5, Used: 2, Embd: 64, FFN: 32, Scale: 1}
+			return d.NewExperts(s, 3, kernels.Act8)
+		},
 		func() (any, error) { return d.NewRope(make([]float32, 32), make([]float32, 32), 8, 8) },
 	} {
 		h, err := make()

@@ -52,12 +52,30 @@ func TestStepsAreTheSameLaunchesAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shape := kernels.ExpertShape{Count: 4, Used: 2, Embd: 256, FFN: 16, Scale: 1}
+	room, err := d.NewExperts(shape, 2, kernels.Act8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits, err := d.NewBuffer(2, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	down, err := quant.New(quant.F16, 4*256, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := d.NewMatrix(down)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var steps [][]string
 	for i := range 6 {
 		card.heard = nil
 		l.b.Rows[0].Pos, l.b.Rows[1].Pos = int32(i), int32(280+i)
 		d.Prepare(&l.b, a, in)
 		d.MatMul(&l.b, l.y, w, a)
+		d.MixExperts(&l.b, in, room, logits, a, kernels.ExpertWeights{Gate: w, Up: w, Down: v})
 		if err := l.run(); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ var sources embed.FS
 // sourceFiles are the parts of the program in the order in which they are joined.
 var sourceFiles = []string{
 	"common.cl", "math.cl", "elementwise.cl", "norm.cl", "rotate.cl", "kv.cl", "attention.cl",
-	"weights.cl", "acts.cl", "products.cl", "floats.cl", "tensor.cl", "embed.cl", "reduce.cl",
+	"weights.cl", "acts.cl", "products.cl", "floats.cl", "tensor.cl", "experts.cl", "embed.cl", "reduce.cl",
 }
 
 // Source is the program that a driver.Device must be opened with.

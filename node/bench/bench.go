@@ -55,7 +55,7 @@ func run(ctx context.Context, o api.BenchOptions, progress func(api.Progress), s
 	if err != nil {
 		return api.BenchReport{}, err
 	}
-	rep := api.BenchReport{Model: m.name, WeightBytes: m.layerBytes + m.headBytes, Profile: m.profile.String(), Results: []api.BenchResult{}}
+	rep := api.BenchReport{Model: m.name, WeightBytes: m.weightBytes(), Profile: m.profile.String(), Results: []api.BenchResult{}}
 	processor, cards := wanted(o.Devices)
 	for _, threads := range o.Threads {
 		if !processor {

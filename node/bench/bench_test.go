@@ -14,6 +14,7 @@ import (
 	"github.com/weft-mesh/weft/kernels/cpu"
 	"github.com/weft-mesh/weft/node/api"
 	"github.com/weft-mesh/weft/shard"
+	"github.com/weft-mesh/weft/shard/model"
 )
 
 // small keeps the measurements of the machine itself short.
@@ -195,7 +196,7 @@ func opened(tb *testing.T, t test) (*benched, *shard.Stage, *runner) {
 }
 
 func TestRatesFollowFromTheModelsShape(t *testing.T) {
-	m := &benched{layerBytes: 900, headBytes: 100, layerOps: 1800, headOps: 200}
+	m := &benched{sizes: model.Sizes{Layers: []int64{400, 500}, Experts: make([]int64, 2)}, headBytes: 100, layerOps: 1800, headOps: 200}
 	limits := api.BenchMachine{ReadBps: 20000, ProductOps: 80000}
 	for _, c := range []struct {
 		r          api.BenchResult

@@ -22,8 +22,9 @@ type benched struct {
 	profile model.Profile
 	source  *store.Model
 
-	layerBytes, headBytes int64 // packed weights that a step reads
-	layerOps, headOps     int64 // multiply-adds times two, of one row
+	sizes             model.Sizes
+	headBytes         int64 // packed weights that a step reads beside the layers
+	layerOps, headOps int64 // multiply-adds times two, of one row
 }
 
 // open finds the model in the home's store, entering it if ref is a file, and
@@ -73,20 +74,20 @@ func (m *benched) read() error {
 	if m.config, err = model.Parse(h.Meta, h.Tensors); err != nil {
 		return err
 	}
-	sizes, err := m.config.Sizes(h.Tensors)
-	if err != nil {
+	if m.sizes, err = m.config.Sizes(h.Tensors); err != nil {
 		return err
 	}
-	for _, n := range sizes.Layers {
-		m.layerBytes += n
-	}
-	m.headBytes = sizes.Head
+	m.headBytes = m.sizes.Head
 	if m.config.Tied {
-		m.headBytes += sizes.Embed
+		m.headBytes += m.sizes.Embed
 	}
 	for _, t := range m.config.Tensors(m.config.All()) {
 		if t.Layer >= 0 && !t.Vector {
-			m.layerOps += 2 * int64(t.Rows) * int64(t.Cols)
+			ops := 2 * int64(t.Rows) * int64(t.Cols)
+			if t.Experts > 0 { // a row takes some of them
+				ops = ops / int64(t.Experts) * int64(m.config.Experts.Used)
+			}
+			m.layerOps += ops
 		}
 	}
 	m.headOps = 2 * int64(m.config.Vocab) * int64(m.config.Embd)
@@ -105,16 +106,33 @@ func (m *benched) stage(ctx context.Context, dev kernels.Device, tests []test) (
 	})
 }
 
+// weightBytes is the packed weights of all layers, and what a step reads beside.
+func (m *benched) weightBytes() int64 {
+	n := m.headBytes
+	for _, b := range m.sizes.Layers {
+		n += b
+	}
+	return n
+}
+
+// layerBytes is the packed weights of all layers that a step of so many rows reads.
+func (m *benched) layerBytes(rows int) (n int64) {
+	for l := range m.sizes.Layers {
+		n += m.sizes.Read(l, rows)
+	}
+	return n
+}
+
 // rates says what a result means in bytes and operations a second. Attention is
 // not counted.
 func (m *benched) rates(r *api.BenchResult, limits api.BenchMachine) {
 	// One unit is a whole prefill, or a step of all sessions.
 	perSecond := r.Median / float64(r.Parallel)
-	bytes, ops := m.layerBytes+m.headBytes, int64(r.Parallel)*(m.layerOps+m.headOps)
+	bytes, ops := m.layerBytes(r.Parallel)+m.headBytes, int64(r.Parallel)*(m.layerOps+m.headOps)
 	if r.NPrompt > 0 {
 		perSecond /= float64(r.NPrompt)
 		chunks := int64((r.NPrompt + maxRows - 1) / maxRows)
-		bytes, ops = chunks*m.layerBytes+m.headBytes, int64(r.NPrompt)*m.layerOps+m.headOps
+		bytes, ops = chunks*m.layerBytes(min(r.NPrompt, maxRows))+m.headBytes, int64(r.NPrompt)*m.layerOps+m.headOps
 	}
 	r.WeightsBps, r.Ops = perSecond*float64(bytes), perSecond*float64(ops)
 	r.MemoryShare, r.ProductShare = r.WeightsBps/limits.ReadBps, r.Ops/limits.ProductOps

@@ -41,6 +41,9 @@ type Config struct {
 	Tied    bool // the embedding is the output projection too
 	QKVBias bool // biases on queries, keys and values
 	QKNorm  bool // a norm on each head of queries and keys
+
+	Experts   kernels.ExpertShape // of feed-forward blocks of experts; Count is 0 where there is one block for all tokens
+	SharedFFN int                 // elements between the matrices of an expert that every token takes; 0 without
 }
 
 // Parse reads a model's configuration from its header: metadata and tensor infos (of all parts of a split file). It
@@ -63,7 +66,9 @@ func Parse(meta *gguf.Meta, tensors []gguf.Tensor) (*Config, error) {
 	r.shape(c)
 	r.attention(c)
 	r.rope(c, f.rope)
-	r.refuseExperts()
+	if !f.experts {
+		r.refuseExperts()
+	}
 	if r.err == nil {
 		f.read(r, c)
 	}
@@ -208,12 +213,6 @@ func (r *reader) attention(c *Config) {
 	// The contract refuses an epsilon below its floor: a row of zeros would be divided by nothing.
 	c.Eps = float32(r.floatOr("attention.layer_norm_rms_epsilon", 1e-5, 0x1p-40, 1))
 	c.AttnScale = float32(r.floatOr("attention.scale", 1/math.Sqrt(float64(c.HeadDim)), 1e-6, 1e3))
-}
-
-func (r *reader) refuseExperts() {
-	if n := r.intOr("expert_count", 0, 0, maxVocab); n > 0 {
-		r.fail("it has %d experts (%s); this build computes dense models only", n, r.key("expert_count"))
-	}
 }
 
 // KVLayout is the shape of the KV memory of a layer range.

@@ -28,11 +28,14 @@ type file struct {
 	untied  bool
 	biases  bool
 	qkNorms bool
+	experts int
+	shared  bool // an expert that every token takes
 }
 
 func newFile(arch string) *file {
 	f := &file{
-		arch: arch, layers: 2, biases: arch == "qwen2", qkNorms: arch == "qwen3", untied: arch == "llama",
+		arch: arch, layers: 2, biases: arch == "qwen2" || arch == "qwen2moe", qkNorms: arch == "qwen3" || arch == "qwen3moe",
+		untied: arch == "llama", shared: arch == "qwen2moe",
 		vals: map[string]any{}, dims: map[string][]uint64{}, types: map[string]gguf.Type{},
 	}
 	f.vals["general.architecture"] = arch
@@ -69,7 +72,38 @@ func newFile(arch string) *file {
 	if f.untied {
 		f.matrix("output.weight", 100, 64)
 	}
+	if strings.HasSuffix(arch, "moe") {
+		f.mixed(4)
+	}
 	return f
+}
+
+// mixed makes the feed-forward blocks so many experts of 32 elements.
+func (f *file) mixed(experts uint64) {
+	f.set("expert_count", uint32(experts))
+	f.set("expert_used_count", uint32(2))
+	for l := range f.layers {
+		p := fmt.Sprintf("blk.%d.", l)
+		for _, name := range []string{"gate", "up", "down"} {
+			f.remove(p + "ffn_" + name + ".weight")
+		}
+		f.tensor(p+"ffn_gate_inp.weight", gguf.Q8_0, 64, experts)
+		f.tensor(p+"ffn_gate_exps.weight", gguf.Q8_0, 64, 32, experts)
+		f.tensor(p+"ffn_up_exps.weight", gguf.Q8_0, 64, 32, experts)
+		f.tensor(p+"ffn_down_exps.weight", gguf.Q8_0, 32, 64, experts)
+		if f.shared {
+			f.set("expert_shared_feed_forward_length", uint32(160))
+			f.matrix(p+"ffn_gate_shexp.weight", 160, 64)
+			f.matrix(p+"ffn_up_shexp.weight", 160, 64)
+			f.matrix(p+"ffn_down_shexp.weight", 64, 160)
+			f.vector(p+"ffn_gate_inp_shexp.weight", 64)
+		}
+	}
+}
+
+// experts is what Parse should read of mixed.
+func experts(even bool) kernels.ExpertShape {
+	return kernels.ExpertShape{Count: 4, Used: 2, Embd: 64, FFN: 32, Renormalise: even, Scale: 1}
 }
 
 func (f *file) set(key string, v any) { f.vals[f.arch+"."+key] = v }
@@ -89,6 +123,7 @@ func (f *file) vector(name string, n uint64) { f.tensor(name, gguf.F32, n) }
 
 func (f *file) remove(name string) {
 	f.names = slices.DeleteFunc(f.names, func(n string) bool { return n == name })
+	delete(f.dims, name)
 }
 
 func (f *file) bytes(t testing.TB) []byte {
@@ -144,6 +179,12 @@ func TestParseReadsEachFamily(t *testing.T) {
 		{"llama", func(*model.Config) {}},
 		{"qwen2", func(c *model.Config) { c.Rope.Mode, c.QKVBias, c.Tied = kernels.RopeHalves, true, true }},
 		{"qwen3", func(c *model.Config) { c.Rope.Mode, c.QKNorm, c.Tied = kernels.RopeHalves, true, true }},
+		{"qwen2moe", func(c *model.Config) {
+			c.Rope.Mode, c.QKVBias, c.Tied, c.Experts, c.SharedFFN = kernels.RopeHalves, true, true, experts(false), 160
+		}},
+		{"qwen3moe", func(c *model.Config) {
+			c.Rope.Mode, c.QKNorm, c.Tied, c.Experts = kernels.RopeHalves, true, true, experts(true)
+		}},
 	} {
 		want := want
 		want.Arch = c.arch
@@ -208,7 +249,7 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 		want  string
 		spoil func(*file)
 	}{
-		{`"mamba" is not known to this build; known are llama, qwen2, qwen3`, func(f *file) { f.vals["general.architecture"] = "mamba" }},
+		{`"mamba" is not known to this build; known are llama, qwen2, qwen2moe, qwen3, qwen3moe`, func(f *file) { f.vals["general.architecture"] = "mamba" }},
 
 		{"general.architecture", func(f *file) { delete(f.vals, "general.architecture") }},
 		{"llama.block_count is 0", func(f *file) { f.set("block_count", uint32(0)) }},
@@ -234,7 +275,6 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 		{"llama.rope.freq_base is 0", func(f *file) { f.set("rope.freq_base", float32(0)) }},
 		{`llama.rope.scaling.type is "longrope"; none, linear and yarn`, func(f *file) { f.set("rope.scaling.type", "longrope") }},
 		{"llama.rope.scaling.type: expected", func(f *file) { f.set("rope.scaling.type", uint32(1)) }},
-		{"it has 8 experts", func(f *file) { f.set("expert_count", uint32(8)) }},
 		{"llama.attention.sliding_window", func(f *file) { f.set("attention.sliding_window", int32(-1)) }},
 		{"general.name", func(f *file) { f.vals["general.name"] = uint32(1) }},
 		{"tensor token_embd.weight is missing", func(f *file) { f.remove("token_embd.weight") }},

@@ -11,13 +11,14 @@ import (
 // family is an architecture: what sets it apart from the plain block, which is pre-norm attention with rotary embedding
 // and a gated feed-forward block with SiLU.
 type family struct {
-	arch string
-	rope kernels.RopeMode // how its files order the elements of queries and keys
-	read func(r *reader, c *Config)
+	arch    string
+	rope    kernels.RopeMode // how its files order the elements of queries and keys
+	experts bool             // its feed-forward blocks may be experts, which read then reads
+	read    func(r *reader, c *Config)
 }
 
 // families are the known architectures.
-var families = []family{llama, qwen2, qwen3}
+var families = []family{llama, qwen2, qwen2moe, qwen3, qwen3moe}
 
 // Architectures lists the known architectures by their names in files, sorted.
 func Architectures() []string {

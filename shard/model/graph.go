@@ -25,7 +25,9 @@ type Graph struct {
 	x, h       kernels.Buffer // hidden states, and what a block makes of them
 	qb, kb, vb kernels.Buffer
 	ab         kernels.Buffer // results of attention
-	gb, ub     kernels.Buffer // gate and up
+	gb, ub     kernels.Buffer // gate and up; nil where there are only experts
+	rb, mb, sb kernels.Buffer // of experts: the router's logits; the shared one's gate and what it makes; nil without
+	room       kernels.Experts
 	hx, logits kernels.Buffer // of the rows that are projected
 
 	embdActs, attnActs, ffnActs kernels.Acts
@@ -41,6 +43,7 @@ type layer struct {
 	q, k, v           projection
 	out               kernels.Matrix
 	gate, up, down    kernels.Matrix
+	experts           *expertLayer // instead of gate, up and down; nil without
 }
 
 // projection makes queries, keys or values.
@@ -115,6 +118,11 @@ func (g *Graph) feedForward(b *kernels.Batch, l *layer) {
 	d := g.dev
 	d.Norm(b, g.h, g.x, l.ffnNorm, g.cfg.Eps)
 	d.Prepare(b, g.embdActs, g.h)
+	if l.experts != nil {
+		g.feedForwardExperts(b, l.experts)
+		d.Add(b, g.x, g.h)
+		return
+	}
 	d.MatMul(b, g.gb, l.gate, g.embdActs)
 	d.MatMul(b, g.ub, l.up, g.embdActs)
 	d.SiLUMul(b, g.gb, g.gb, g.ub)

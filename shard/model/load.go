@@ -7,6 +7,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/arith"
+	"github.com/weft-mesh/weft/kernels/quant"
 )
 
 // DefaultHeadRows is how many rows are projected to logits at a time. Logits are large (a vocabulary each), so they are
@@ -116,6 +117,11 @@ func (l *loader) tensor(s TensorSpec) error {
 	if err != nil {
 		return err
 	}
+	return l.matrix(s, p)
+}
+
+// matrix puts packed weights on the device.
+func (l *loader) matrix(s TensorSpec, p *quant.Packed) error {
 	if p.Rows != s.Rows || p.Cols != s.Cols {
 		return fmt.Errorf("it is %d x %d; %d x %d was expected", p.Rows, p.Cols, s.Rows, s.Cols)
 	}
@@ -145,6 +151,9 @@ func (l *loader) vector(s TensorSpec) error {
 		l.freqs = v
 		return nil
 	}
+	if s.Factor {
+		return l.factor(s, v)
+	}
 	d, err := l.g.dev.NewVector(v)
 	if err != nil {
 		return err
@@ -165,7 +174,7 @@ func (g *Graph) wire(l *loader) {
 			k:    projection{m("attn_k.weight"), v("attn_k.bias"), v("attn_k_norm.weight")},
 			v:    projection{w: m("attn_v.weight"), bias: v("attn_v.bias")},
 			out:  m("attn_output.weight"),
-			gate: m("ffn_gate.weight"), up: m("ffn_up.weight"), down: m("ffn_down.weight"),
+			gate: m("ffn_gate.weight"), up: m("ffn_up.weight"), down: m("ffn_down.weight"), experts: g.wireExperts(m),
 		})
 	}
 	g.embed = l.matrices[embedName]
@@ -206,8 +215,11 @@ func (g *Graph) buffers(act kernels.ActBits) error {
 		{&g.kb, g.maxRows, kv, true},
 		{&g.vb, g.maxRows, kv, true},
 		{&g.ab, g.maxRows, q, true},
-		{&g.gb, g.maxRows, c.FFN, true},
-		{&g.ub, g.maxRows, c.FFN, true},
+		{&g.gb, g.maxRows, c.innerFFN(), c.innerFFN() > 0},
+		{&g.ub, g.maxRows, c.innerFFN(), c.innerFFN() > 0},
+		{&g.rb, g.maxRows, c.Experts.Count, c.HasExperts()},
+		{&g.mb, g.maxRows, 1, c.SharedFFN > 0},
+		{&g.sb, g.maxRows, c.Embd, c.SharedFFN > 0},
 		{&g.hx, g.headRows, c.Embd, g.projects()},
 		{&g.logits, g.headRows, c.Vocab, g.projects()},
 	} {
@@ -223,12 +235,23 @@ func (g *Graph) buffers(act kernels.ActBits) error {
 	for _, a := range []struct {
 		dst  *kernels.Acts
 		cols int
-	}{{&g.embdActs, c.Embd}, {&g.attnActs, q}, {&g.ffnActs, c.FFN}} {
+	}{{&g.embdActs, c.Embd}, {&g.attnActs, q}, {&g.ffnActs, c.innerFFN()}} {
+		if a.cols == 0 {
+			continue
+		}
 		var err error
 		if *a.dst, err = g.dev.NewActs(g.maxRows, a.cols, act); err != nil {
 			return err
 		}
 		g.handles = append(g.handles, *a.dst)
 	}
+	if !c.HasExperts() {
+		return nil
+	}
+	var err error
+	if g.room, err = g.dev.NewExperts(c.Experts, g.maxRows, act); err != nil {
+		return err
+	}
+	g.handles = append(g.handles, g.room)
 	return nil
 }

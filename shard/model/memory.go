@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/quant"
@@ -14,7 +15,10 @@ type Sizes struct {
 	Head   int64   // output projection and final norm; the projection of a tied model is its embedding
 	Layers []int64 // each layer's weights
 	Shared int64   // what every range needs beside its layers
-	tied   bool
+	// Experts is the part of each layer's weights that are experts, of which a token takes some; 0 without.
+	Experts []int64
+	share   float64 // of the experts, that a token takes
+	tied    bool
 }
 
 // Sizes computes the sizes from the tensor infos of the model's header (of all parts of a split file).
@@ -23,7 +27,10 @@ func (c *Config) Sizes(tensors []gguf.Tensor) (Sizes, error) {
 	for i := range tensors {
 		types[tensors[i].Name] = tensors[i].Type
 	}
-	s := Sizes{Layers: make([]int64, c.Layers), tied: c.Tied}
+	s := Sizes{Layers: make([]int64, c.Layers), Experts: make([]int64, c.Layers), tied: c.Tied}
+	if c.HasExperts() {
+		s.share = float64(c.Experts.Used) / float64(c.Experts.Count)
+	}
 	for _, spec := range c.Tensors(c.All()) {
 		t, ok := types[spec.Name]
 		if !ok {
@@ -40,6 +47,9 @@ func (c *Config) Sizes(tensors []gguf.Tensor) (Sizes, error) {
 		switch {
 		case spec.Layer >= 0:
 			s.Layers[spec.Layer] += n
+			if spec.Experts > 0 {
+				s.Experts[spec.Layer] += n
+			}
 		case spec.Name == embedName:
 			s.Embed += n
 		case spec.Name == freqsName:
@@ -49,6 +59,13 @@ func (c *Config) Sizes(tensors []gguf.Tensor) (Sizes, error) {
 		}
 	}
 	return s, nil
+}
+
+// Read is about how many bytes of a layer's weights a step of so many rows reads: of experts those that some row takes, if
+// all are taken alike.
+func (s Sizes) Read(layer, rows int) int64 {
+	idle := math.Pow(1-s.share, float64(rows))
+	return s.Layers[layer] - int64(idle*float64(s.Experts[layer]))
 }
 
 // Weights is the packed bytes of a layer range. A range that embeds and projects with the same tensor has it once.
@@ -77,8 +94,8 @@ func (c *Config) KVBytes(p Profile, r Range, positions int) int64 {
 // form, logits, the sampler, RoPE tables.
 func (c *Config) WorkBytes(p Profile, r Range, maxRows int) int64 {
 	q, kv, rows := int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(maxRows)
-	embd, ffn := int64(c.Embd), int64(c.FFN)
-	n := 4 * rows * (3*embd + 2*q + 2*kv + 2*ffn)
+	embd, ffn := int64(c.Embd), int64(c.innerFFN())
+	n := c.expertWork(p, maxRows) + 4*rows*(3*embd+2*q+2*kv+2*ffn)
 	// A quantised activation takes its bits and, a block of 32, a scale and a sum; float weights read the f32 form.
 	n += rows * (embd + q + ffn) * (4 + int64(p.Act)/8 + 1)
 	n += 4 * int64(p.Context) * int64(c.Rope.Dims)

@@ -37,6 +37,10 @@ type TensorSpec struct {
 	Vector bool   // a vector of Cols floats, else a matrix of weights
 	Rows   int    // outputs; 1 for a vector
 	Cols   int    // inputs
+	// Experts, when over 0, is how many matrices lie one below the other in Rows: a dimension of their own in the file.
+	Experts int
+	// Factor means that a vector is computed with as a matrix of one row.
+	Factor bool
 }
 
 // Names of the tensors outside the layers.
@@ -94,6 +98,9 @@ func (c *Config) layerTensors(l int) []TensorSpec {
 	}
 	matrix("attn_output.weight", c.Embd, q)
 	vector("ffn_norm.weight", c.Embd)
+	if c.HasExperts() {
+		return append(out, c.expertTensors(l)...)
+	}
 	matrix("ffn_gate.weight", c.FFN, c.Embd)
 	matrix("ffn_up.weight", c.FFN, c.Embd)
 	matrix("ffn_down.weight", c.Embd, c.FFN)
@@ -139,6 +146,9 @@ func (s TensorSpec) check(t *gguf.Tensor) error {
 	}
 	if rows != uint64(s.Rows) || cols != uint64(s.Cols) {
 		return fmt.Errorf("tensor %s is %d x %d; the model's metadata asks for %d x %d", s.Name, rows, cols, s.Rows, s.Cols)
+	}
+	if err := s.checkExperts(t); err != nil {
+		return err
 	}
 	if s.Vector && t.Type != gguf.F32 && t.Type != gguf.F16 && t.Type != gguf.BF16 {
 		return fmt.Errorf("tensor %s is a vector of type %s; a float type was expected", s.Name, t.Type)

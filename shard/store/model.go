@@ -156,13 +156,13 @@ func (m *Model) open(t *manifest.Tensor, spec packed.Spec) (*packed.File, error)
 	return f, nil
 }
 
-// Vector gives the floats of a one-dimensional F32, F16 or BF16 tensor. The slice is the caller's.
+// Vector gives the floats of an F32, F16 or BF16 tensor of one row. The slice is the caller's.
 func (m *Model) Vector(name string) ([]float32, error) {
 	t, err := m.tensor(name)
 	if err != nil {
 		return nil, err
 	}
-	if len(t.Dims) != 1 {
+	if t.Rows() != 1 {
 		return nil, fmt.Errorf("model %s: tensor %s has %d dimensions; a vector was expected", m.entry.Ref(), name, len(t.Dims))
 	}
 	b := make([]byte, 0, min(t.Size, 1<<20))

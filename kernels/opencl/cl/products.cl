@@ -69,13 +69,13 @@ void report_bad(__global const uint *bad, int first, int n, FAULT_PARAMS) {
 // so the weights are read once, 16 rows of a word side by side, by as many work-items as can
 // be. part is the group's memory of tokens*PRODUCT_ITEMS floats, total of tokens*16: segments
 // are taken in more than one turn by groups of 16 rows alone.
-INLINE void narrow_product(int type, int bits, int tokens, PRODUCT_PARAMS, __local float *part, __local float *total) {
+INLINE void narrow_product(int type, int bits, int tokens, WEIGHT_PARAMS, __global const uint4 *records, __global float *dst, int rows,
+                           int blocks, uint group_scales, int n, int log, __local float *part, __local float *total) {
   int l = get_local_id(0), turn = 1 << log, mine = (l >> 4) & (turn - 1), groups = (rows + 15) / 16;
   int g0 = (int)get_group_id(0) * (16 >> log), g = g0 + (l >> (4 + log)), width = PRODUCT_ITEMS >> log;
   int first = (int)get_group_id(1) * tokens, m = min(n - first, tokens);
   int segments = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
   uint r = l & 15;
-  report_bad(bad, first, m, faults, fault0, fault_word);
   for (int base = 0; base < segments; base += turn) {
     int seg = base + mine;
     float acc[8];
@@ -274,7 +274,9 @@ INLINE void tile_product(int type, int bits, PRODUCT_PARAMS, __local uint4 *stag
   } \
   PRODUCT_KERNEL void product8_##name##_##bits(PRODUCT_PARAMS) { \
     __local float part[8 * PRODUCT_ITEMS], total[8 * 16]; \
-    narrow_product(type, bits, 8, PRODUCT_ARGS, part, total); \
+    int first = 8 * (int)get_group_id(1); \
+    report_bad(bad, first, min(n - first, 8), faults, fault0, fault_word); \
+    narrow_product(type, bits, 8, WEIGHT_ARGS, records, dst, rows, blocks, group_scales, n, log, part, total); \
   } \
   PRODUCT_KERNEL void tile_##name##_##bits(PRODUCT_PARAMS) { \
     __local uint4 stage[TILE_QUADS(bits)]; \

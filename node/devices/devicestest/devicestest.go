@@ -202,6 +202,17 @@ func (d *device) NewActs(rows, cols int, bits kernels.ActBits) (kernels.Acts, er
 	return keep(d, int64(4*rows*cols), func() (kernels.Acts, error) { return d.Device.NewActs(rows, cols, bits) })
 }
 
+func (d *device) NewExperts(s kernels.ExpertShape, rows int, bits kernels.ActBits) (kernels.Experts, error) {
+	bytes := int64(4 * rows * s.Used * (s.Embd + 2*s.FFN))
+	return keep(d, bytes, func() (kernels.Experts, error) { return d.Device.NewExperts(s, rows, bits) })
+}
+
+func (d *device) MixExperts(b *kernels.Batch, dst kernels.Buffer, e kernels.Experts, l kernels.Buffer, x kernels.Acts, w kernels.ExpertWeights) {
+	time.Sleep(d.card.Slow)
+	w = kernels.ExpertWeights{Gate: w.Gate.(*matrix).Matrix, Up: w.Up.(*matrix).Matrix, Down: w.Down.(*matrix).Matrix}
+	d.Device.MixExperts(b, dst, e, l, x, w)
+}
+
 func (d *device) Embed(b *kernels.Batch, dst kernels.Buffer, w kernels.Matrix, ids []int32) {
 	d.Device.Embed(b, dst, w.(*matrix).Matrix, ids)
 }
