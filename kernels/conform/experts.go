@@ -206,3 +206,40 @@ func descending(n int) []int32 {
 	}
 	return order
 }
+
+// CompareExperts holds a device to the oracle with experts of shapes, types and
+// inputs that are made of the numbers, whatever they are: for fuzzing. The error
+// says what differs first.
+func CompareExperts(d kernels.Device, seed uint64, count, used, n, gate, down uint8) error {
+	types := quant.Types()
+	g, w := types[int(gate)%len(types)], types[int(down)%len(types)]
+	embd, ffn := expertWidths(g)
+	if e, f := expertWidths(w); e > embd {
+		embd, ffn = e, f
+	}
+	if embd > 288 {
+		embd = ffn
+	}
+	shape := kernels.ExpertShape{Count: 1 + int(count)%60, Embd: embd, FFN: ffn, Renormalise: seed&1 == 0, Scale: 1}
+	shape.Used = 1 + int(used)%min(8, shape.Count)
+	bits := kernels.Act8
+	if seed&2 != 0 {
+		bits = kernels.Act16
+	}
+	r := random(seed)
+	m := newMixture(r, shape, g, w, 1+int(n)%80, bits, r.Float64())
+	for range r.IntN(3) {
+		m.x[r.IntN(len(m.x))] = []float32{nan, inf, -inf, 3e38, 1e-30}[r.IntN(5)]
+		m.logits[r.IntN(len(m.logits))] = []float32{nan, inf, 88, -3e38, 0}[r.IntN(5)]
+	}
+	var first *Difference
+	s := &suite{
+		name: "Experts", devices: []kernels.Device{d}, report: func(x Difference) { first = &x },
+		goOn: func() bool { return true },
+	}
+	s.same(fmt.Sprintf("%d of %d experts of %s and %s, %d rows, %d bits", shape.Used, shape.Count, g, w, m.n, bits), rows(m.n), m.whole)
+	if first == nil {
+		return nil
+	}
+	return first
+}

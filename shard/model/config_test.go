@@ -28,7 +28,6 @@ type file struct {
 	untied  bool
 	biases  bool
 	qkNorms bool
-	experts int
 	shared  bool // an expert that every token takes
 }
 

@@ -1,0 +1,28 @@
+package cpu_test
+
+import (
+	"testing"
+
+	"github.com/weft-mesh/weft/kernels/conform"
+	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/kernels/quant"
+)
+
+// FuzzExperts runs experts of shapes and types made of the input on every tier, beside the
+// oracle.
+func FuzzExperts(f *testing.F) {
+	for i := range quant.Types() {
+		f.Add(uint64(i), uint8(7*i), uint8(i), uint8(5*i), uint8(i), uint8(3*i))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, count, used, rows, gate, down uint8) {
+		for i, tier := range cpu.Tiers() {
+			d := must(cpu.New(cpu.Options{Threads: 1 + i%2, Tier: tier}))(t)
+			if err := conform.CompareExperts(d, seed, count, used, rows, gate, down); err != nil {
+				t.Errorf("%s: %v", tier, err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
