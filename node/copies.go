@@ -13,7 +13,8 @@ import (
 
 // A model that is asked for by many at once is answered by copies of it: beside
 // the plan that stands, further plans of the model over nodes that no plan of it
-// uses and that have its weights on their disks. A copy is a plan like any other;
+// uses: such that have its weights on their disks, or, where the load lasts, others,
+// to which the weights travel. A copy is a plan like any other;
 // it is only marked, so that heads which look for the one plan of a model do not
 // take it for a rival of that. It is begun when a reply would be done clearly
 // sooner over it, made while that reply goes on where it is, shared by all heads,

@@ -128,6 +128,36 @@ func TestTwoNodesThatHoldAModelShareItsReplies(t *testing.T) {
 	}
 }
 
+// TestWeightsTravelToANodeThatSharesALoad has one node hold the model, and one that
+// is free: while replies wait for each other the weights come to it, and its
+// replies have the same bytes.
+func TestWeightsTravelToANodeThatSharesALoad(t *testing.T) {
+	all := together(t, api.Config{Name: "a", Memory: 1 << 30}, api.Config{Name: "head", Memory: -1})
+	head := all[1]
+	add(t, all[0], api.AddRequest{Path: tinyModels + copied, Name: "m", Context: 256})
+	node.Steady(head)
+	seeModel(t, head, "m")
+	want, err := generate(t, head, question())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, api.Config{Name: "b", Memory: 1 << 30, Join: invite(t, all[0], api.InviteRequest{})})
+	see(t, 3, all[0], head, b)
+	if _, err := generate(t, head, question()); err != nil || node.Copies(head) != 0 {
+		t.Errorf("one reply after the other, and there are %d copies, %v", node.Copies(head), err)
+	}
+	let := hold(t, head, 7, want)
+	fromElsewhere(t, head, want)
+	eventually(t, 15*time.Second, func() error {
+		if n := node.Holders(head, "m"); n != 2 {
+			return fmt.Errorf("%d nodes are known to hold the model", n)
+		}
+		return nil
+	})
+	let()
+	nothingLeft(t, all[0], head, b)
+}
+
 // plansOf counts the plans that nodes take part in.
 func plansOf(nodes []api.Running) int {
 	plans := 0

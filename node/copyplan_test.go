@@ -96,6 +96,58 @@ func TestACopyComesWhereTheWeightsAreAndNoPlanIs(t *testing.T) {
 	}
 }
 
+// TestWeightsTravelForALoadThatLasts has a copy pay on a node to which the weights
+// would take ten seconds: nothing is begun until replies have lost as much.
+func TestWeightsTravelForALoadThatLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := tinyModel(t)
+		p, a, w := crowded(t, m, nil)
+		p.holds = func(_ *opened, id string) bool { return id == "first" }
+		snapshot := p.snapshot
+		bytes := 0.0
+		for _, b := range shape(m).LayerBytes {
+			bytes += float64(b)
+		}
+		bytes += float64(shape(m).EmbedBytes + shape(m).HeadBytes)
+		p.snapshot = func(m *opened) scheduler.Snapshot {
+			s := snapshot(m)
+			for _, id := range []string{"second", "third"} { // half of it is left to weights
+				s.Links[pair("first", id)] = scheduler.Link{RTT: time.Millisecond, Bandwidth: bytes / 5}
+			}
+			return s
+		}
+		now, err := scheduler.Price(p.snapshot(m), shape(m), whole(m, "second").Stages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sooner := scheduler.Sooner(w.have, scheduler.CopyOf(now, 0), w.reply)
+		if sooner <= 0 {
+			t.Fatal("a copy would not pay")
+		}
+		want := int((10*time.Second-1)/sooner) + 1
+		g, replies := &growth{}, 0
+		for ; replies < 10*want; replies++ {
+			if c, err := p.found(a, w.have, w.reply); c != nil {
+				t.Fatalf("a copy is made where no weights are: %+v %v", c, err)
+			}
+			if c := p.fetched(a, g, &w, 1); c != nil {
+				if on := c.plan.Stages[0].Node; on == "first" {
+					t.Errorf("the copy is on %s", on)
+				}
+				replies++
+				break
+			}
+		}
+		if replies != want {
+			t.Errorf("the weights travel after %d replies that lost %v each, not %d", replies, sooner, want)
+		}
+		p.holds = func(*opened, string) bool { return false }
+		if c := p.fetched(a, g, &w, 1000); c != nil {
+			t.Errorf("weights that nobody has travel: %+v", c)
+		}
+	})
+}
+
 // TestACopyThatCannotBeMadeIsLeftAlone has nodes that refuse, and a head that was
 // ahead: what was reserved is given back, and the next try waits.
 func TestACopyThatCannotBeMadeIsLeftAlone(t *testing.T) {

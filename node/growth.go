@@ -18,6 +18,10 @@ type growth struct {
 	runs bool      // somebody is at it
 	next time.Time // not before
 	wish *wish     // the latest that was not looked at; nil: none
+	// wishes is how many came since the last look, want what they lost for want of
+	// a copy where the weights are not yet.
+	wishes int
+	want   scheduler.Want
 }
 
 // wish is a reply that may want a copy, and what there was when it came.
@@ -43,6 +47,7 @@ func (p *planner) grow(a *active, w wish) {
 		p.growths[slot] = g
 	}
 	g.wish = &w
+	g.wishes++
 	if g.runs || time.Now().Before(g.next) {
 		return
 	}
@@ -56,8 +61,8 @@ func (p *planner) grow(a *active, w wish) {
 // tryGrow looks at the latest wish; false when there is no more to be done.
 func (p *planner) tryGrow(a *active, g *growth) bool {
 	p.mu.Lock()
-	w := g.wish
-	g.wish = nil
+	w, wishes := g.wish, g.wishes
+	g.wish, g.wishes = nil, 0
 	if w == nil || p.closed {
 		g.runs = false
 		p.mu.Unlock()
@@ -66,6 +71,11 @@ func (p *planner) tryGrow(a *active, g *growth) bool {
 	p.mu.Unlock()
 	begin := time.Now()
 	source, err := p.found(a, w.have, w.reply)
+	if source == nil {
+		if far := p.fetched(a, g, w, wishes); far != nil {
+			source = far
+		}
+	}
 	if source == nil {
 		if err != nil {
 			p.log.Debug("no copy", "model", a.model.entry.Name, "error", err)
@@ -102,12 +112,7 @@ func (p *planner) tryGrow(a *active, g *growth) bool {
 // is none.
 func (p *planner) found(a *active, have []scheduler.Copy, r scheduler.Reply) (*copySource, error) {
 	s, m := p.snapshot(a.model), shape(a.model)
-	taken := map[string]bool{}
-	for _, c := range append(p.copies(a), a) {
-		for _, id := range stagesOfPlan(c) {
-			taken[id] = true
-		}
-	}
+	taken := p.taken(a)
 	for _, k := range p.known(a.model) {
 		ours := false
 		for _, id := range k.stages {
@@ -127,28 +132,79 @@ func (p *planner) found(a *active, have []scheduler.Copy, r scheduler.Reply) (*c
 		}
 	}
 	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		switch {
-		case n.Excluded != "":
-		case taken[n.ID]:
-			n.Excluded = "it has a part in a plan of the model"
-		case !p.holds(a.model, n.ID):
+		if n := &s.Nodes[i]; n.Excluded == "" && !p.holds(a.model, n.ID) {
 			n.Excluded = "it does not hold the model"
 		}
 	}
-	plan, err := p.plan(s, a.model)
+	plan, err := p.beside(a, s, taken)
 	if err != nil {
 		return nil, err
-	}
-	for _, st := range plan.Stages {
-		if taken[st.Node] {
-			return nil, fmt.Errorf("%s has a part in a plan of the model", p.name(st.Node))
-		}
 	}
 	if now, err := scheduler.Price(s, m, plan.Stages); err == nil && scheduler.Pays(have, scheduler.CopyOf(now, 0), r) {
 		return &copySource{plan: plan}, nil
 	}
 	return nil, nil
+}
+
+// fetched looks for a copy over nodes that no plan of the model uses, whose weights
+// would have to travel. It gives one when the load has lasted long enough for that,
+// by what the replies that came lost for want of it; nil otherwise.
+func (p *planner) fetched(a *active, g *growth, w *wish, wishes int) *copySource {
+	s, taken := p.snapshot(a.model), p.taken(a)
+	for _, k := range p.known(a.model) {
+		for _, id := range k.stages {
+			taken[id] = true
+		}
+	}
+	plan, err := p.beside(a, s, taken)
+	if err != nil {
+		return nil
+	}
+	now, err := scheduler.Price(s, shape(a.model), plan.Stages)
+	if err != nil {
+		return nil
+	}
+	travel, ok := scheduler.Travel(s, now, func(id string) bool { return p.holds(a.model, id) })
+	if !ok {
+		return nil
+	}
+	g.want.Add(scheduler.Sooner(w.have, scheduler.CopyOf(now, 0), w.reply), wishes, time.Now())
+	if !g.want.Pays(travel) {
+		return nil
+	}
+	p.log.Info("the weights of a copy travel", "model", a.model.entry.Name, "predicted", travel)
+	g.want = scheduler.Want{}
+	return &copySource{plan: plan}
+}
+
+// taken are the nodes that this head's plans of the model use.
+func (p *planner) taken(a *active) map[string]bool {
+	taken := map[string]bool{}
+	for _, c := range append(p.copies(a), a) {
+		for _, id := range stagesOfPlan(c) {
+			taken[id] = true
+		}
+	}
+	return taken
+}
+
+// beside plans the model over nodes that are not taken.
+func (p *planner) beside(a *active, s scheduler.Snapshot, taken map[string]bool) (scheduler.Plan, error) {
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.Excluded == "" && taken[n.ID] {
+			n.Excluded = "it has a part in a plan of the model"
+		}
+	}
+	plan, err := p.plan(s, a.model)
+	if err != nil {
+		return scheduler.Plan{}, err
+	}
+	for _, st := range plan.Stages {
+		if taken[st.Node] {
+			return scheduler.Plan{}, fmt.Errorf("%s has a part in a plan of the model", p.name(st.Node))
+		}
+	}
+	return plan, nil
 }
 
 // guess prices another head's plan as if its layers were spread evenly.
