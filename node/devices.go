@@ -160,7 +160,7 @@ func (n *Node) ownDevices(plans []worker.PlanStats, except func(*worker.PlanStat
 		}
 		list = append(list, scheduler.Device{
 			Name: c.Name, MemFree: n.freeOn(i, plans, except), MemTotal: c.Room, Shared: c.Shared, First: c.Named,
-			DecodeBps: c.Speed.DecodeBps, PrefillOps: c.Speed.PrefillOps,
+			DecodeBps: c.Speed.DecodeBps, Layer: c.Speed.Layer, PrefillOps: c.Speed.PrefillOps,
 		})
 		numbers = append(numbers, i)
 	}

@@ -139,6 +139,7 @@ func (n *Node) recordGPUs(seen []machine.GPU, plans []worker.PlanStats) []gossip
 		if i := slices.IndexFunc(cards, func(c devices.Status) bool { return c.ID == g.ID }); g.Used && i >= 0 {
 			r.StageBytes, r.StageFree = uint64(g.Room), uint64(n.freeOn(i, plans, nil))
 			r.DecodeBytesPerSecond, r.PrefillOpsPerSecond, r.First = g.DecodeBps, g.PrefillOps, cards[i].Named
+			r.Layer = cards[i].Speed.Layer
 		}
 		out = append(out, r)
 	}
@@ -173,7 +174,7 @@ func (n *Node) gpuFigures(plans []worker.PlanStats) []gauge {
 func deviceOf(g gossip.GPU) scheduler.Device {
 	return scheduler.Device{
 		Name: g.Name, MemFree: int64(g.StageFree), MemTotal: int64(g.StageBytes), DecodeBps: g.DecodeBytesPerSecond,
-		PrefillOps: g.PrefillOpsPerSecond / 2, Shared: g.Shared, First: g.First,
+		Layer: g.Layer, PrefillOps: g.PrefillOpsPerSecond / 2, Shared: g.Shared, First: g.First,
 	}
 }
 

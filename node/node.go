@@ -224,7 +224,7 @@ func (n *Node) startDevice(ctx context.Context, progress func(api.Progress)) err
 // ownSpeed measures the processor, once for a build.
 func (n *Node) ownSpeed() (speed.Speed, error) {
 	key := fmt.Sprintf("%s|%s|%d|%s|%s", n.facts.CPU, n.device.Name(), n.threads, n.cfg.Version, runtime.Version())
-	return speed.Cached(n.cfg.Home, key, n.threads, n.device)
+	return speed.Cached(n.cfg.Home, key, n.threads, n.facts.MemFree, n.device)
 }
 
 func (n *Node) startWorker(self string, load *loader) error {

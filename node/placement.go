@@ -32,7 +32,7 @@ func (l *loader) placed(o *opened, r model.Range, s worker.StageSpec, most map[i
 		profile, err := profileOf(p.Plan.Id.Profile)
 		return err == nil && string(p.Plan.Id.Model) == string(o.entry.Model[:]) && profile == o.entry.Profile
 	}
-	node := scheduler.Node{MemFree: n.offered(), DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps}
+	node := scheduler.Node{MemFree: n.offered(), DecodeBps: n.speed.DecodeBps, FarBps: n.speed.FarBps, Layer: n.speed.Layer, PrefillOps: n.speed.PrefillOps}
 	for i := range plans {
 		if inUse(&plans[i]) && !same(&plans[i]) {
 			node.MemFree -= int64(plans[i].Needs.Machine())

@@ -58,7 +58,7 @@ func (n *Node) record() gossip.Record {
 		Load:   gossip.Load{ActiveSessions: int(n.sessions.Load()), QueuedSessions: n.replies.queued(), TokensPerSecond: coarse(tokens), PositionsPerSecond: coarse(positions), Busy: f.Busy},
 	}
 	if n.offer > 0 {
-		r.Speeds = []gossip.KernelSpeed{{Threads: n.facts.Cores, Kind: "Q4_0", DecodeBytesPerSecond: n.speed.DecodeBps, PrefillOpsPerSecond: 2 * n.speed.PrefillOps}}
+		r.Speeds = []gossip.KernelSpeed{{Threads: n.facts.Cores, Kind: "Q4_0", DecodeBytesPerSecond: n.speed.DecodeBps, PrefillOpsPerSecond: 2 * n.speed.PrefillOps, FarBytesPerSecond: n.speed.FarBps, Layer: n.speed.Layer}}
 	}
 	r.GPUs = n.recordGPUs(f.GPUs, w.Plans)
 	for _, p := range w.Plans {
@@ -115,7 +115,7 @@ func (n *Node) snapshot(m *opened) scheduler.Snapshot {
 	s := scheduler.Snapshot{Head: n.plans.self, Links: map[[2]string]scheduler.Link{}}
 	own := scheduler.Node{
 		ID: n.plans.self, Name: n.name(), MemFree: n.free(n.probe.Facts(n.ctx).MemFree),
-		DecodeBps: n.speed.DecodeBps, PrefillOps: n.speed.PrefillOps,
+		DecodeBps: n.speed.DecodeBps, FarBps: n.speed.FarBps, Layer: n.speed.Layer, PrefillOps: n.speed.PrefillOps,
 	}
 	own.Devices, _ = n.ownDevices(n.worker.Stats().Plans, nil)
 	if n.mesh != nil {
@@ -165,6 +165,7 @@ func (n *Node) planNode(mem gossip.Member) scheduler.Node {
 	out.MemFree = int64(r.Memory.Free)
 	for _, sp := range r.Speeds {
 		out.DecodeBps, out.PrefillOps = sp.DecodeBytesPerSecond, sp.PrefillOpsPerSecond/2
+		out.FarBps, out.Layer = sp.FarBytesPerSecond, sp.Layer
 	}
 	out.Devices = devicesOf(r)
 	return out

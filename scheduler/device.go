@@ -15,7 +15,8 @@ type Device struct {
 	Name       string
 	MemFree    int64   // bytes that weights, KV and activations may still take
 	MemTotal   int64   // bytes that they may take in all
-	DecodeBps  float64 // as of Node
+	DecodeBps  float64 // as of Node, but of as much as its caches do not hold
+	Layer      time.Duration
 	PrefillOps float64
 	Shared     bool // its memory is the node's, whose MemFree bounds it too
 	First      bool // it is filled before others, whatever its speed: somebody wants it
@@ -49,6 +50,7 @@ func Lay(n Node, m Model, first, last, positions int) ([]Part, error) {
 	if first < 0 || last < first || last >= len(m.LayerBytes) || positions < 0 {
 		return nil, fmt.Errorf("lay layers %d to %d of %s, which has %d", first, last, m.Name, len(m.LayerBytes))
 	}
+	n = n.reading(&m)
 	parts, ok := m.lay(&n, first, last, positions, false)
 	if !ok {
 		return nil, fmt.Errorf("%w: layers %d to %d of %s need %s, %s are free", ErrNoRoom, first, last, m.Name, Size(m.needs(first, last, positions)), Size(n.memory()))
@@ -59,13 +61,14 @@ func Lay(n Node, m Model, first, last, positions int) ([]Part, error) {
 // device is one of the node's, the processor as Host.
 func (n *Node) device(i int) Device {
 	if i == Host {
-		return Device{MemFree: n.MemFree, DecodeBps: n.DecodeBps, PrefillOps: n.PrefillOps, Shared: true}
+		return Device{MemFree: n.MemFree, DecodeBps: n.DecodeBps, Layer: n.Layer, PrefillOps: n.PrefillOps, Shared: true}
 	}
 	return n.Devices[i]
 }
 
-// bySpeed lists the devices and the processor, the fastest first.
-func (n *Node) bySpeed() []int {
+// bySpeed lists the devices and the processor, the fastest first for layers of so
+// many bytes.
+func (n *Node) bySpeed(bytes int64) []int {
 	order := make([]int, 0, len(n.Devices)+1)
 	order = append(order, Host)
 	for i, d := range n.Devices {
@@ -81,7 +84,7 @@ func (n *Node) bySpeed() []int {
 			}
 			return 1
 		}
-		return cmp.Compare(y.DecodeBps, x.DecodeBps)
+		return cmp.Compare(n.compute(x, bytes, 1), n.compute(y, bytes, 1))
 	})
 	return order
 }
@@ -125,7 +128,7 @@ func (n *Node) pace(m *Model) float64 {
 	}
 	left := m.need(0, len(m.LayerBytes)-1)
 	read, took := 0.0, 0.0
-	for _, i := range n.bySpeed() {
+	for _, i := range n.bySpeed(m.layer()) {
 		d := n.device(i)
 		bytes := min(left, d.MemFree)
 		left -= bytes
@@ -144,7 +147,7 @@ func (n *Node) Return(bytes int64) {
 	if len(n.Devices) > 0 {
 		n.Devices = slices.Clone(n.Devices)
 	}
-	for _, i := range n.bySpeed() {
+	for _, i := range n.bySpeed(bytes) {
 		if i == Host || n.Devices[i].Shared {
 			continue
 		}
@@ -181,18 +184,26 @@ func (m *Model) lay(n *Node, first, last, positions int, loose bool) ([]Part, bo
 	if len(n.Devices) == 0 {
 		return []Part{m.part(Host, first, last, positions)}, loose || m.needs(first, last, positions) <= n.MemFree
 	}
-	order := n.bySpeed()
+	order := n.bySpeed(m.layer())
 	back, okBack := m.layBackwards(n, order, first, last, positions, false)
 	front, okFront := m.layForwards(n, order, first, last, positions, false)
 	if !okBack && !okFront && loose {
 		order = append(slices.DeleteFunc(order, func(i int) bool { return i == Host }), Host)
 		back, okBack = m.layBackwards(n, order, first, last, positions, true)
 	}
-	if okFront && (!okBack || m.prefer(n, front, back)) {
-		return front, true
+	best, ok := back, okBack
+	if okFront && (!ok || m.prefer(n, front, best)) {
+		best, ok = front, true
 	}
-	return back, okBack
+	// Which of two is the faster hangs on how much an output matrix weighs, too.
+	if alone := []Part{m.part(Host, first, last, positions)}; ok && m.needs(first, last, positions) <= n.MemFree && m.prefer(n, alone, best) {
+		best = alone
+	}
+	return best, ok
 }
+
+// layer is what the weights of a layer have on average.
+func (m *Model) layer() int64 { return m.before[len(m.LayerBytes)] / int64(len(m.LayerBytes)) }
 
 // prefer says whether parts are laid better than others: with more layers where
 // somebody wants them, else with a faster step.
@@ -295,7 +306,7 @@ func (m *Model) step(n *Node, parts []Part) time.Duration {
 		if i > 0 {
 			t += partOverhead
 		}
-		t += seconds(float64(m.read(p.First, p.Last)) / n.share(n.device(p.Device).DecodeBps))
+		t += n.compute(n.device(p.Device), m.read(p.First, p.Last), p.Last-p.First+1)
 	}
 	return t
 }

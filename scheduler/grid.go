@@ -77,7 +77,8 @@ func (g *grid) cost(node, first, last int) (time.Duration, bool) {
 	if g.need[at] > n.MemFree {
 		return 0, false
 	}
-	return n.time(g.read[at]), true
+	a, b := g.layers(first, last)
+	return stageOverhead + n.compute(n.device(Host), g.read[at], b-a+1), true
 }
 
 // outlook lays units over a node's devices, once.

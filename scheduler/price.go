@@ -27,7 +27,7 @@ func Price(s Snapshot, m Model, stages []Stage) (Plan, error) {
 		case st.First != next || st.Last < st.First || st.Last >= len(m.LayerBytes):
 			return Plan{}, fmt.Errorf("price a plan of %s: layers %d to %d where %d is next", m.Name, st.First, st.Last, next)
 		}
-		n := s.Nodes[i]
+		n := s.Nodes[i].reading(&m)
 		g.nodes = append(g.nodes, n)
 		at := len(g.nodes) - 1
 		st.Name, st.Hop = n.Name, g.into(prev, at)

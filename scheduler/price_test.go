@@ -154,3 +154,93 @@ func TestPlansDoNotFlap(t *testing.T) {
 		}
 	})
 }
+
+// TestStepsOfRealModelsArePredicted holds the price to decode steps that were
+// measured on two cores of a Xeon with one thread: the least and the median of 64
+// steps of each model's graph, beside the rates that package node/speed measured
+// before them.
+func TestStepsOfRealModelsArePredicted(t *testing.T) {
+	xeon := node("xeon", 1<<33, 28e9)
+	xeon.FarBps, xeon.Layer = 15.2e9, 14*time.Microsecond
+	for _, c := range []struct {
+		name          string
+		layers        int
+		bytes, embed  int64
+		least, median time.Duration
+	}{
+		{"SmolLM2-135M Q4_1", 30, 96_400_000, 17_700_000, 4166 * time.Microsecond, 4455 * time.Microsecond},
+		{"SmolLM2-135M Q4_0", 30, 89_800_000, 16_000_000, 4017 * time.Microsecond, 4508 * time.Microsecond},
+		{"SmolLM2-135M Q8_0", 30, 142_900_000, 30_000_000, 8829 * time.Microsecond, 9503 * time.Microsecond},
+		{"Qwen2.5-Coder 0.5B Q4_K_M", 24, 392_400_000, 145_000_000, 30235 * time.Microsecond, 32085 * time.Microsecond},
+	} {
+		m := scheduler.Model{Name: c.name, EmbedBytes: c.embed, Tied: true, Context: 1}
+		for range c.layers {
+			m.LayerBytes, m.LayerMacs = append(m.LayerBytes, (c.bytes-c.embed)/int64(c.layers)), append(m.LayerMacs, 1)
+		}
+		p, err := scheduler.Make(scheduler.Snapshot{Head: "xeon", Nodes: []scheduler.Node{xeon}}, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.TPOT < c.least*85/100 || p.TPOT > c.median*115/100 {
+			t.Errorf("%s: predicted %v, measured %v at least and %v at the median", c.name, p.TPOT, c.least, c.median)
+		}
+	}
+}
+
+// TestWhatCachesDoNotHoldIsReadSlower has a node whose rate falls with what a step
+// reads: half a model takes less than half of its time, more layers never less, and
+// that its halves would fit caches does not make two nodes of one.
+func TestWhatCachesDoNotHoldIsReadSlower(t *testing.T) {
+	plan := func(layers, nodes int) scheduler.Plan {
+		s := scheduler.Snapshot{Head: "a", Links: map[[2]string]scheduler.Link{}}
+		for i := range nodes {
+			n := node(string(rune('a'+i)), 1e10, 20e9)
+			n.FarBps = 5e9
+			s.Nodes = append(s.Nodes, n)
+			s.Links[[2]string{"a", n.ID}] = scheduler.Link{RTT: time.Microsecond, Bandwidth: 1e10}
+		}
+		p, err := scheduler.Make(s, model(layers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	before := time.Duration(0)
+	for layers := 1; layers < 60; layers++ {
+		now := plan(layers, 1).TPOT
+		if now < before {
+			t.Errorf("%d layers take %v, one less %v", layers, now, before)
+		}
+		before = now
+	}
+	if whole, half := plan(24, 1).TPOT, plan(12, 1).TPOT; half*2 >= whole {
+		t.Errorf("half takes %v, the whole %v", half, whole)
+	}
+	if p := plan(24, 2); len(p.Stages) != 1 {
+		t.Errorf("it is split in %d, %v", len(p.Stages), p.Why)
+	}
+}
+
+// TestANodeThatTellsNoMoreThanItsRateIsPlannedWith has what older nodes tell, and
+// figures that are no measurement.
+func TestANodeThatTellsNoMoreThanItsRateIsPlannedWith(t *testing.T) {
+	price := func(far float64, layer time.Duration) time.Duration {
+		n := node("a", 1e10, 20e9)
+		n.FarBps, n.Layer = far, layer
+		p, err := scheduler.Make(scheduler.Snapshot{Head: "a", Nodes: []scheduler.Node{n}}, model(24))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.TPOT
+	}
+	old := price(0, 0)
+	if want := 50*time.Microsecond + 251_144_000*time.Second/20e9; (old - want).Abs() > time.Microsecond {
+		t.Errorf("%v, by the rate alone it is %v", old, want)
+	}
+	if got := price(40e9, 0); got != old {
+		t.Errorf("a far rate above the near one: %v, without it %v", got, old)
+	}
+	if got := price(1e-300, time.Hour); got < time.Hour || got > 10_000*time.Hour {
+		t.Errorf("the slowest node that can be told of: %v", got)
+	}
+}

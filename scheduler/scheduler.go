@@ -42,16 +42,24 @@ const (
 	tokenBytes = 64
 )
 
+// What a step reads where a node's DecodeBps is measured, and where its FarBps is.
+const (
+	NearBytes = 47_185_920
+	FarBytes  = 5 * NearBytes
+)
+
 // Node is one machine of a snapshot.
 type Node struct {
 	ID         string
 	Name       string
-	MemFree    int64   // bytes that weights, KV and activations may still take; 0 or less: holds nothing
-	DecodeBps  float64 // measured: weight bytes per second at width 1
-	PrefillOps float64 // measured: multiply-adds per second at prefill widths
-	Held       int64   // bytes of this model's tensors on its disk
-	Excluded   string  // why it may not be used, or ""
-	Sessions   int     // replies that it is computing
+	MemFree    int64         // bytes that weights, KV and activations may still take; 0 or less: holds nothing
+	DecodeBps  float64       // measured: weight bytes per second at width 1, when a step reads NearBytes
+	FarBps     float64       // the same when it reads FarBytes, of which caches hold less; 0: not known
+	Layer      time.Duration // measured: what a layer of a decode step takes beside reading its weights; 0: not known
+	PrefillOps float64       // measured: multiply-adds per second at prefill widths
+	Held       int64         // bytes of this model's tensors on its disk
+	Excluded   string        // why it may not be used, or ""
+	Sessions   int           // replies that it is computing
 	// Correction is how long its steps take over what its speed promises, as
 	// others measured it; 0: not known.
 	Correction float64
@@ -72,13 +80,35 @@ func (n *Node) share(bps float64) float64 {
 	return v
 }
 
-// time is the predicted time of a decode step that reads so many bytes on the
-// processor.
-func (n *Node) time(read int64) time.Duration {
-	return stageOverhead + seconds(float64(read)/n.speed())
+// reading is the node with the rate at which it reads the model for DecodeBps. The
+// whole model counts, also for a part of it: that a part fits a cache which the
+// whole does not is no reason to split, as nodes may share a machine, and what else
+// runs there wants its cache too.
+func (n Node) reading(m *Model) Node {
+	n.DecodeBps = n.rate(m.read(0, len(m.LayerBytes)-1))
+	n.FarBps = 0
+	return n
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+// rate is how many bytes a second the processor reads when a step reads so many:
+// what a byte takes lies on a line between the two sizes that are measured.
+func (n *Node) rate(read int64) float64 {
+	if n.FarBps <= 0 || n.FarBps >= n.DecodeBps || read <= NearBytes {
+		return n.DecodeBps
+	}
+	far := min(1, float64(read-NearBytes)/(FarBytes-NearBytes))
+	return 1 / (1/n.DecodeBps + far*(1/n.FarBps-1/n.DecodeBps))
+}
+
+// compute is the predicted time of so many layers on a device of the node that
+// read so many bytes in a decode step.
+func (n *Node) compute(d Device, read int64, layers int) time.Duration {
+	return seconds(float64(read)/n.share(d.DecodeBps) + float64(layers)*d.Layer.Seconds()/n.share(1))
+}
+
+// seconds are at most four months, whatever nodes say of themselves: sums of them
+// do not overflow.
+func seconds(s float64) time.Duration { return time.Duration(min(s, 1e7) * float64(time.Second)) }
 
 // Link is what is known of the way between two nodes.
 type Link struct {
@@ -294,7 +324,7 @@ func usable(s *Snapshot, m *Model) (nodes []Node, out []string) {
 		case n.roomiest() < smallest+m.StepBytes+m.KVBytes*int64(m.Context):
 			out = append(out, fmt.Sprintf("%s is not used: %s free do not hold one layer", n.Name, Size(n.roomiest())))
 		default:
-			nodes = append(nodes, n)
+			nodes = append(nodes, n.reading(m))
 		}
 	}
 	slices.SortFunc(nodes, func(a, b Node) int {

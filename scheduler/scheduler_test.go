@@ -161,6 +161,8 @@ func draw(t *rapid.T, most int) (scheduler.Snapshot, scheduler.Model) {
 		s.Nodes[i].Sessions = rapid.IntRange(0, 2).Draw(t, "sessions")
 		s.Nodes[i].Correction = rapid.SampledFrom([]float64{0, 1, 1.5, 4}).Draw(t, "correction")
 		s.Nodes[i].Devices = drawDevices(t)
+		s.Nodes[i].Layer = drawLayer(t)
+		s.Nodes[i].FarBps = s.Nodes[i].DecodeBps * rapid.SampledFrom([]float64{0, 0, 0.3, 0.8, 2}).Draw(t, "far")
 		for j := range i {
 			s.Links[[2]string{fmt.Sprint("n", j), fmt.Sprint("n", i)}] = scheduler.Link{RTT: time.Duration(rapid.IntRange(0, 5000).Draw(t, "rtt")) * time.Microsecond, Bandwidth: 1e8}
 		}
@@ -270,7 +272,8 @@ func price(s scheduler.Snapshot, m scheduler.Model, order []scheduler.Node, last
 			size = 64
 		}
 		read += int64(last[k]-first+1) * m.KVBytes * 256 // keys and values of a session
-		step := 50*time.Microsecond + time.Duration(float64(read)/n.DecodeBps*max(1, n.Correction)*float64(1+n.Sessions)*1e9)
+		n = reads(n, m)
+		step := 50*time.Microsecond + time.Duration((float64(read)/n.DecodeBps*1e9+float64(n.Layer)*float64(last[k]-first+1))*slower(n))
 		if len(n.Devices) > 0 {
 			var ok bool
 			if step, ok = priceDevices(m, n, first, last[k]); !ok {

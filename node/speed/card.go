@@ -12,6 +12,7 @@ import (
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/quant"
 	"github.com/weft-mesh/weft/node/machine"
+	"github.com/weft-mesh/weft/shard/model"
 )
 
 const (
@@ -25,18 +26,17 @@ const (
 // MeasureCard times a device with memory of its own: the weights that it takes and
 // reads, and its products at a prefill's width. Products are asked for in bursts,
 // as a layer does, so that the time to reach the card weighs as little as there.
-func MeasureCard(dev kernels.Device) (Speed, error) { return measureCard(dev, rows, cols) }
+func MeasureCard(dev kernels.Device) (Speed, error) { return measureCard(dev, rows, cols, small) }
 
-func measureCard(dev kernels.Device, rows, cols int) (Speed, error) {
-	p, err := quant.New(quant.Q4_0, rows, cols)
+func measureCard(dev kernels.Device, rows, cols int, layer model.Config) (Speed, error) {
+	p, err := weights(rows, cols)
 	if err != nil {
-		return Speed{}, fmt.Errorf("measure speed: %w", err)
+		return Speed{}, err
 	}
-	for i := range p.Quants {
-		p.Quants[i] = byte(i * 37)
-	}
-	for i := 0; i+1 < len(p.Scales); i += 2 {
-		p.Scales[i+1] = 0x20 // 2^-7 as f16
+	fill(p)
+	layers, err := step(dev, p, layer, cardLayers)
+	if err != nil {
+		return Speed{}, err
 	}
 	var list []kernels.Matrix
 	defer func() {
@@ -65,17 +65,21 @@ func measureCard(dev kernels.Device, rows, cols int) (Speed, error) {
 		return Speed{}, err
 	}
 	s.DecodeBps = float64(p.Bytes()) / one.Seconds()
-	few := max(16, rows/16)
-	part, err := slice(dev, p, few)
+	s.Layer = layers.rest(s.DecodeBps)
+	few, err := top(p, max(quant.GroupRows, rows/16))
 	if err != nil {
 		return Speed{}, err
+	}
+	part, err := dev.NewMatrix(few)
+	if err != nil {
+		return Speed{}, fmt.Errorf("measure speed: %w", err)
 	}
 	defer func() { _ = part.Close() }()
-	many, err := bursts(dev, []kernels.Matrix{part}, few, cols, width, 3)
+	many, err := bursts(dev, []kernels.Matrix{part}, few.Rows, cols, width, 3)
 	if err != nil {
 		return Speed{}, err
 	}
-	s.PrefillOps = float64(few) * float64(cols) * width / many.Seconds()
+	s.PrefillOps = float64(few.Rows) * float64(cols) * width / many.Seconds()
 	if many > quickProduct {
 		return s, nil
 	}
@@ -108,11 +112,7 @@ func bursts(dev kernels.Device, list []kernels.Matrix, rows, cols, width, rounds
 		return 0, fmt.Errorf("measure speed: %w", err)
 	}
 	defer dev.Free(a)
-	in := make([]float32, width*cols)
-	for i := range in {
-		in[i] = float32(i%17) - 8
-	}
-	dev.Write(x, 0, in)
+	dev.Write(x, 0, wave(width*cols))
 	b := &kernels.Batch{Rows: make([]kernels.Row, width)}
 	shortest := time.Duration(1<<63 - 1)
 	for i := range rounds + 1 {
@@ -155,7 +155,7 @@ func ForgetCard(dir, key string) { _ = os.Remove(cardFile(dir, key)) }
 func CachedCard(dir, key string, dev kernels.Device) (Speed, error) {
 	path := cardFile(dir, key)
 	var c cached
-	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &c) == nil && c.Key == key && c.Speed.DecodeBps > 0 && c.Speed.PrefillOps > 0 {
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &c) == nil && c.Key == key && c.Speed.whole() {
 		return c.Speed, nil
 	}
 	s, err := MeasureCard(dev)

@@ -22,8 +22,6 @@ func watch() func() use {
 	return func() use { return use{cpuTime() - cpu, time.Since(wall)} }
 }
 
-func (u use) add(o use) use { return use{u.cpu + o.cpu, u.wall + o.wall} }
-
 // quiet says that nobody else computed much; also where the system does not tell.
 func (u use) quiet(threads int) bool {
 	threads = max(1, min(threads, runtime.GOMAXPROCS(0)))

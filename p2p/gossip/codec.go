@@ -80,6 +80,7 @@ func toProto(r *Record) *weftv1.Record {
 	for _, s := range r.Speeds {
 		p.Speeds = append(p.Speeds, &weftv1.KernelSpeed{
 			Threads: uint32(s.Threads), Kind: s.Kind, DecodeBytesPerS: s.DecodeBytesPerSecond, PrefillOpsPerS: s.PrefillOpsPerSecond,
+			FarBytesPerS: s.FarBytesPerSecond, LayerNs: uint64(max(0, s.Layer)),
 		})
 	}
 	for _, g := range r.GPUs {
@@ -87,6 +88,7 @@ func toProto(r *Record) *weftv1.Record {
 			Name: g.Name, Vendor: g.Vendor, VramTotal: g.VRAMTotal, VramFree: g.VRAMFree, Usable: g.Usable, Reason: g.Reason,
 			Shared: g.Shared, Driver: g.Driver, StageBytes: g.StageBytes, StageFree: g.StageFree,
 			DecodeBytesPerS: g.DecodeBytesPerSecond, PrefillOpsPerS: g.PrefillOpsPerSecond, First: g.First, Celsius: g.Celsius, Watts: g.Watts,
+			LayerNs: uint64(max(0, g.Layer)),
 		})
 	}
 	for _, m := range r.Models {
@@ -197,6 +199,15 @@ func (d *decoder) share(what string, f float64) float64 {
 	return f
 }
 
+// time bounds a duration, so that sums of many do not overflow.
+func (d *decoder) time(what string, ns uint64) time.Duration {
+	if ns > uint64(time.Hour) {
+		d.fail("%s takes %d ns", what, ns)
+		return 0
+	}
+	return time.Duration(ns)
+}
+
 // bytes bounds a size, so that sums of a few do not overflow.
 func (d *decoder) bytes(what string, n uint64) uint64 {
 	if n > 1<<56 {
@@ -219,6 +230,7 @@ func (d *decoder) speed(p *weftv1.KernelSpeed) KernelSpeed {
 		Threads: d.count("threads", p.GetThreads()), Kind: text(p.GetKind()),
 		DecodeBytesPerSecond: d.rate("bytes", p.GetDecodeBytesPerS()),
 		PrefillOpsPerSecond:  d.rate("operations", p.GetPrefillOpsPerS()),
+		FarBytesPerSecond:    d.rate("bytes", p.GetFarBytesPerS()), Layer: d.time("a layer", p.GetLayerNs()),
 	}
 }
 
@@ -228,7 +240,7 @@ func (d *decoder) gpu(p *weftv1.Gpu) GPU {
 		Usable: p.GetUsable(), Reason: text(p.GetReason()), Shared: p.GetShared(), Driver: text(p.GetDriver()),
 		StageBytes: d.bytes("a GPU's memory", p.GetStageBytes()), StageFree: d.bytes("a GPU's memory", p.GetStageFree()),
 		DecodeBytesPerSecond: d.rate("bytes", p.GetDecodeBytesPerS()), PrefillOpsPerSecond: d.rate("operations", p.GetPrefillOpsPerS()),
-		First: p.GetFirst(), Celsius: d.rate("degrees", p.GetCelsius()), Watts: d.rate("joules", p.GetWatts()),
+		Layer: d.time("a layer", p.GetLayerNs()), First: p.GetFirst(), Celsius: d.rate("degrees", p.GetCelsius()), Watts: d.rate("joules", p.GetWatts()),
 	}
 }
 

@@ -40,9 +40,9 @@ func full(t testing.TB) *Record {
 	return &Record{
 		Peer: a, Role: "compute", Name: "box", Software: "1.2", Wire: 1, Contract: 2, OS: "linux", Arch: "amd64",
 		CPU:    CPU{Model: "Some CPU", Cores: 4, Threads: 8, Tier: "avx512vnni"},
-		Speeds: []KernelSpeed{{Threads: 2, Kind: "Q4_0", DecodeBytesPerSecond: 3e10, PrefillOpsPerSecond: 6e11}},
+		Speeds: []KernelSpeed{{Threads: 2, Kind: "Q4_0", DecodeBytesPerSecond: 3e10, FarBytesPerSecond: 2e10, Layer: 20 * time.Microsecond, PrefillOpsPerSecond: 6e11}},
 		Memory: Memory{Total: 1 << 34, Free: 1 << 33, Offered: 1 << 32},
-		GPUs:   []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used"}},
+		GPUs:   []GPU{{Name: "H200", Vendor: "nvidia", Driver: "nvidia", VRAMTotal: 1 << 37, VRAMFree: 1 << 36, Shared: true, Usable: false, Reason: "seen, not used", Layer: time.Millisecond}},
 		Load:   Load{ActiveSessions: 1, QueuedSessions: 2, TokensPerSecond: 3.5, PositionsPerSecond: 70, Busy: 0.5, KVBytes: 4, WeightBytes: 5},
 		Models: []HeldModel{{Manifest: [32]byte{7}, Name: "m", Profile: "v1,8,f16", LayerCount: 30, Complete: true, Layers: []LayerRange{{0, 30}}, Bytes: 99}},
 		Plans: []Generation{{
@@ -106,6 +106,8 @@ func TestHostileRecordsAreRefused(t *testing.T) {
 		"no peer":        func(p *weftv1.Record) { p.Peer = nil },
 		"nonsense peer":  func(p *weftv1.Record) { p.Peer = []byte("xyz") },
 		"NaN":            func(p *weftv1.Record) { p.Load.TokensPerS = math.NaN() },
+		"slow layer":     func(p *weftv1.Record) { p.Speeds[0].LayerNs = math.MaxUint64 },
+		"no far rate":    func(p *weftv1.Record) { p.Speeds[0].FarBytesPerS = math.Inf(1) },
 		"infinite":       func(p *weftv1.Record) { p.Speeds[0].DecodeBytesPerS = math.Inf(1) },
 		"negative":       func(p *weftv1.Record) { p.Speeds[0].PrefillOpsPerS = -1 },
 		"overloaded":     func(p *weftv1.Record) { p.Load.Busy = 1.5 },

@@ -58,6 +58,7 @@ func TestGPUsThatMakeNoSenseAreRefused(t *testing.T) {
 		"negative":    {PrefillOpsPerSecond: -1},
 		"hot":         {Celsius: math.Inf(1)},
 		"no watts":    {Watts: math.NaN()},
+		"slow layer":  {Layer: 2 * time.Hour},
 		"memory":      {StageBytes: 1 << 60},
 		"free memory": {StageFree: math.MaxUint64},
 	} {

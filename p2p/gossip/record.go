@@ -43,8 +43,13 @@ type CPU struct {
 type KernelSpeed struct {
 	Threads int
 	Kind    string // weight type
-	// DecodeBytesPerSecond is the rate at which weights stream through.
-	DecodeBytesPerSecond float64
+	// DecodeBytesPerSecond is the rate at which weights stream through, when a step
+	// reads 47 MB of them; FarBytesPerSecond when it reads five times as many, of
+	// which caches hold a smaller part. 0: not measured.
+	DecodeBytesPerSecond, FarBytesPerSecond float64
+	// Layer is what a layer of a decode step takes beside reading its weights; 0: not
+	// measured.
+	Layer time.Duration
 	// PrefillOpsPerSecond counts a multiply-add as two operations.
 	PrefillOpsPerSecond float64
 }
@@ -68,6 +73,7 @@ type GPU struct {
 	StageBytes, StageFree uint64
 	DecodeBytesPerSecond  float64
 	PrefillOpsPerSecond   float64
+	Layer                 time.Duration
 	First                 bool
 	// Sensors; 0 when not known.
 	Celsius, Watts float64

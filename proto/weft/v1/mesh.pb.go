@@ -828,7 +828,12 @@ type KernelSpeed struct {
 	// Multiply-adds count as two operations.
 	PrefillOpsPerS float64 `protobuf:"fixed64,3,opt,name=prefill_ops_per_s,json=prefillOpsPerS,proto3" json:"prefill_ops_per_s,omitempty"`
 	// Weight type that was measured.
-	Kind          string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The first rate when a step reads five times as many bytes, of which caches
+	// hold a smaller part; 0: not measured.
+	FarBytesPerS float64 `protobuf:"fixed64,5,opt,name=far_bytes_per_s,json=farBytesPerS,proto3" json:"far_bytes_per_s,omitempty"`
+	// What a layer takes beside reading its weights; 0: not measured.
+	LayerNs       uint64 `protobuf:"varint,6,opt,name=layer_ns,json=layerNs,proto3" json:"layer_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,6 +894,20 @@ func (x *KernelSpeed) GetKind() string {
 		return x.Kind
 	}
 	return ""
+}
+
+func (x *KernelSpeed) GetFarBytesPerS() float64 {
+	if x != nil {
+		return x.FarBytesPerS
+	}
+	return 0
+}
+
+func (x *KernelSpeed) GetLayerNs() uint64 {
+	if x != nil {
+		return x.LayerNs
+	}
+	return 0
 }
 
 type Memory struct {
@@ -970,8 +989,10 @@ type Gpu struct {
 	// It is filled before others, whatever its speed: its user wants it.
 	First bool `protobuf:"varint,13,opt,name=first,proto3" json:"first,omitempty"`
 	// Degrees Celsius and watts; 0 when not known.
-	Celsius       float64 `protobuf:"fixed64,14,opt,name=celsius,proto3" json:"celsius,omitempty"`
-	Watts         float64 `protobuf:"fixed64,15,opt,name=watts,proto3" json:"watts,omitempty"`
+	Celsius float64 `protobuf:"fixed64,14,opt,name=celsius,proto3" json:"celsius,omitempty"`
+	Watts   float64 `protobuf:"fixed64,15,opt,name=watts,proto3" json:"watts,omitempty"`
+	// As of KernelSpeed.
+	LayerNs       uint64 `protobuf:"varint,16,opt,name=layer_ns,json=layerNs,proto3" json:"layer_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1107,6 +1128,13 @@ func (x *Gpu) GetCelsius() float64 {
 func (x *Gpu) GetWatts() float64 {
 	if x != nil {
 		return x.Watts
+	}
+	return 0
+}
+
+func (x *Gpu) GetLayerNs() uint64 {
+	if x != nil {
+		return x.LayerNs
 	}
 	return 0
 }
@@ -1665,16 +1693,18 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05cores\x18\x02 \x01(\rR\x05cores\x12\x18\n" +
 	"\athreads\x18\x03 \x01(\rR\athreads\x12\x12\n" +
-	"\x04tier\x18\x04 \x01(\tR\x04tier\"\x93\x01\n" +
+	"\x04tier\x18\x04 \x01(\tR\x04tier\"\xd5\x01\n" +
 	"\vKernelSpeed\x12\x18\n" +
 	"\athreads\x18\x01 \x01(\rR\athreads\x12+\n" +
 	"\x12decode_bytes_per_s\x18\x02 \x01(\x01R\x0fdecodeBytesPerS\x12)\n" +
 	"\x11prefill_ops_per_s\x18\x03 \x01(\x01R\x0eprefillOpsPerS\x12\x12\n" +
-	"\x04kind\x18\x04 \x01(\tR\x04kind\"L\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12%\n" +
+	"\x0ffar_bytes_per_s\x18\x05 \x01(\x01R\ffarBytesPerS\x12\x19\n" +
+	"\blayer_ns\x18\x06 \x01(\x04R\alayerNs\"L\n" +
 	"\x06Memory\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x04R\x04free\x12\x18\n" +
-	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\xab\x03\n" +
+	"\aoffered\x18\x03 \x01(\x04R\aoffered\"\xc6\x03\n" +
 	"\x03Gpu\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x1d\n" +
@@ -1694,7 +1724,8 @@ const file_weft_v1_mesh_proto_rawDesc = "" +
 	"\x11prefill_ops_per_s\x18\f \x01(\x01R\x0eprefillOpsPerS\x12\x14\n" +
 	"\x05first\x18\r \x01(\bR\x05first\x12\x18\n" +
 	"\acelsius\x18\x0e \x01(\x01R\acelsius\x12\x14\n" +
-	"\x05watts\x18\x0f \x01(\x01R\x05watts\"\xf4\x01\n" +
+	"\x05watts\x18\x0f \x01(\x01R\x05watts\x12\x19\n" +
+	"\blayer_ns\x18\x10 \x01(\x04R\alayerNs\"\xf4\x01\n" +
 	"\x04Load\x12'\n" +
 	"\x0factive_sessions\x18\x01 \x01(\rR\x0eactiveSessions\x12'\n" +
 	"\x0fqueued_sessions\x18\x02 \x01(\rR\x0equeuedSessions\x12 \n" +
