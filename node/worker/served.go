@@ -25,6 +25,7 @@ type session struct {
 	prefills int  // its runs in queue.prefill
 	early    []*work
 	logprobs bool // the head wants them
+	turn     turn
 }
 
 // served is a loaded stage: its sessions, its queue and its step loop. The loop
@@ -152,6 +153,9 @@ func (s *served) work() error {
 		default:
 		}
 		s.operate()
+		if s.hold() {
+			continue
+		}
 		if s.compose() {
 			if err := s.stepOnce(); err != nil {
 				return err
@@ -322,6 +326,7 @@ func (s *served) judge(w *work, r *shard.Result) outcome {
 		if w.take < w.left() {
 			return outcome{}
 		}
+		ses.turn.given(time.Now())
 		return outcome{frame: resultFrame(w, r)}
 	}
 	if w.take == len(w.tokens) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/weft-mesh/weft/p2p/wire"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
@@ -225,6 +226,7 @@ func (s *served) enqueue(w *work) error {
 		return fmt.Errorf("%d positions in flight, %d were granted", ses.inflight+len(w.tokens), ses.credit)
 	}
 	ses.inflight += len(w.tokens)
+	ses.turn.came(time.Now())
 	s.queue.add(w, w.relay.class)
 	s.signal()
 	return nil
