@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&b.models, "models", "", "GGUF files for the part plans, comma-separated (default that of -model)")
 	flag.StringVar(&b.llama, "llama", "", "llama-bench to compare with")
 	flag.IntVar(&b.times, "n", 7, "samples of each figure, at least 5")
-	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, weights, tokens, plans, contexts, activations, llama, start, memory, binary, profile")
+	flag.StringVar(&b.only, "only", "", "parts to measure, comma-separated: hop, weights, tokens, plans, copies, contexts, activations, llama, start, memory, binary, profile")
 	flag.StringVar(&doc, "doc", "", "document whose measured part is written anew")
 	flag.StringVar(&profile, "profiles", "", "directory to keep the CPU profiles in")
 	flag.StringVar(&echo, "echo", "", "serve echoes from this home (the hop part starts itself so)")
@@ -95,6 +95,7 @@ func (b *bench) all(ctx context.Context, profiles string) error {
 		{"weights", false, b.weights},
 		{"tokens", true, b.tokens},
 		{"plans", true, b.plans},
+		{"copies", true, b.copies},
 		{"contexts", true, b.contexts},
 		{"activations", true, b.activations},
 		{"llama", true, b.compare},
