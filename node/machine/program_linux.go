@@ -1,7 +1,8 @@
 package machine
 
 import (
-	"bytes"
+	"bufio"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -19,35 +20,64 @@ func returnProgram() {
 	if err != nil {
 		return
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
-	for line := range bytes.Lines(maps) {
-		if at, size, ok := programPart(string(line), self); ok {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, at, size, unix.MADV_DONTNEED)
-		}
+	defer func() { _ = f.Close() }()
+	for _, p := range programParts(f, self) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, p.at, p.size, unix.MADV_DONTNEED)
 	}
 }
 
-// programPart reads a line of /proc/PID/maps: where a part of that file is mapped
-// that nobody writes to, so that its pages are the file's.
-func programPart(line, file string) (at, size uintptr, ok bool) {
-	f := strings.Fields(line)
-	if len(f) != 6 || f[5] != file || len(f[1]) != 4 || f[1][1] != '-' || f[1][3] != 'p' {
-		return 0, 0, false
+// part is a mapping of a file.
+type part struct{ at, size uintptr }
+
+// programParts reads /proc/PID/smaps: where parts of that file are mapped that
+// nobody has written to, so that all their pages are the file's. What the loader
+// has relocated looks constant too, but has pages of its own, which nothing would
+// bring back. It reads no further than the file's mappings, which are neighbours.
+func programParts(smaps io.Reader, file string) []part {
+	var out []part
+	var last part
+	var candidate, seen bool
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		switch {
+		case len(f) == 0:
+		case !strings.HasSuffix(f[0], ":"): // the first line of a mapping
+			own := len(f) == 6 && f[5] == file
+			if seen && !own {
+				return out
+			}
+			seen = own
+			last, candidate = constantPart(f)
+			candidate = candidate && own
+		case candidate && len(f) == 3 && f[0] == "Anonymous:" && f[1] == "0":
+			out = append(out, last)
+		}
+	}
+	return out
+}
+
+// constantPart reads the fields of a mapping's first line; ok is false where its
+// pages may be written to or shared.
+func constantPart(f []string) (p part, ok bool) {
+	if len(f) < 2 || len(f[1]) != 4 || f[1][1] != '-' || f[1][3] != 'p' {
+		return part{}, false
 	}
 	from, to, ok := strings.Cut(f[0], "-")
 	if !ok {
-		return 0, 0, false
+		return part{}, false
 	}
-	begin, err := strconv.ParseUint(from, 16, 8*int(unsafe.Sizeof(at)))
+	begin, err := strconv.ParseUint(from, 16, 8*int(unsafe.Sizeof(p.at)))
 	if err != nil {
-		return 0, 0, false
+		return part{}, false
 	}
-	end, err := strconv.ParseUint(to, 16, 8*int(unsafe.Sizeof(at)))
+	end, err := strconv.ParseUint(to, 16, 8*int(unsafe.Sizeof(p.at)))
 	if err != nil || end <= begin {
-		return 0, 0, false
+		return part{}, false
 	}
-	return uintptr(begin), uintptr(end - begin), true
+	return part{uintptr(begin), uintptr(end - begin)}, true
 }
