@@ -63,6 +63,9 @@ type BenchResult struct {
 	MemoryShare  float64 `json:"memory_share"` // of the machine's ReadBps; above 1 when caches hold the weights
 	Ops          float64 `json:"ops_per_s"`
 	ProductShare float64 `json:"product_share"` // of the machine's ProductOps
+
+	// BytesBack is what comes back from a card for each token.
+	BytesBack float64 `json:"bytes_back_per_token,omitempty"`
 }
 
 // BenchContext is decode of one session behind a context.

@@ -219,6 +219,7 @@ func withStage(ctx context.Context, m *benched, dev kernels.Device, repeat int, 
 	}
 	defer func() { _ = st.Close() }()
 	for _, t := range tests {
+		before := devices.CameBack(dev)
 		r, err := measure(ctx, &runner{stage: st, vocab: m.config.Vocab}, t, repeat, func(i int) {
 			progress(api.Progress{Phase: "bench", Text: fmt.Sprintf("%s, %s", t, dev.Name()), Done: int64(i), Total: int64(repeat + 1)})
 		})
@@ -226,6 +227,7 @@ func withStage(ctx context.Context, m *benched, dev kernels.Device, repeat int, 
 			return fmt.Errorf("bench %s: %w", t, err)
 		}
 		r.Model, r.Threads, r.Device = m.name, limits.Threads, limits.ID
+		r.BytesBack = float64(devices.CameBack(dev)-before) / float64(t.parallel*(t.prompt+t.gen)*(repeat+1))
 		m.rates(&r, limits)
 		rep.Results = append(rep.Results, r)
 	}

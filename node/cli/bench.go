@@ -143,6 +143,11 @@ func (c *command) showTests(rep api.BenchReport, width int) {
 		{title: "PEAK", right: true},
 	}, list)
 	fmt.Fprintln(c.out, wrap("READ: weights as a share of a streaming read of memory; PEAK: matrix products as a share of the fastest kernel on a hot matrix. Caches can take READ over 100%.", width, ""))
+	for _, r := range rep.Results {
+		if r.BytesBack > 0 {
+			fmt.Fprintln(c.out, wrap(fmt.Sprintf("%s, %s: %.0f bytes a token come back from the card.", r.Device, testName(r), r.BytesBack), width, ""))
+		}
+	}
 }
 
 func (c *command) showContexts(rep api.BenchReport, width int) {

@@ -17,6 +17,18 @@ type Device interface {
 	MemoryInfo() (free, total uint64, err error)
 }
 
+// CameBack is the bytes that a device has given back to the host so far, 0 for one that
+// does not count them. It is for who holds the device's lock.
+func CameBack(d kernels.Device) int64 {
+	if g, ok := d.(*guard); ok {
+		d = g.Device
+	}
+	if c, ok := d.(interface{ Transfers() opencl.Transfers }); ok {
+		return c.Transfers().Down
+	}
+	return 0
+}
+
 // Backend finds and opens the devices of one kind of library.
 type Backend interface {
 	// Name is "opencl" or "cuda".

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/cpu"
+	"github.com/weft-mesh/weft/kernels/opencl"
 	"github.com/weft-mesh/weft/kernels/opencl/driver"
 	"github.com/weft-mesh/weft/kernels/quant"
 	"github.com/weft-mesh/weft/node/devices"
@@ -110,7 +111,12 @@ type device struct {
 
 	mu    sync.Mutex // guards sizes
 	sizes map[any]int64
+
+	moved opencl.Transfers
 }
+
+// Transfers counts as a card does: what is read, and what comes of logits.
+func (d *device) Transfers() opencl.Transfers { return d.moved }
 
 type matrix struct {
 	kernels.Matrix
@@ -261,6 +267,7 @@ func (d *device) Read(dst []float32, src kernels.Buffer, row int) error {
 	if err := d.wait(); err != nil {
 		return err
 	}
+	d.moved.Down += int64(4 * len(dst))
 	return d.Device.Read(dst, src, row)
 }
 
@@ -271,7 +278,9 @@ func (d *device) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
 	if err := d.wait(); err != nil {
 		return err
 	}
-	return d.Device.Reduce(x, r)
+	err := d.Device.Reduce(x, r)
+	d.moved.Down += int64(8*len(r.Top) + 4*len(r.Values) + 8*len(r.Sums))
+	return err
 }
 
 // MemoryInfo implements devices.Device.
