@@ -378,7 +378,7 @@ func TestRepliesAreTheSameBytesHoweverTheyAreComputed(t *testing.T) {
 		{"qwen3moe-Q4_K_M", "f16", 8},
 	}
 	if long() {
-		entries = append(entries, entry{"qwen3-Q4_K_M", "f32", 16}, entry{"llama-Q2_K", "f32", 8}, entry{"mixtral-Q4_K_M", "f32", 16})
+		entries = append(entries, entry{"qwen3-Q4_K_M", "f32", 16}, entry{"llama-Q2_K", "f32", 8}, entry{"mixtral-Q4_K_M", "f32", 16}, entry{"qwen2moe-Q8_0", "f16", 8})
 	}
 	all, head := sameMesh(t)
 	book := newBook(t, entries)

@@ -67,7 +67,7 @@ func TestRepliesAreTheSameOnCards(t *testing.T) {
 	if long() {
 		rounds = 20
 	}
-	for i, file := range []string{"llama-Q2_K", "llama-Q4_0", "llama-Q4_1", "llama-Q4_K_S", "llama-Q8_0", "qwen2-Q4_K_M", "qwen3-Q4_K_M", "mixtral-Q4_K_M", "qwen3moe-Q4_K_M"} {
+	for i, file := range []string{"llama-Q2_K", "llama-Q4_0", "llama-Q4_1", "llama-Q4_K_S", "llama-Q8_0", "qwen2-Q4_K_M", "qwen3-Q4_K_M", "mixtral-Q4_K_M", "qwen2moe-Q8_0", "qwen3moe-Q4_K_M"} {
 		t.Run(file, func(t *testing.T) {
 			w := deeper(open(t, "testdata/tiny/"+file+".gguf"), layers)
 			r := rand.New(rand.NewPCG(uint64(i), 11))

@@ -33,6 +33,7 @@ func TestRepliesOfTinyModelsAreOfNoTierAndNoMachine(t *testing.T) {
 		{"qwen2-Q4_K_M", kernels.Act8, kernels.KVF16, 1},
 		{"qwen3-Q4_K_M", kernels.Act8, kernels.KVF16, 0},
 		{"mixtral-Q4_K_M", kernels.Act16, kernels.KVF16, 0},
+		{"qwen2moe-Q8_0", kernels.Act8, kernels.KVF16, 0},
 		{"qwen3moe-Q4_K_M", kernels.Act8, kernels.KVF32, 0.7},
 	}
 	for _, c := range cases {

@@ -197,6 +197,7 @@ func TestRepliesAreTheSameInEverySetting(t *testing.T) {
 		{"qwen2-Q4_K_M", sample.Params{Temperature: 1, MinP: 0.05, Seed: 5, Choice: 2}, kernels.KVF16, kernels.Act8, 0},
 		{"qwen3-Q4_K_M", sample.Params{Temperature: 0.7, TopK: 40, TopP: 0.9, Frequency: 0.3, Seed: 6}, kernels.KVF16, kernels.Act8, 0},
 		{"mixtral-Q4_K_M", sample.Params{Temperature: 0.6, Seed: 7}, kernels.KVF16, kernels.Act8, 0},
+		{"qwen2moe-Q8_0", sample.Params{Temperature: 0.8, TopK: 30, Seed: 9}, kernels.KVF16, kernels.Act8, 0},
 		{"qwen3moe-Q4_K_M", sample.Params{Temperature: 1, TopP: 0.9, Seed: 8}, kernels.KVF32, kernels.Act16, 0},
 	}
 	prompt := make([]int32, 55)

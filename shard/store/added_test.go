@@ -1,8 +1,11 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,6 +170,32 @@ func TestMatrixAndVectorSayWhatIsWrongWithATensor(t *testing.T) {
 	}
 	if _, err := m.Matrix("token_embd.weight"); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// A vector may be written as a matrix of one row, and experts lie one below the other.
+func TestShapesOfExpertsAreRead(t *testing.T) {
+	s, e, _, data := added(t, spec{})
+	m, err := s.Model(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	v, err := m.Vector("gate.weight")
+	if err != nil || len(v) != 256 || math.Float32bits(v[9]) != binary.LittleEndian.Uint32(data["gate.weight"][36:]) {
+		t.Errorf("%d floats, %v", len(v), err)
+	}
+	p, err := m.Matrix("experts.weight")
+	if err != nil || p.Rows != 96 || p.Cols != 256 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	// The second expert's rows are a matrix by themselves.
+	one, err := quant.New(quant.Q4_K, 32, 256)
+	if err == nil {
+		err = one.Pack(data["experts.weight"][32*144:64*144], 0, one.Groups())
+	}
+	if err != nil || !bytes.Equal(one.Quants, p.Quants[2*p.QStride():4*p.QStride()]) || !bytes.Equal(one.Scales, p.Scales[2*p.SStride():4*p.SStride()]) {
+		t.Errorf("an expert among others is packed otherwise than alone: %v", err)
 	}
 }
 

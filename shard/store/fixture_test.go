@@ -80,6 +80,8 @@ func (s spec) write(t testing.TB, path string) map[string][]byte {
 	}
 	b.Add("output_norm.weight", gguf.F32, 256)
 	b.Add("positions", gguf.I32, 8, 2)
+	b.Add("gate.weight", gguf.F32, 256, 1)
+	b.Add("experts.weight", gguf.Q4_K, 256, 32, 3)
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], s.seed)
 	rng := rand.NewChaCha8(key)
