@@ -60,6 +60,7 @@ type guard struct {
 	longest time.Duration
 
 	hung atomic.Bool
+	late atomic.Bool           // it came back after it was given up
 	lost atomic.Pointer[error] // what every wait gives from then on
 }
 
@@ -89,7 +90,9 @@ func bounds(processor bool) func(waits int, longest time.Duration) time.Duration
 func (g *guard) run() {
 	for w := range g.calls {
 		g.done <- g.wait(w)
-		g.hung.Store(false)
+		if g.hung.Swap(false) {
+			g.late.Store(true)
+		}
 	}
 }
 
@@ -168,7 +171,8 @@ func (g *guard) fail(err error) { g.lost.CompareAndSwap(nil, &err) }
 // not even to give memory back.
 func (g *guard) Hung() bool { return g.hung.Load() }
 
-// Close gives the device back, but a hung one is left to its driver.
+// Close gives the device back, but a hung one is left to its driver, and so is one that
+// hung before if it does so again.
 func (g *guard) Close() error {
 	close(g.calls)
 	if g.Hung() {
@@ -176,5 +180,15 @@ func (g *guard) Close() error {
 	}
 	g.ended.Wait()
 	g.fail(errors.New("the device is closed"))
-	return g.Device.Close()
+	if !g.late.Load() {
+		return g.Device.Close()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- g.Device.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(leastWait):
+		return fmt.Errorf("%s: %w while it is closed", g.Name(), ErrHung)
+	}
 }

@@ -14,11 +14,18 @@ import (
 type sleeper struct {
 	Device
 	wake chan error
+	shut chan error // nil: Close returns at once
 }
 
-func (sleeper) Name() string   { return "sleeper" }
-func (s sleeper) Sync() error  { return <-s.wake }
-func (s sleeper) Close() error { return nil }
+func (sleeper) Name() string  { return "sleeper" }
+func (s sleeper) Sync() error { return <-s.wake }
+
+func (s sleeper) Close() error {
+	if s.shut == nil {
+		return nil
+	}
+	return <-s.shut
+}
 
 func minute(int, time.Duration) time.Duration { return time.Minute }
 
@@ -66,5 +73,22 @@ func TestADriverThatComesBackIsNotGone(t *testing.T) {
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// What hung once may hang when it is closed: nobody waits for it for ever.
+func TestADriverThatHangsAgainIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := sleeper{wake: make(chan error), shut: make(chan error)}
+		g := newGuard(d, minute)
+		if err := g.Sync(); !errors.Is(err, ErrHung) {
+			t.Fatal(err)
+		}
+		d.wake <- nil
+		synctest.Wait()
+		if err := g.Close(); !errors.Is(err, ErrHung) {
+			t.Errorf("closed: %v", err)
+		}
+		d.shut <- nil
 	})
 }
