@@ -35,12 +35,14 @@ type runFlags struct {
 func (c *command) run() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [PROMPT]",
+		Use:   "run [MODEL] [PROMPT]",
 		Short: "Ask a model",
 		Long: `Asks a model and streams the reply to stdout. The prompt is the argument, or
-stdin, or both; on a terminal without a prompt a chat begins. Without a daemon
-the model runs inside this command.`,
+stdin, or both; on a terminal without a prompt a chat begins. A first argument
+that is the name of a model or a GGUF file is the model (-m takes every argument
+for the prompt). Without a daemon the model runs inside this command.`,
 		Example: `  weft run "Why is the sky blue?"
+  weft run smollm2 "Why is the sky blue?"
   weft run -m ./model.gguf --temp 0 "Why is the sky blue?"
   weft run "Summarise:" < report.txt`,
 		Args: cobra.ArbitraryArgs,
@@ -117,6 +119,17 @@ func (c *command) runRun(ctx context.Context, f *runFlags, args []string) error 
 	if err := f.check(); err != nil {
 		return err
 	}
+	talk := &talk{c: c}
+	defer talk.close()
+	if f.model == "" && len(args) > 0 {
+		named, err := talk.named(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if named != "" {
+			f.model, args = named, args[1:]
+		}
+	}
 	prompt, err := c.prompt(args)
 	if err != nil {
 		return err
@@ -125,6 +138,7 @@ func (c *command) runRun(ctx context.Context, f *runFlags, args []string) error 
 		if f.json || f.raw {
 			return usageError{errors.New("a prompt is missing: give it as an argument or on stdin")}
 		}
+		talk.close()
 		return c.chat(ctx, f)
 	}
 	if prompt == "" && !f.raw {
@@ -136,22 +150,80 @@ func (c *command) runRun(ctx context.Context, f *runFlags, args []string) error 
 	} else {
 		r.Messages = []chat.Message{{Role: "user", Content: chat.Text(prompt)}}
 	}
-	ctx, stop := interruptible(ctx)
-	defer stop()
-	show := newProgress(c.err)
-	defer show.stop()
-	n, err := c.connect(ctx, show.update)
-	if err != nil {
+	if err := talk.open(ctx); err != nil {
 		return err
 	}
-	defer n.close()
-	rep, err := c.reply(ctx, n, r, show, f.json)
-	show.stop()
+	rep, err := c.reply(talk.ctx, talk.n, r, talk.show, f.json)
+	talk.show.stop()
 	if f.json && (err == nil || errors.Is(err, errInterrupted) && rep.Model != "") {
 		err = errors.Join(c.printJSON(rep), err)
 	}
 	return err
 }
+
+// talk is the connection to the node that answers, opened when it is needed.
+type talk struct {
+	c    *command
+	n    *connection
+	ctx  context.Context // ends when the user stops the reply
+	stop func()
+	show *progress
+}
+
+func (t *talk) open(ctx context.Context) error {
+	if t.n != nil {
+		return nil
+	}
+	t.ctx, t.stop = interruptible(ctx)
+	t.show = newProgress(t.c.err)
+	n, err := t.c.connect(t.ctx, t.show.update)
+	if err != nil {
+		t.show.stop()
+		t.stop()
+		return err
+	}
+	t.n = n
+	return nil
+}
+
+func (t *talk) close() {
+	if t.n == nil {
+		return
+	}
+	t.n.close()
+	t.show.stop()
+	t.stop()
+	t.n = nil
+}
+
+// named is the model that the first argument names in full, "" if it is no model's
+// name: people who come from other programs write the model there, and would
+// wonder what answers them.
+func (t *talk) named(ctx context.Context, arg string) (string, error) {
+	if arg == "" || len(arg) > maxName || strings.ContainsAny(arg, " \t\n") {
+		return "", nil
+	}
+	if strings.HasSuffix(strings.ToLower(arg), ".gguf") {
+		return modelRef(arg)
+	}
+	if err := t.open(ctx); err != nil {
+		return "", err
+	}
+	models, err := t.n.Models(t.ctx)
+	if err != nil {
+		return "", nil //nolint:nilerr // the reply itself will say what is wrong
+	}
+	name, hash, _ := strings.Cut(arg, "@")
+	for _, m := range models {
+		if m.Name == name && (hash == "" || strings.HasPrefix(m.Hash, hash)) {
+			return arg, nil
+		}
+	}
+	return "", nil
+}
+
+// maxName bounds what may be a model's name.
+const maxName = 256
 
 // prompt joins the arguments and what is piped in.
 func (c *command) prompt(args []string) (string, error) {
