@@ -24,7 +24,7 @@ func TestADeviceIsMeasured(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return b.measure(dev)
+		return b.measure(dev, 0)
 	}
 	s, u, err := measure(1 << 30)
 	if err != nil {
@@ -66,6 +66,30 @@ func TestTheMatricesAreOfTheSizesThatThePlannerTakesThemFor(t *testing.T) {
 		if err != nil || quants+scales != want {
 			t.Errorf("%d times the matrix has %d bytes, %v; the planner takes it for %d", times, quants+scales, err, want)
 		}
+	}
+}
+
+// TestADisturbedTryIsShort takes the one thread of a device for eight, of which
+// others had seven: the far rate is left to the next try.
+func TestADisturbedTryIsShort(t *testing.T) {
+	if cpuTime() == 0 {
+		t.Skip("not run: the system does not tell what a process used of the processors")
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	dev, err := cpu.New(cpu.Options{Threads: 1, Tier: cpu.Portable})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	b, err := newBed(size{256, 512, tiny(), 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := b.measure(dev, 8); err != nil || s.FarBps != 0 || !s.whole() {
+		t.Errorf("%+v %v", s, err)
+	}
+	if s, _, err := b.measure(dev, 0); err != nil || s.FarBps == 0 {
+		t.Errorf("the last try: %+v %v", s, err)
 	}
 }
 
