@@ -31,7 +31,7 @@ type experts struct {
 
 // expertView is one expert's part of the room: headers that share its memory.
 type expertView struct {
-	places, n     int // first place, and how many
+	n             int // places
 	in, mid       acts
 	gate, up, out buffer
 	gateW, upW    matrix
@@ -152,13 +152,7 @@ func (d *Device) MixExperts(b *kernels.Batch, dst kernels.Buffer, room kernels.E
 	if t.quantised && e.in.hasPanels {
 		t.run(opSpreadIn, len(e.jobs), len(e.jobs)*panelTokens*a.cols)
 	}
-	e.products.reset()
-	for i := range e.views[:e.n] {
-		v := &e.views[i]
-		e.products.add(d, &v.gateW, &v.in, &v.gate, v.n, 2*e.n)
-		e.products.add(d, &v.upW, &v.in, &v.up, v.n, 2*e.n)
-	}
-	e.products.run(d)
+	e.gateAndUp(d)
 
 	t.quantised = !down.kind.Float()
 	t.quantise = prepareTask{d: d, a: e.mid}
@@ -169,13 +163,29 @@ func (d *Device) MixExperts(b *kernels.Batch, dst kernels.Buffer, room kernels.E
 			t.run(opSpreadMid, len(e.jobs), len(e.jobs)*panelTokens*e.shape.FFN)
 		}
 	}
+	e.down(d)
+	t.run(opMix, n, places*to.cols)
+}
+
+// gateAndUp multiplies each expert's rows with its gate and up matrices.
+func (e *experts) gateAndUp(d *Device) {
+	e.products.reset()
+	for i := range e.views[:e.n] {
+		v := &e.views[i]
+		e.products.add(d, &v.gateW, &v.in, &v.gate, v.n, 2*e.n)
+		e.products.add(d, &v.upW, &v.in, &v.up, v.n, 2*e.n)
+	}
+	e.products.run(d)
+}
+
+// down multiplies what they gave with its down matrix.
+func (e *experts) down(d *Device) {
 	e.products.reset()
 	for i := range e.views[:e.n] {
 		v := &e.views[i]
 		e.products.add(d, &v.downW, &v.mid, &v.out, v.n, e.n)
 	}
 	e.products.run(d)
-	t.run(opMix, n, places*to.cols)
 }
 
 // sort gives each expert's rows their places, rows in ascending order.
@@ -210,7 +220,7 @@ func (e *experts) cut(d *Device, gate, up, down *matrix) {
 			continue
 		}
 		v := &e.views[e.n]
-		v.places, v.n = first, n
+		v.n = n
 		v.gate, v.up, v.out = e.gate.from(first), e.up.from(first), e.out.from(first)
 		wide := d.set.matrix != nil && n >= matrixLeast
 		v.in, v.mid = e.in.from(first, panels, wide), e.mid.from(first, panels, wide)
