@@ -72,14 +72,55 @@ func Margin(total int64) int64 { return max(256<<20, total/20) }
 // lookEvery is how often a driver is asked for free memory.
 const lookEvery = 2 * time.Second
 
-// look asks for the card's memory when nobody computes on it; Set.mu is held, or
-// the card is not in use yet.
-func (c *Card) look() {
-	if c.state != used || time.Since(c.looked) < lookEvery || !c.turn.TryLock() {
+// lookWait is how long an answer about free memory is waited for: a driver may hang,
+// and people who ask for a node's state are not to hang with it.
+const lookWait = time.Second
+
+// look asks for a card's memory when nobody computes on it, and waits a moment for
+// the answer. A driver that does not give one is lost like one that does not
+// compute.
+func (s *Set) look(card int) {
+	s.mu.Lock()
+	c := s.cards[card]
+	due := c.state == used && !s.closed && time.Since(c.looked) >= lookEvery && c.turn.TryLock()
+	if due {
+		s.looks.Add(1)
+	}
+	s.mu.Unlock()
+	if !due {
 		return
 	}
-	defer c.turn.Unlock()
-	c.keep(c.device.MemoryInfo())
+	answered := make(chan struct{})
+	go func() {
+		defer s.looks.Done()
+		defer close(answered)
+		defer c.turn.Unlock()
+		s.ask(card)
+	}()
+	timer := time.NewTimer(lookWait)
+	defer timer.Stop()
+	select {
+	case <-answered:
+	case <-timer.C:
+	}
+}
+
+// ask asks a driver for its card's memory; the card's lock is held.
+func (s *Set) ask(card int) {
+	s.mu.Lock()
+	c := s.cards[card]
+	d := c.device
+	s.mu.Unlock()
+	if d == nil {
+		return
+	}
+	free, total, err := d.MemoryInfo()
+	if errors.Is(err, driver.ErrLost) {
+		s.Lose(card, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.keep(free, total, err)
 }
 
 // keep notes what the driver told.
@@ -103,10 +144,7 @@ func (s *Set) LookNow(card int) {
 	if !due {
 		return
 	}
-	free, total, err := c.device.MemoryInfo()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.keep(free, total, err)
+	s.ask(card)
 }
 
 func clamp(n uint64) int64 { return int64(min(n, 1<<62)) }
@@ -132,11 +170,13 @@ func (s *Set) Cards() []Status {
 	if s == nil {
 		return nil
 	}
+	for i := range s.cards {
+		s.look(i)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Status
 	for _, c := range s.cards {
-		c.look()
 		out = append(out, Status{
 			ID: c.ID, Name: c.Info.Name, Vendor: c.Info.Vendor, Driver: c.Info.DriverName, Version: c.Info.DriverVersion, Bus: c.Info.Bus,
 			Used: c.state == used, Twin: c.twin, Reason: c.reason, Shared: c.Info.Shared, CPU: c.Info.CPU,
@@ -175,9 +215,9 @@ func (s *Set) Room(card int) int64 {
 	if s == nil || card < 0 || card >= len(s.cards) {
 		return 0
 	}
+	s.look(card)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cards[card].look()
 	return s.room(s.cards[card])
 }
 
@@ -242,7 +282,9 @@ func (s *Set) Revive(ctx context.Context) bool {
 	back := false
 	for _, c := range s.revivable(time.Now()) {
 		reason := c.reason
+		c.turn.Lock() // of a look that is under way
 		err := c.device.Close()
+		c.turn.Unlock()
 		if err == nil {
 			err = s.open(ctx, c)
 		}
@@ -293,6 +335,10 @@ func (s *Set) Close() error {
 	if s == nil {
 		return nil
 	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.looks.Wait()
 	var errs []error
 	for _, c := range s.cards {
 		if c.device != nil {

@@ -275,6 +275,44 @@ func TestACardsMemoryIsLookedAtWhileItComputes(t *testing.T) {
 	s.LookNow(0) // a driver of a lost card is not asked
 }
 
+// A driver that hangs over the question for free memory takes nobody who asks for
+// the card's state with it.
+func TestADriverThatDoesNotTellItsMemoryIsLost(t *testing.T) {
+	c := card("Card", "")
+	release := make(chan struct{})
+	patience := make(chan time.Duration, 1)
+	patience <- time.Hour
+	s, err := devices.Open(t.Context(), devices.Options{
+		Home: known(t), Version: "1", Backends: []devices.Backend{&devicestest.Backend{Cards: []*devicestest.Card{c}}},
+		Patience: func(int, time.Duration) time.Duration { p := <-patience; patience <- p; return p },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Cards()[0]
+	<-patience
+	patience <- 3 * time.Second
+	c.OnInfo(func() { <-release })
+	s.Hold(0, 0) // as if it were long ago that it was looked at
+	if got := s.Cards()[0]; !got.Used || got.Free != before.Free {
+		t.Errorf("while the driver has not answered: %+v", got)
+	}
+	_, turn, ok := s.Device(0)
+	if !ok {
+		t.Fatal("the card is gone at once")
+	}
+	turn.Lock() // when the question has been given up
+	gone := s.Gone(0)
+	turn.Unlock()
+	if got := s.Cards()[0]; got.Used || !strings.Contains(got.Reason, "does not answer") || !gone {
+		t.Errorf("after it was given up: %+v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	close(release)
+}
+
 func TestADeviceThatHangsIsLeftAlone(t *testing.T) {
 	c := card("Card", "")
 	home := known(t)

@@ -35,6 +35,13 @@ type wait struct {
 	src kernels.Buffer
 	row int
 	ask *kernels.Reduction // of Reduce; nil: Sync, or Read where there is a dst
+	mem *memory            // of MemoryInfo
+}
+
+// memory is what a driver says of its device's memory.
+type memory struct {
+	free, total uint64
+	err         error
 }
 
 // guard watches a device: what waits for it ends after a bound, whatever the
@@ -98,6 +105,9 @@ func (g *guard) run() {
 
 func (g *guard) wait(w wait) error {
 	switch {
+	case w.mem != nil:
+		w.mem.free, w.mem.total, w.mem.err = g.Device.MemoryInfo()
+		return nil // one that does not know can compute all the same
 	case w.ask != nil:
 		return g.Device.Reduce(w.src, w.ask)
 	case w.dst != nil:
@@ -129,6 +139,15 @@ func (g *guard) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
 	return g.await(wait{src: x, ask: r})
 }
 
+// MemoryInfo implements Device. A driver that hangs may do so over this question too.
+func (g *guard) MemoryInfo() (free, total uint64, err error) {
+	m := &memory{}
+	if err := g.await(wait{mem: m}); err != nil {
+		return 0, 0, err
+	}
+	return m.free, m.total, m.err
+}
+
 func (g *guard) await(w wait) error {
 	if err := g.lost.Load(); err != nil {
 		return *err
@@ -140,8 +159,8 @@ func (g *guard) await(w wait) error {
 		select {
 		case err := <-g.done:
 			g.timer.Stop()
-			if g.waits++; g.waits > firstWaits && from.Equal(begin) {
-				g.longest = max(g.longest, g.now().Sub(begin))
+			if w.mem == nil {
+				g.count(from.Equal(begin), g.now().Sub(begin))
 			}
 			if err != nil {
 				g.fail(err)
@@ -160,6 +179,14 @@ func (g *guard) await(w wait) error {
 			g.fail(err)
 			return err
 		}
+	}
+}
+
+// count notes a wait for what the device computes: the bound of the next ones
+// depends on them.
+func (g *guard) count(awake bool, took time.Duration) {
+	if g.waits++; g.waits > firstWaits && awake {
+		g.longest = max(g.longest, took)
 	}
 }
 

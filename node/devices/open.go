@@ -55,8 +55,10 @@ type Set struct {
 	options Options
 	kept    *verdicts
 
-	mu    sync.Mutex // guards the cards' states
-	cards []*Card
+	mu     sync.Mutex // guards the cards' states and closed
+	cards  []*Card
+	closed bool
+	looks  sync.WaitGroup // questions for memory that are under way
 }
 
 // Parse checks what a user wants; the list is nil for Auto, CPU and GPU.
@@ -270,7 +272,7 @@ func (s *Set) open(ctx context.Context, c *Card) error {
 	}
 	c.device, c.Speed = d.(*guard), rate
 	c.state, c.reason, c.looked = used, "", time.Time{}
-	c.look()
+	c.keep(c.device.MemoryInfo())
 	o.Log.Info("device is used", "device", c.ID, "name", c.device.Name(), "decode_bytes_per_s", c.Speed.DecodeBps, "prefill_ops_per_s", 2*c.Speed.PrefillOps)
 	return nil
 }

@@ -38,6 +38,7 @@ type Card struct {
 
 	onWait atomic.Pointer[func(n int64) error]
 	onOpen atomic.Pointer[func()]
+	onInfo atomic.Pointer[func()]
 
 	Waits atomic.Int64
 	used  atomic.Int64
@@ -53,6 +54,9 @@ func (c *Card) OnWait(f func(n int64) error) {
 	}
 	c.onWait.Store(&f)
 }
+
+// OnInfo has f called before the card says what memory it has.
+func (c *Card) OnInfo(f func()) { c.onInfo.Store(&f) }
 
 // OnOpen has f called before the card is opened.
 func (c *Card) OnOpen(f func()) { c.onOpen.Store(&f) }
@@ -285,6 +289,9 @@ func (d *device) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
 
 // MemoryInfo implements devices.Device.
 func (d *device) MemoryInfo() (free, total uint64, err error) {
+	if f := d.card.onInfo.Load(); f != nil {
+		(*f)()
+	}
 	all := d.card.Memory
 	if d.card.Says > 0 {
 		all = d.card.Says
