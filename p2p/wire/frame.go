@@ -53,11 +53,11 @@ func uvarintLen(v int) int {
 	return n
 }
 
-// frameReader takes frames off a stream. It reads no further than a frame's
-// announced and checked length and keeps one buffer for all frames.
+// frameReader takes frames off a stream. One buffer holds what has come, in which
+// the longest frame fits; frames are read where they lie.
 type frameReader struct {
-	br  *bufio.Reader
-	buf []byte
+	br   *bufio.Reader
+	last int // bytes of the frame that next has returned, still in the buffer
 }
 
 func newFrameReader(r io.Reader) *frameReader {
@@ -68,20 +68,22 @@ func newFrameReader(r io.Reader) *frameReader {
 // payload, valid until the next call, and the frame's size on the stream. At a
 // frame's border the end of the stream is io.EOF, inside one io.ErrUnexpectedEOF.
 func (r *frameReader) next() (*weftv1.Frame, []byte, int, error) {
+	if _, err := r.br.Discard(r.last); err != nil {
+		return nil, nil, 0, err // cannot happen: it is in the buffer
+	}
+	r.last = 0
 	size, n, err := r.length()
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	if cap(r.buf) < size {
-		r.buf = make([]byte, min(MaxFrame, 2*size))
-	}
-	body := r.buf[:size]
-	if _, err := io.ReadFull(r.br, body); err != nil {
+	body, err := r.br.Peek(size)
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, nil, 0, err
 	}
+	r.last = size
 	header, payload, err := parseFrame(body)
 	return header, payload, n + size, err
 }
