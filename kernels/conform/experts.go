@@ -207,10 +207,10 @@ func descending(n int) []int32 {
 	return order
 }
 
-// CompareExperts holds a device to the oracle with experts of shapes, types and
+// CompareExperts holds devices to the oracle with experts of shapes, types and
 // inputs that are made of the numbers, whatever they are: for fuzzing. The error
 // says what differs first.
-func CompareExperts(d kernels.Device, seed uint64, count, used, n, gate, down uint8) error {
+func CompareExperts(devices []kernels.Device, seed uint64, count, used, n, gate, down uint8) error {
 	types := quant.Types()
 	g, w := types[int(gate)%len(types)], types[int(down)%len(types)]
 	embd, ffn := expertWidths(g)
@@ -234,12 +234,12 @@ func CompareExperts(d kernels.Device, seed uint64, count, used, n, gate, down ui
 	}
 	var first *Difference
 	s := &suite{
-		name: "Experts", devices: []kernels.Device{d}, report: func(x Difference) { first = &x },
+		name: "Experts", devices: devices, report: func(x Difference) { first = &x },
 		goOn: func() bool { return true },
 	}
 	s.same(fmt.Sprintf("%d of %d experts of %s and %s, %d rows, %d bits", shape.Used, shape.Count, g, w, m.n, bits), rows(m.n), m.whole)
 	if first == nil {
 		return nil
 	}
-	return first
+	return fmt.Errorf("%s: %w", first.Device, first)
 }

@@ -3,6 +3,7 @@ package opencl_test
 import (
 	"testing"
 
+	"github.com/weft-mesh/weft/kernels"
 	"github.com/weft-mesh/weft/kernels/conform"
 	"github.com/weft-mesh/weft/kernels/opencl"
 	"github.com/weft-mesh/weft/kernels/quant"
@@ -16,7 +17,7 @@ func FuzzExperts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, count, used, rows, gate, down uint8) {
 		shared.Do(func() { shared.d = newDevice(t) })
-		if err := conform.CompareExperts(shared.d, seed, count, used, rows, gate, down); err != nil {
+		if err := conform.CompareExperts([]kernels.Device{shared.d}, seed, count, used, rows, gate, down); err != nil {
 			t.Error(err)
 		}
 	})
