@@ -105,7 +105,7 @@ func lookupOf(m *opened) *weftv1.PlanRequest {
 // await asks a node for the plan it takes part in until every stage of that is
 // ready; nil when the node has none (any more).
 func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.PlanSpec, error) {
-	r, err := p.underWay(ctx, a, holder, nil)
+	r, err := p.underWay(ctx, a, holder, nil, askTimeout)
 	if err != nil || r.GetState() != weftv1.PlanReply_READY {
 		return nil, err
 	}
@@ -114,9 +114,10 @@ func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.
 		p.log.Warn("plan of another node is not used", "model", a.model.entry.Name, "holder", holder, "error", err)
 		return nil, nil
 	}
-	// A probe that found a stage unready would have the plan given back.
+	// A probe that found a stage unready would have the plan given back. Of a stage
+	// that does not answer the probe will tell.
 	for _, st := range spec.Stages {
-		if _, err := p.underWay(ctx, a, st.Peer, spec.Id); err != nil {
+		if _, err := p.underWay(ctx, a, st.Peer, spec.Id, rivalTime); err != nil {
 			return nil, err
 		}
 	}
@@ -126,13 +127,11 @@ func (p *planner) await(ctx context.Context, a *active, holder string) (*weftv1.
 
 // underWay asks a node for its part of a plan, of that one where id is given, for
 // as long as it is being made and gets on, and gives the last answer: nil when the
-// node did not answer, stands still or has another plan.
-func (p *planner) underWay(ctx context.Context, a *active, peer string, id *weftv1.PlanID) (*weftv1.PlanReply, error) {
+// node did not answer within patience, stands still or has another plan.
+func (p *planner) underWay(ctx context.Context, a *active, peer string, id *weftv1.PlanID, patience time.Duration) (*weftv1.PlanReply, error) {
 	last, moved := &weftv1.PlanReply{}, time.Now()
 	for time.Since(moved) < stallTime {
-		actx, cancel := context.WithTimeout(ctx, askTimeout)
-		r, err := p.asker.Ask(actx, peer, lookupOf(a.model), nil)
-		cancel()
+		r, err := p.lookUp(ctx, a, peer, patience)
 		if err != nil || id != nil && !proto.Equal(r.GetExisting().GetId(), id) {
 			return nil, ctx.Err() // gone: its record will be, too
 		}
@@ -152,6 +151,17 @@ func (p *planner) underWay(ctx context.Context, a *active, peer string, id *weft
 		}
 	}
 	return nil, nil
+}
+
+// lookUp asks a node once. One that does not answer in askTimeout is suspected, not
+// one that is only slow.
+func (p *planner) lookUp(ctx context.Context, a *active, peer string, patience time.Duration) (*weftv1.PlanReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if patience < askTimeout {
+		defer time.AfterFunc(patience, cancel).Stop()
+	}
+	return p.asker.Ask(ctx, peer, lookupOf(a.model), nil)
 }
 
 // progressOf is the state that a stage's answer means for its model.

@@ -224,3 +224,41 @@ func TestHeadsThatAskAtOnceEndWithOnePlan(t *testing.T) {
 		}
 	}
 }
+
+// TestAStageThatDoesNotAnswerHoldsNobodyUp takes up a plan of which one stage
+// stands still: its loss is the probe's to find.
+func TestAStageThatDoesNotAnswerHoldsNobodyUp(t *testing.T) {
+	m := tinyModel(t)
+	spec := plannerOf(nil).spec(m, scheduler.Plan{Stages: []scheduler.Stage{
+		{Node: "a", First: 0, Last: 0, KVPositions: 4096}, {Node: "b", First: 1, Last: m.config.Layers - 1, KVPositions: 4096},
+	}})
+	synctest.Test(t, func(t *testing.T) {
+		p := plannerOf(nil)
+		p.asker = silent{"b", func(string, *weftv1.PlanRequest) (*weftv1.PlanReply, error) {
+			return &weftv1.PlanReply{State: weftv1.PlanReply_READY, Existing: spec}, nil
+		}}
+		begin := time.Now()
+		got, err := p.await(t.Context(), &active{model: m}, "a")
+		if err != nil || got == nil || time.Since(begin) > 2*rivalTime {
+			t.Errorf("%v %v after %v", got, err, time.Since(begin))
+		}
+		begin = time.Now()
+		if got, err := p.await(t.Context(), &active{model: m}, "b"); err != nil || got != nil || time.Since(begin) != askTimeout {
+			t.Errorf("of the silent one itself: %v %v after %v", got, err, time.Since(begin))
+		}
+	})
+}
+
+// silent is a mesh of which one node does not answer.
+type silent struct {
+	who string
+	answers
+}
+
+func (s silent) Ask(ctx context.Context, peer string, req *weftv1.PlanRequest, progress func(*weftv1.PlanReply)) (*weftv1.PlanReply, error) {
+	if peer == s.who {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.answers.Ask(ctx, peer, req, progress)
+}
