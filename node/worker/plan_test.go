@@ -190,6 +190,35 @@ func TestReservationsAndOrphansExpire(t *testing.T) {
 	until(ready, rNone)
 }
 
+// A stage that stood still while its head gave the plan back does not keep its
+// memory once the plan cannot be used any more, though the head lives.
+func TestABrokenPlanThatNobodyUsesGivesItsMemoryBack(t *testing.T) {
+	var dead atomic.Value
+	dead.Store("")
+	m := newMesh(t, meshOptions{config: func(_ string, c *worker.Config) {
+		c.OrphanTime = 100 * time.Millisecond
+		c.Alive = func(peer string) bool { return peer != dead.Load() }
+	}}, "a", "b", "x")
+	p := planOf(tiny(), "x", 1, []string{"a", "b"}, 1)
+	m.load(p)
+	a := m.nodes["a"].worker
+	h := openHead(t, m.nodes["x"], p)
+	dead.Store("b")
+	time.Sleep(300 * time.Millisecond)
+	if s := a.Stats(); len(s.Plans) != 1 {
+		t.Fatalf("while a head uses it: %d plans", len(s.Plans))
+	}
+	h.close()
+	for deadline := time.Now().Add(5 * time.Second); len(a.Stats().Plans) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the plan is still there")
+		}
+	}
+	if s := a.Stats(); s.ReservedBytes != 0 {
+		t.Errorf("%d bytes are reserved", s.ReservedBytes)
+	}
+}
+
 func TestOnlyTheOwnerCommitsAndReleases(t *testing.T) {
 	m := newMesh(t, meshOptions{}, "a")
 	p := solo("x", 1, 1)

@@ -265,8 +265,13 @@ func (w *Worker) spawn(f func()) bool {
 // sweepEvery is how often expired reservations and orphans are looked for.
 const sweepEvery = time.Second
 
-// sweep releases reservations that were not committed and plans whose owner has
-// gone and that nobody uses.
+// brokenTime is how long a plan that nobody uses outlives one of its nodes: a node
+// that stood still while its head gave such a plan back would keep its memory from
+// the next plan for as long as the head lives.
+const brokenTime = 2 * time.Second
+
+// sweep releases reservations that were not committed, and plans that nobody uses
+// and whose owner or one of whose nodes has gone.
 func (w *Worker) sweep() {
 	t := time.NewTicker(min(sweepEvery, w.cfg.ReserveTime/2, w.cfg.OrphanTime/2))
 	defer t.Stop()
@@ -288,15 +293,20 @@ func (w *Worker) overdue(now time.Time) map[*plan]string {
 	defer w.mu.Unlock()
 	out := map[*plan]string{}
 	for _, p := range w.book.plans {
+		patience, reason := w.cfg.OrphanTime, "its owner has gone and nobody uses it"
+		broken := p.state != loading && p.broken(w.cfg.Alive)
+		if broken {
+			patience, reason = min(patience, brokenTime), "a node of it has gone and nobody uses it"
+		}
 		switch {
 		case p.state == reserved && now.Sub(p.since) > w.cfg.ReserveTime:
 			out[p] = fmt.Sprintf("it was not committed within %s", w.cfg.ReserveTime)
-		case p.state == reserved || p.attached > 0 || w.cfg.Alive(p.spec.Id.Owner):
+		case p.state == reserved || p.attached > 0 || w.cfg.Alive(p.spec.Id.Owner) && !broken:
 			p.orphan = time.Time{}
 		case p.orphan.IsZero():
 			p.orphan = now
-		case now.Sub(p.orphan) > w.cfg.OrphanTime:
-			out[p] = "its owner has gone and nobody uses it"
+		case now.Sub(p.orphan) > patience:
+			out[p] = reason
 		}
 	}
 	return out
