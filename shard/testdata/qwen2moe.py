@@ -5,7 +5,8 @@
 
 Nothing here is weft's: weights are quantised and dequantised by the gguf package, and the forward pass is written from the
 architecture's definition (softmax over all experts, the weights of the chosen ones as they are; one more expert for every
-token, times the sigmoid of a gate).
+token, times the sigmoid of a gate). llama.cpp, asked with the file dequantised to F32 (llama-quantize --allow-requantize),
+gives the same 48 tokens for each prompt and log-probabilities within 1.1e-5 of these.
 """
 import json, os, sys
 import numpy as np, gguf
