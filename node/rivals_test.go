@@ -168,18 +168,20 @@ func TestHeadsThatAskAtOnceEndWithOnePlan(t *testing.T) {
 			s := &shelf{rng: rand.New(rand.NewPCG(seed, 1)), at: map[string]*kept{}}
 			nodes := []string{"a", "b", "c", "d", "e"}
 			heads := 2 + s.rng.IntN(3)
-			got := make([]*weftv1.PlanSpec, heads)
+			got, orders := make([]*weftv1.PlanSpec, heads), make([][]int, heads)
+			for i := range orders {
+				orders[i] = s.rng.Perm(len(nodes))
+			}
 			var wg sync.WaitGroup
 			for i := range heads {
 				p := plannerOf(nil)
 				p.self = fmt.Sprint("head", i)
 				p.asker = asking{s, p.self}
 				p.peers = func() []string { return nodes }
-				order := s.rng.Perm(len(nodes))
 				p.choose = func(scheduler.Snapshot, scheduler.Model) (scheduler.Plan, error) {
 					return scheduler.Plan{Stages: []scheduler.Stage{
-						{Node: nodes[order[0]], First: 0, Last: 0, KVPositions: 4096},
-						{Node: nodes[order[1]], First: 1, Last: m.config.Layers - 1, KVPositions: 4096},
+						{Node: nodes[orders[i][0]], First: 0, Last: 0, KVPositions: 4096},
+						{Node: nodes[orders[i][1]], First: 1, Last: m.config.Layers - 1, KVPositions: 4096},
 					}}, nil
 				}
 				wg.Go(func() {
