@@ -81,7 +81,7 @@ func (n *Node) planOf(a *active) api.Plan {
 		}
 	}
 	for _, p := range n.worker.Stats().Plans {
-		if p.Plan.Id.Generation != out.Generation || string(p.Plan.Id.Model) != string(a.model.entry.Model[:]) || p.Stage >= len(out.Stages) {
+		if !samePlan(p.Plan.Id, a.spec.GetId()) || p.Stage >= len(out.Stages) {
 			continue
 		}
 		st := &out.Stages[p.Stage]

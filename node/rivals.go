@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -9,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/weft-mesh/weft/node/worker"
 	weftv1 "github.com/weft-mesh/weft/proto/weft/v1"
 )
 
@@ -84,7 +84,7 @@ func (p *planner) rivals(ctx context.Context, a *active, own *weftv1.PlanSpec, p
 		case x.copy != y.copy:
 			return 1
 		}
-		return compare(x.spec.Id, y.spec.Id)
+		return worker.ComparePlans(x.spec.Id, y.spec.Id)
 	})
 	return out
 }
@@ -131,11 +131,5 @@ func (p *planner) settle(ctx context.Context, a *active, own *weftv1.PlanSpec) *
 	return nil
 }
 
-// compare orders plans of one model: heads that propose at the same time agree on
-// the first.
-func compare(a, b *weftv1.PlanID) int {
-	return cmp.Or(cmp.Compare(a.GetGeneration(), b.GetGeneration()), cmp.Compare(a.GetOwner(), b.GetOwner()))
-}
-
 // before says whether a comes first.
-func before(a, b *weftv1.PlanID) bool { return compare(a, b) < 0 }
+func before(a, b *weftv1.PlanID) bool { return worker.ComparePlans(a, b) < 0 }

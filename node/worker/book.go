@@ -156,7 +156,7 @@ func (b *book) judge(key slotKey, spec *weftv1.PlanSpec, alive func(string) bool
 		return conflict, p
 	case p.state == ready:
 		return conflict, p
-	case comparePlans(id, old) < 0:
+	case ComparePlans(id, old) < 0:
 		return supersedes, p
 	}
 	return conflict, p
@@ -172,8 +172,10 @@ func (p *plan) broken(alive func(string) bool) bool {
 	return false
 }
 
-func comparePlans(a, b *weftv1.PlanID) int {
-	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Owner, b.Owner))
+// ComparePlans orders plans of one model: heads that propose at the same time agree
+// on the first.
+func ComparePlans(a, b *weftv1.PlanID) int {
+	return cmp.Or(cmp.Compare(a.GetGeneration(), b.GetGeneration()), cmp.Compare(a.GetOwner(), b.GetOwner()))
 }
 
 // find returns the plan of exactly this id.

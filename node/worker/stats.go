@@ -60,7 +60,7 @@ func (w *Worker) Stats() Stats {
 		out.Plans = append(out.Plans, ps)
 	}
 	slices.SortFunc(out.Plans, func(a, b PlanStats) int {
-		return cmp.Or(cmp.Compare(a.Plan.Name, b.Plan.Name), comparePlans(a.Plan.Id, b.Plan.Id))
+		return cmp.Or(cmp.Compare(a.Plan.Name, b.Plan.Name), ComparePlans(a.Plan.Id, b.Plan.Id))
 	})
 	return out
 }
