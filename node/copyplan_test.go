@@ -81,7 +81,7 @@ func TestACopyComesWhereTheWeightsAreAndNoPlanIs(t *testing.T) {
 			}
 			a.users = c.users
 			w.have[0].Replies = c.users
-			got, _ := p.found(a, w.have, w.reply)
+			got, _ := p.found(p.look(a), w.have, w.reply)
 			switch {
 			case c.holder == "" && c.on == "":
 				if got != nil {
@@ -127,10 +127,10 @@ func TestWeightsTravelForALoadThatLasts(t *testing.T) {
 		want := int((10*time.Second-1)/sooner) + 1
 		g, replies := &growth{}, 0
 		for ; replies < 10*want; replies++ {
-			if c, err := p.found(a, w.have, w.reply); c != nil {
+			if c, err := p.found(p.look(a), w.have, w.reply); c != nil {
 				t.Fatalf("a copy is made where no weights are: %+v %v", c, err)
 			}
-			if c := p.fetched(a, g, &w, 1); c != nil {
+			if c := p.fetched(p.look(a), g, &w, 1); c != nil {
 				if on := c.plan.Stages[0].Node; on == "first" {
 					t.Errorf("the copy is on %s", on)
 				}
@@ -142,7 +142,7 @@ func TestWeightsTravelForALoadThatLasts(t *testing.T) {
 			t.Errorf("the weights travel after %d replies that lost %v each, not %d", replies, sooner, want)
 		}
 		p.holds = func(*opened, string) bool { return false }
-		if c := p.fetched(a, g, &w, 1000); c != nil {
+		if c := p.fetched(p.look(a), g, &w, 1000); c != nil {
 			t.Errorf("weights that nobody has travel: %+v", c)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weft-mesh/weft/node/session"
@@ -70,11 +71,10 @@ func (p *planner) tryGrow(a *active, g *growth) bool {
 	}
 	p.mu.Unlock()
 	begin := time.Now()
-	source, err := p.found(a, w.have, w.reply)
+	v := p.look(a)
+	source, err := p.found(v, w.have, w.reply)
 	if source == nil {
-		if far := p.fetched(a, g, w, wishes); far != nil {
-			source = far
-		}
+		source = p.fetched(v, g, w, wishes)
 	}
 	if source == nil {
 		if err != nil {
@@ -107,64 +107,62 @@ func (p *planner) tryGrow(a *active, g *growth) bool {
 	return false
 }
 
+// sight is the mesh at one moment, as a copy of a plan's model is looked for in it.
+type sight struct {
+	plan     *active
+	snapshot scheduler.Snapshot
+	model    scheduler.Model
+	known    []knownPlan
+	ours     map[string]bool // nodes that this head's plans of the model use
+	taken    map[string]bool // those and the ones of others' plans
+}
+
+func (p *planner) look(a *active) *sight {
+	v := &sight{plan: a, snapshot: p.snapshot(a.model), model: shape(a.model), known: p.known(a.model), ours: map[string]bool{}, taken: map[string]bool{}}
+	for _, c := range append(p.copies(a), a) {
+		for _, id := range stagesOfPlan(c) {
+			v.ours[id], v.taken[id] = true, true
+		}
+	}
+	for _, k := range v.known {
+		for _, id := range k.stages {
+			v.taken[id] = true
+		}
+	}
+	return v
+}
+
 // found looks for a copy that pays: one of another head, or else a plan over
 // nodes that no plan of the model uses and that have its weights. Nil when there
 // is none.
-func (p *planner) found(a *active, have []scheduler.Copy, r scheduler.Reply) (*copySource, error) {
-	s, m := p.snapshot(a.model), shape(a.model)
-	taken := p.taken(a)
-	for _, k := range p.known(a.model) {
-		ours := false
-		for _, id := range k.stages {
-			ours = ours || taken[id]
-		}
+func (p *planner) found(v *sight, have []scheduler.Copy, r scheduler.Reply) (*copySource, error) {
+	for _, k := range v.known {
+		ours := slices.ContainsFunc(k.stages, func(id string) bool { return v.ours[id] })
 		if ours || !k.ready || len(k.stages) == 0 {
 			continue
 		}
 		// Its layers are not told: the model's time on its slowest node bounds it.
-		if c, ok := guess(s, m, k); ok && scheduler.Pays(have, c, r) {
+		if c, ok := guess(v.snapshot, v.model, k); ok && scheduler.Pays(have, c, r) {
 			return &copySource{holder: k.holder}, nil
 		}
 	}
-	for _, k := range p.known(a.model) {
-		for _, id := range k.stages {
-			taken[id] = true
-		}
-	}
-	for i := range s.Nodes {
-		if n := &s.Nodes[i]; n.Excluded == "" && !p.holds(a.model, n.ID) {
-			n.Excluded = "it does not hold the model"
-		}
-	}
-	plan, err := p.beside(a, s, taken)
-	if err != nil {
+	plan, now, err := p.beside(v, true)
+	if err != nil || !scheduler.Pays(have, scheduler.CopyOf(now, 0), r) {
 		return nil, err
 	}
-	if now, err := scheduler.Price(s, m, plan.Stages); err == nil && scheduler.Pays(have, scheduler.CopyOf(now, 0), r) {
-		return &copySource{plan: plan}, nil
-	}
-	return nil, nil
+	return &copySource{plan: plan}, nil
 }
 
 // fetched looks for a copy over nodes that no plan of the model uses, whose weights
 // would have to travel. It gives one when the load has lasted long enough for that,
 // by what the replies that came lost for want of it; nil otherwise.
-func (p *planner) fetched(a *active, g *growth, w *wish, wishes int) *copySource {
-	s, taken := p.snapshot(a.model), p.taken(a)
-	for _, k := range p.known(a.model) {
-		for _, id := range k.stages {
-			taken[id] = true
-		}
-	}
-	plan, err := p.beside(a, s, taken)
+func (p *planner) fetched(v *sight, g *growth, w *wish, wishes int) *copySource {
+	plan, now, err := p.beside(v, false)
 	if err != nil {
 		return nil
 	}
-	now, err := scheduler.Price(s, shape(a.model), plan.Stages)
-	if err != nil {
-		return nil
-	}
-	travel, ok := scheduler.Travel(s, now, func(id string) bool { return p.holds(a.model, id) })
+	m := v.plan.model
+	travel, ok := scheduler.Travel(v.snapshot, now, func(id string) bool { return p.holds(m, id) })
 	if !ok {
 		return nil
 	}
@@ -172,39 +170,35 @@ func (p *planner) fetched(a *active, g *growth, w *wish, wishes int) *copySource
 	if !g.want.Pays(travel) {
 		return nil
 	}
-	p.log.Info("the weights of a copy travel", "model", a.model.entry.Name, "predicted", travel)
+	p.log.Info("the weights of a copy travel", "model", m.entry.Name, "predicted", travel)
 	g.want = scheduler.Want{}
 	return &copySource{plan: plan}
 }
 
-// taken are the nodes that this head's plans of the model use.
-func (p *planner) taken(a *active) map[string]bool {
-	taken := map[string]bool{}
-	for _, c := range append(p.copies(a), a) {
-		for _, id := range stagesOfPlan(c) {
-			taken[id] = true
-		}
-	}
-	return taken
-}
-
-// beside plans the model over nodes that are not taken.
-func (p *planner) beside(a *active, s scheduler.Snapshot, taken map[string]bool) (scheduler.Plan, error) {
+// beside plans the model over nodes that no plan of it uses, of those that have its
+// weights where held says so, and prices the plan.
+func (p *planner) beside(v *sight, held bool) (plan, now scheduler.Plan, err error) {
+	s, m := v.snapshot, v.plan.model
+	s.Nodes = slices.Clone(s.Nodes)
 	for i := range s.Nodes {
-		if n := &s.Nodes[i]; n.Excluded == "" && taken[n.ID] {
+		switch n := &s.Nodes[i]; {
+		case n.Excluded != "":
+		case v.taken[n.ID]:
 			n.Excluded = "it has a part in a plan of the model"
+		case held && !p.holds(m, n.ID):
+			n.Excluded = "it does not hold the model"
 		}
 	}
-	plan, err := p.plan(s, a.model)
-	if err != nil {
-		return scheduler.Plan{}, err
+	if plan, err = p.plan(s, m); err != nil {
+		return plan, now, err
 	}
 	for _, st := range plan.Stages {
-		if taken[st.Node] {
-			return scheduler.Plan{}, fmt.Errorf("%s has a part in a plan of the model", p.name(st.Node))
+		if v.taken[st.Node] {
+			return plan, now, fmt.Errorf("%s has a part in a plan of the model", p.name(st.Node))
 		}
 	}
-	return plan, nil
+	now, err = scheduler.Price(s, v.model, plan.Stages)
+	return plan, now, err
 }
 
 // guess prices another head's plan as if its layers were spread evenly.
