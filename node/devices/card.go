@@ -76,13 +76,16 @@ const lookEvery = 2 * time.Second
 // and people who ask for a node's state are not to hang with it.
 const lookWait = time.Second
 
+// due says that the driver may be asked again; Set.mu is held.
+func (c *Card) due() bool { return c.state == used && time.Since(c.looked) >= lookEvery }
+
 // look asks for a card's memory when nobody computes on it, and waits a moment for
 // the answer. A driver that does not give one is lost like one that does not
 // compute.
 func (s *Set) look(card int) {
 	s.mu.Lock()
 	c := s.cards[card]
-	due := c.state == used && !s.closed && time.Since(c.looked) >= lookEvery && c.turn.TryLock()
+	due := c.due() && !s.closed && c.turn.TryLock()
 	if due {
 		s.looks.Add(1)
 	}
@@ -139,7 +142,7 @@ func (c *Card) keep(free, total uint64, err error) {
 func (s *Set) LookNow(card int) {
 	s.mu.Lock()
 	c := s.cards[card]
-	due := c.state == used && time.Since(c.looked) >= lookEvery
+	due := c.due()
 	s.mu.Unlock()
 	if !due {
 		return

@@ -258,6 +258,11 @@ func (s *Set) open(ctx context.Context, c *Card) error {
 			err = &refusedError{"its speed cannot be measured: " + brief(err)}
 		}
 	}
+	var free, total uint64
+	var unknown error
+	if err == nil {
+		free, total, unknown = d.(*guard).MemoryInfo() // a driver may hang: not while the set is locked
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.Took = time.Since(begin)
@@ -271,8 +276,8 @@ func (s *Set) open(ctx context.Context, c *Card) error {
 		return err
 	}
 	c.device, c.Speed = d.(*guard), rate
-	c.state, c.reason, c.looked = used, "", time.Time{}
-	c.keep(c.device.MemoryInfo())
+	c.state, c.reason = used, ""
+	c.keep(free, total, unknown)
 	o.Log.Info("device is used", "device", c.ID, "name", c.device.Name(), "decode_bytes_per_s", c.Speed.DecodeBps, "prefill_ops_per_s", 2*c.Speed.PrefillOps)
 	return nil
 }
