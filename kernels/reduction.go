@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Bounds of a Reduction.
 const (
@@ -68,15 +71,8 @@ func (r *Reduction) Fit(rows, cols int) {
 			panic(fmt.Sprintf("kernels: weights of row %d at temperature %g beside %g in a buffer of %d by %d", w.Row, w.Temperature, w.Best, rows, cols))
 		}
 	}
-	r.Top = fit(r.Top, r.Rows*r.Width)
-	r.Values = fit(r.Values, len(r.At))
-	r.Sums = fit(r.Sums, len(r.Weigh)*Blocks(cols))
-}
-
-// fit gives n elements, of x if it has so many.
-func fit[T any](x []T, n int) []T {
-	if cap(x) < n {
-		return make([]T, n)
-	}
-	return x[:n]
+	r.Top = slices.Grow(r.Top[:0], r.Rows*r.Width)[:r.Rows*r.Width]
+	r.Values = slices.Grow(r.Values[:0], len(r.At))[:len(r.At)]
+	sums := len(r.Weigh) * Blocks(cols)
+	r.Sums = slices.Grow(r.Sums[:0], sums)[:sums]
 }

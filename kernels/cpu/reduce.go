@@ -16,8 +16,9 @@ func (d *Device) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
 	r.Fit(from.rows, from.cols)
 	d.flush()
 	if r.Width > 0 {
+		n := (from.cols + MaximaBlock - 1) / MaximaBlock
+		d.maxima = slices.Grow(d.maxima[:0], n)[:n]
 		for i := range r.Rows {
-			d.maxima = fitMaxima(d.maxima, from.cols)
 			d.set.blockMaxima(d.maxima, from.row(i))
 			highest(r.Top[i*r.Width:(i+1)*r.Width], from.row(i), d.maxima)
 		}
@@ -30,14 +31,6 @@ func (d *Device) Reduce(x kernels.Buffer, r *kernels.Reduction) error {
 		d.set.weigh(r.Sums[i*blocks:(i+1)*blocks], from.row(int(w.Row)), w)
 	}
 	return nil
-}
-
-func fitMaxima(m []float32, cols int) []float32 {
-	n := (cols + MaximaBlock - 1) / MaximaBlock
-	if cap(m) < n {
-		return make([]float32, n)
-	}
-	return m[:n]
 }
 
 // highest fills dst with the highest elements of x. Blocks whose maximum is not

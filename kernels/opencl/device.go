@@ -169,6 +169,24 @@ func (d *Device) growScratch(bytes int64) error {
 	return nil
 }
 
+// reserve makes m, whose content is no matter, take so many bytes and some more for the
+// next time.
+func (d *Device) reserve(op string, m *driver.Memory, need int64) {
+	if d.err != nil || *m != nil && (*m).Bytes() >= need {
+		return
+	}
+	if *m != nil {
+		d.dev.Free(*m)
+		*m = nil
+	}
+	more, err := d.dev.Alloc(max(driver.Align, need+need/2))
+	if err != nil {
+		d.fail(op, err)
+		return
+	}
+	*m = more
+}
+
 // upload copies bytes to the card, in order with the kernels.
 func (d *Device) upload(m driver.Memory, offset int64, src []byte) {
 	if d.err != nil || len(src) == 0 {
@@ -213,17 +231,6 @@ func (t *table) put(d *Device, list []int32) {
 	if d.err != nil || need == 0 {
 		return
 	}
-	if t.mem == nil || t.mem.Bytes() < need {
-		if t.mem != nil {
-			d.dev.Free(t.mem)
-			t.mem = nil
-		}
-		m, err := d.dev.Alloc(max(4096, need+need/2))
-		if err != nil {
-			d.fail("upload", err)
-			return
-		}
-		t.mem = m
-	}
+	d.reserve("upload", &t.mem, need)
 	d.upload(t.mem, 0, bytesOf(list))
 }

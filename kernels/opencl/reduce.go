@@ -80,15 +80,7 @@ func (d *Device) prepareReduction(r *kernels.Reduction, from *buffer, bytes int)
 		t.list = append(t.list, w.Row, int32(math.Float32bits(w.Best)), int32(math.Float32bits(w.Temperature)))
 	}
 	t.asked.put(d, t.list)
-	if d.err == nil && (t.out == nil || t.out.Bytes() < int64(bytes)) {
-		if t.out != nil {
-			d.dev.Free(t.out)
-			t.out = nil
-		}
-		m, err := d.dev.Alloc(int64(max(driver.Align, bytes+bytes/2)))
-		d.fail("reduce", err)
-		t.out = m
-	}
+	d.reserve("reduce", &t.out, int64(bytes))
 }
 
 func (d *Device) makePowers() error {
