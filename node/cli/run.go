@@ -215,7 +215,7 @@ func (t *talk) named(ctx context.Context, arg string) (string, error) {
 	}
 	name, hash, _ := strings.Cut(arg, "@")
 	for _, m := range models {
-		if m.Name == name && (hash == "" || strings.HasPrefix(m.Hash, hash)) {
+		if m.Name == name && (hash == "" || strings.HasPrefix(m.Hash, strings.ToLower(hash))) {
 			return arg, nil
 		}
 	}
