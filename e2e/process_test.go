@@ -309,16 +309,17 @@ func (d *daemon) seesModel(t *testing.T, name string) {
 
 func eventually(t *testing.T, limit time.Duration, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := f()
-		if err == nil {
-			return
+	if err := within(limit, f); err != nil {
+		t.Fatalf("after %v: %v", limit, err)
+	}
+}
+
+// within tries f until it gives no error, or gives the last one after limit.
+func within(limit time.Duration, f func() error) error {
+	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		if err := f(); err == nil || time.Now().After(deadline) {
+			return err
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", limit, err)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

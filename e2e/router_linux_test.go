@@ -105,13 +105,7 @@ func TestLabMembersBehindRouters(t *testing.T) {
 	want := h.answers(t, h.b)
 	// Routers are punched by packets that have to cross on their way: where other
 	// programs have the cores, that is left to the strict form.
-	var err error
-	for {
-		if err = roundTrip(t, h.a, "b", 2*h.near, h.far); err == nil || time.Since(begin) > time.Minute {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	err := within(time.Minute, func() error { return roundTrip(t, h.a, "b", 2*h.near, h.far) })
 	switch {
 	case err != nil && os.Getenv("WEFT_TEST_LONG") == "" && load(t) > float64(runtime.NumCPU()):
 		t.Skip("not run: the routers were not punched within a minute on a busy machine:", err)

@@ -292,13 +292,21 @@ func TestANodeSaysWhatItComputesOn(t *testing.T) {
 	})
 }
 
+// apart is a node with cards that hold two of a model's six layers, and a head that
+// computes nothing.
+func apart(t *testing.T, b *devicestest.Backend) (worker, head api.Running, model string) {
+	t.Helper()
+	worker = startCards(t, api.Config{Name: "worker", VRAM: roomFor(t, 2)}, 0, b)
+	model = addSix(t, worker)
+	head = start(t, api.Config{Name: "head", Memory: -1, Join: invite(t, worker, api.InviteRequest{})})
+	see(t, 2, worker, head)
+	seeModel(t, head, model)
+	return worker, head, model
+}
+
 func TestAHeadPlansWithTheCardsOfAnotherNode(t *testing.T) {
 	b := gpus(1 << 30)
-	worker := startCards(t, api.Config{Name: "worker", VRAM: roomFor(t, 2)}, 0, b)
-	m := addSix(t, worker)
-	head := start(t, api.Config{Name: "head", Memory: -1, Join: invite(t, worker, api.InviteRequest{})})
-	see(t, 2, worker, head)
-	seeModel(t, head, m)
+	worker, head, m := apart(t, b)
 	q := greedy(m, sequence(4, 20), 16)
 	want := plain(t, q)
 	eventually(t, 15*time.Second, func() error {
@@ -409,11 +417,7 @@ func TestLayersReturnToACardThatIsWellAgain(t *testing.T) {
 // layers lie, not where they would.
 func TestLayersReturnToACardOfAnotherNode(t *testing.T) {
 	b := gpus(1 << 30)
-	worker := startCards(t, api.Config{Name: "worker", VRAM: roomFor(t, 2)}, 0, b)
-	m := addSix(t, worker)
-	head := start(t, api.Config{Name: "head", Memory: -1, Join: invite(t, worker, api.InviteRequest{})})
-	see(t, 2, worker, head)
-	seeModel(t, head, m)
+	worker, head, m := apart(t, b)
 	q := greedy(m, sequence(4, 20), 8)
 	if _, err := generate(t, head, q); err != nil {
 		t.Fatal(err)

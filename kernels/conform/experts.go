@@ -74,6 +74,19 @@ func expertWidths(t quant.Type) (embd, ffn int) {
 	return 288, 96
 }
 
+// sharedWidths gives columns that two types allow: of types of large blocks one
+// segment is enough.
+func sharedWidths(gate, down quant.Type) (embd, ffn int) {
+	embd, ffn = expertWidths(gate)
+	if e, f := expertWidths(down); e > embd {
+		embd, ffn = e, f
+	}
+	if embd > 288 {
+		embd = ffn
+	}
+	return embd, ffn
+}
+
 func mixtures(s *suite) {
 	for _, typ := range quant.Types() {
 		embd, ffn := expertWidths(typ)
@@ -115,13 +128,7 @@ func mixtureShapes(s *suite) {
 		if s.depth == Quick && i > 4 {
 			return
 		}
-		embd, ffn := expertWidths(c.gate)
-		if d, _ := expertWidths(c.down); d > embd {
-			embd, ffn = expertWidths(c.down)
-		}
-		if embd > 288 { // types of large blocks: one segment is enough
-			embd = ffn
-		}
+		embd, ffn := sharedWidths(c.gate, c.down)
 		for _, even := range []bool{true, false} {
 			shape := kernels.ExpertShape{Count: c.count, Used: c.used, Embd: embd, FFN: ffn, Renormalise: even, Scale: c.scale}
 			m := newMixture(random(uint64(16000+i)), shape, c.gate, c.down, c.n, kernels.Act8, c.lean)
@@ -213,13 +220,7 @@ func descending(n int) []int32 {
 func CompareExperts(devices []kernels.Device, seed uint64, count, used, n, gate, down uint8) error {
 	types := quant.Types()
 	g, w := types[int(gate)%len(types)], types[int(down)%len(types)]
-	embd, ffn := expertWidths(g)
-	if e, f := expertWidths(w); e > embd {
-		embd, ffn = e, f
-	}
-	if embd > 288 {
-		embd = ffn
-	}
+	embd, ffn := sharedWidths(g, w)
 	shape := kernels.ExpertShape{Count: 1 + int(count)%60, Embd: embd, FFN: ffn, Renormalise: seed&1 == 0, Scale: 1}
 	shape.Used = 1 + int(used)%min(8, shape.Count)
 	bits := kernels.Act8

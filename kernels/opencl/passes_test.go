@@ -3,6 +3,7 @@ package opencl
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/weft-mesh/weft/kernels"
@@ -11,14 +12,14 @@ import (
 	"github.com/weft-mesh/weft/kernels/opencl/icd"
 )
 
-// Attention in as many passes as little scratch memory makes necessary has the same bits:
-// by runs of rows, by heads, and with room for one head's chunks alone.
-func TestAttentionInPassesKeepsTheContract(t *testing.T) {
+// inPasses runs cases of the contract on a card with so little scratch memory.
+func inPasses(t *testing.T, scratch []int64, cases ...string) {
+	t.Helper()
 	card := icd.New()
 	if _, err := card.Devices(); errors.Is(err, driver.ErrAbsent) {
 		t.Skipf("not run: no OpenCL platform (on Debian: apt-get install pocl-opencl-icd): %v", err)
 	}
-	for _, bytes := range []int64{4, 40 << 10, 600 << 10} {
+	for _, bytes := range scratch {
 		t.Run(fmt.Sprintf("%d bytes", bytes), func(t *testing.T) {
 			dev, err := card.Open(0, Source())
 			if err != nil {
@@ -32,10 +33,9 @@ func TestAttentionInPassesKeepsTheContract(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range conform.Cases() {
-				if c.Name != "AttentionBatches" && c.Name != "AttentionLengths" {
-					continue
+				if slices.Contains(cases, c.Name) {
+					c.Run([]kernels.Device{d}, conform.Short, func(x conform.Difference) { t.Errorf("%s: %v", x.Scenario, x.Err) })
 				}
-				c.Run([]kernels.Device{d}, conform.Short, func(x conform.Difference) { t.Errorf("%s: %v", x.Scenario, x.Err) })
 			}
 			if err := d.Close(); err != nil {
 				t.Fatal(err)
@@ -44,33 +44,15 @@ func TestAttentionInPassesKeepsTheContract(t *testing.T) {
 	}
 }
 
+// Attention in as many passes as little scratch memory makes necessary has the same bits:
+// by runs of rows, by heads, and with room for one head's chunks alone.
+func TestAttentionInPassesKeepsTheContract(t *testing.T) {
+	inPasses(t, []int64{4, 40 << 10, 600 << 10}, "AttentionBatches", "AttentionLengths")
+}
+
 // Reductions whose rows do not fit into scratch memory together have the same answers.
 func TestReductionsInPassesKeepTheContract(t *testing.T) {
-	card := icd.New()
-	if _, err := card.Devices(); errors.Is(err, driver.ErrAbsent) {
-		t.Skipf("not run: no OpenCL platform (on Debian: apt-get install pocl-opencl-icd): %v", err)
-	}
-	for _, bytes := range []int64{4, 20 << 10} { // grows; a few rows at a time
-		dev, err := card.Open(0, Source())
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := New(dev)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := d.growScratch(bytes); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range conform.Cases() {
-			if c.Name == "Reductions" {
-				c.Run([]kernels.Device{d}, conform.Short, func(x conform.Difference) { t.Errorf("%s: %v", x.Scenario, x.Err) })
-			}
-		}
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	inPasses(t, []int64{4, 20 << 10}, "Reductions") // grows; a few rows at a time
 }
 
 // Plans of a batch cover each row's chunks once, whatever the memory.

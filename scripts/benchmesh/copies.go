@@ -34,14 +34,14 @@ func (b *bench) copies(ctx context.Context) error {
 		return err
 	}
 	defer one.stop()
-	nodes, stop, err := b.startCopies(ctx)
-	defer stop()
+	two, err := b.startCopies(ctx)
+	defer two.stop()
 	if err != nil {
 		return err
 	}
 	ways := []*atOnce{{name: "on one node"}, {name: "over two copies"}}
 	for range b.times {
-		for i, nodes := range [][]*process{{one}, nodes} {
+		for i, nodes := range [][]*process{{one}, two.all()} {
 			if err := ways[i].sample(ctx, nodes); err != nil {
 				return fmt.Errorf("%s: %w", ways[i].name, err)
 			}
@@ -62,47 +62,28 @@ func (b *bench) copies(ctx context.Context) error {
 }
 
 // startCopies starts two nodes that hold the model each and a head without weights,
-// and keeps asking until both of them answer. The head is the last of them.
-func (b *bench) startCopies(ctx context.Context) (all []*process, stop func(), err error) {
-	stop = func() {
-		for _, n := range all {
-			n.stop()
-		}
+// and keeps asking until both of them answer. What it gives is to be stopped, also
+// with an error.
+func (b *bench) startCopies(ctx context.Context) (*split, error) {
+	s := &split{}
+	if err := b.three(ctx, s, "copies-", 1); err != nil {
+		return s, err
 	}
-	token := ""
-	for _, args := range [][]string{{"copies-a"}, {"copies-b"}, {"copies-head", "--memory", "0"}} {
-		args = append(args, "--threads", "1")
-		if token != "" {
-			args = append(args, "--join", token)
-		}
-		n, err := b.up(ctx, args[0], args[1:]...)
-		if err != nil {
-			return all, stop, err
-		}
-		all = append(all, n)
-		if token == "" {
-			inv, err := n.Invite(ctx, api.InviteRequest{Uses: 2})
-			if err != nil {
-				return all, stop, err
-			}
-			token = inv.Token
-		}
-	}
-	for _, n := range all[:2] {
+	for _, n := range s.halves {
 		if err := b.addModel(ctx, n); err != nil {
-			return all, stop, err
+			return s, err
 		}
 	}
-	if err := seeEachOther(ctx, all); err != nil {
-		return all, stop, err
+	if err := seeEachOther(ctx, s.all()); err != nil {
+		return s, err
 	}
 	for begin := time.Now(); ; {
-		nodes, err := together(ctx, all[2], 2)
+		nodes, err := together(ctx, s.head, 2)
 		if err != nil || nodes == 2 {
-			return all, stop, err
+			return s, err
 		}
 		if time.Since(begin) > copyWait {
-			return all, stop, errors.New("no copy was made")
+			return s, errors.New("no copy was made")
 		}
 	}
 }

@@ -123,8 +123,8 @@ func ready(ctx context.Context, n *process) (api.Plan, error) {
 	return p, err
 }
 
-// split is a mesh of three: two nodes that hold half of the model each, and one
-// without weights.
+// split is a mesh of three: two nodes that hold half of the model each, or all of
+// it, and one without weights.
 type split struct {
 	halves []*process
 	head   *process
@@ -159,35 +159,53 @@ func (b *bench) startSplit(ctx context.Context, prefix string, threads int) (*sp
 }
 
 func (b *bench) fillSplit(ctx context.Context, s *split, prefix string, threads int) error {
-	t, memory := fmt.Sprint(threads), fmt.Sprint(b.offer)
-	a, err := b.up(ctx, prefix+"a", "--threads", t, "--memory", memory)
-	if err != nil {
+	if err := b.three(ctx, s, prefix, threads, "--memory", fmt.Sprint(b.offer)); err != nil {
 		return err
 	}
-	s.halves = append(s.halves, a)
-	if err := b.addModel(ctx, a); err != nil {
-		return err
-	}
-	inv, err := a.Invite(ctx, api.InviteRequest{Uses: 2})
-	if err != nil {
-		return err
-	}
-	c, err := b.up(ctx, prefix+"b", "--threads", t, "--memory", memory, "--join", inv.Token)
-	if err != nil {
-		return err
-	}
-	s.halves = append(s.halves, c)
-	if s.head, err = b.up(ctx, prefix+"h", "--threads", t, "--memory", "0", "--join", inv.Token); err != nil {
+	if err := b.addModel(ctx, s.halves[0]); err != nil {
 		return err
 	}
 	if err := seeEachOther(ctx, s.all()); err != nil {
 		return err
 	}
+	var err error
 	if s.plan, err = ready(ctx, s.head); err != nil {
 		return err
 	}
 	if len(s.plan.Stages) != 2 {
 		return fmt.Errorf("the plan has %d stages, not 2", len(s.plan.Stages))
+	}
+	return nil
+}
+
+// three starts the nodes of a mesh: two with the arguments, and a head without
+// weights. s has those that were started, also where one fails.
+func (b *bench) three(ctx context.Context, s *split, prefix string, threads int, args ...string) error {
+	t, token := fmt.Sprint(threads), ""
+	for _, name := range []string{"a", "b", "h"} {
+		all := append([]string{"--threads", t}, args...)
+		if name == "h" {
+			all = []string{"--threads", t, "--memory", "0"}
+		}
+		if token != "" {
+			all = append(all, "--join", token)
+		}
+		n, err := b.up(ctx, prefix+name, all...)
+		if err != nil {
+			return err
+		}
+		if name == "h" {
+			s.head = n
+			break
+		}
+		s.halves = append(s.halves, n)
+		if token == "" {
+			inv, err := n.Invite(ctx, api.InviteRequest{Uses: 2})
+			if err != nil {
+				return err
+			}
+			token = inv.Token
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -64,23 +65,35 @@ func must(t testing.TB, err error) {
 // echo answers every datagram on a port of the host.
 func echo(t *testing.T, h *netlab.Host) *net.UDPAddr {
 	t.Helper()
+	return answerUDP(t, h, func(b []byte, _ netip.AddrPort) []byte { return b })
+}
+
+// answerUDP answers every datagram on a port of the host.
+func answerUDP(t *testing.T, h *netlab.Host, answer func(b []byte, from netip.AddrPort) []byte) *net.UDPAddr {
+	t.Helper()
+	c := listenUDP(t, h)
+	go func() {
+		b := make([]byte, 2048)
+		for {
+			n, from, err := c.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteToUDPAddrPort(answer(b[:n], from), from)
+		}
+	}()
+	return c.LocalAddr().(*net.UDPAddr)
+}
+
+func listenUDP(t *testing.T, h *netlab.Host) *net.UDPConn {
+	t.Helper()
 	var c *net.UDPConn
 	must(t, h.Do(func() (err error) {
 		c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IP(h.Addr().AsSlice())})
 		return err
 	}))
 	t.Cleanup(func() { _ = c.Close() })
-	go func() {
-		b := make([]byte, 2048)
-		for {
-			n, from, err := c.ReadFromUDP(b)
-			if err != nil {
-				return
-			}
-			_, _ = c.WriteToUDP(b[:n], from)
-		}
-	}()
-	return c.LocalAddr().(*net.UDPAddr)
+	return c
 }
 
 func dialUDP(t *testing.T, h *netlab.Host, to *net.UDPAddr) *net.UDPConn {

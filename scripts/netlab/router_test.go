@@ -18,29 +18,7 @@ import (
 // mirror answers every datagram on a port of the host with where it came from.
 func mirror(t *testing.T, h *netlab.Host) *net.UDPAddr {
 	t.Helper()
-	c := listenUDP(t, h)
-	go func() {
-		b := make([]byte, 2048)
-		for {
-			_, from, err := c.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			_, _ = c.WriteToUDPAddrPort([]byte(from.String()), from)
-		}
-	}()
-	return c.LocalAddr().(*net.UDPAddr)
-}
-
-func listenUDP(t *testing.T, h *netlab.Host) *net.UDPConn {
-	t.Helper()
-	var c *net.UDPConn
-	must(t, h.Do(func() (err error) {
-		c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IP(h.Addr().AsSlice())})
-		return err
-	}))
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return answerUDP(t, h, func(_ []byte, from netip.AddrPort) []byte { return []byte(from.String()) })
 }
 
 // seen asks a mirror where it sees a socket.
